@@ -1,0 +1,207 @@
+//! The seam to the machine: files, folders, maps, time and randomness.
+//!
+//! Everything above reaches the machine through these traits and through nothing else, so the same
+//! engine runs on the operating system ([`real`]) and on a simulated disk ([`sim`]).
+//!
+//! What is assumed of the media: a sector of 512 bytes is written whole or not at all; a rename is
+//! atomic; what was synced stays. Nothing is assumed of the order in which unsynced sectors and
+//! names reach the medium, nor of the page cache after a failed sync.
+//!
+//! Invariants:
+//!   * A name is durable only after its folder is synced; a file's bytes only after the file is.
+//!   * A [`SyncFailed`] does not become an `io::Error` by `?`: nobody retries a sync by accident.
+//!   * Whoever holds only a [`ReadDisk`] cannot change a byte.
+
+pub mod bytes;
+pub mod pace;
+pub mod real;
+pub mod sim;
+
+use crate::names::{FileName, Folder};
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A sync that failed: what it should have made durable may be lost, and a retry would lie.
+#[derive(Debug)]
+pub struct SyncFailed(pub io::Error);
+
+impl fmt::Display for SyncFailed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "sync failed: {}", self.0)
+    }
+}
+
+impl std::error::Error for SyncFailed {}
+
+/// One name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// The name as found; foreign names are listed too.
+    pub leaf: String,
+    /// Bytes in the file; zero for what is not a regular file.
+    pub bytes: u64,
+}
+
+/// A store's folder, for reading.
+pub trait ReadDisk: Send + Sync + fmt::Debug {
+    /// Opens a file for reading. Refuses what is not a regular file, symbolic links included.
+    fn open(&self, name: FileName) -> io::Result<Arc<dyn ReadFile>>;
+
+    /// The names in a folder, in no order. A folder that does not exist is `NotFound`.
+    fn list(&self, folder: Folder) -> io::Result<Vec<Listed>>;
+
+    /// The clock of this disk's machine.
+    fn clock(&self) -> Arc<dyn Clock>;
+
+    /// What the lock file says of its holder, if another holds the lock now.
+    fn lock_holder(&self) -> io::Result<Option<String>>;
+}
+
+/// A store's folder, for writing.
+pub trait Disk: ReadDisk {
+    /// Takes the store's lock, which is given back when the value is dropped. `Ok(Err(holder))`
+    /// when another has it, with what the holder wrote about itself.
+    fn lock(&self) -> io::Result<Result<Box<dyn Lock>, String>>;
+
+    /// Makes the store's folders where they are missing.
+    fn make_folders(&self) -> io::Result<()>;
+
+    /// Creates a file that must not exist, open for reading and writing.
+    fn create(&self, name: FileName) -> io::Result<Arc<dyn File>>;
+
+    /// Opens a file to read what is on the medium, not what the page cache remembers: after a
+    /// failed sync the two differ, even for another process.
+    fn open_medium(&self, name: FileName) -> Result<Arc<dyn ReadFile>, MediumError>;
+
+    /// Renames a file over another, atomically.
+    fn rename(&self, from: FileName, to: FileName) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, name: FileName) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    fn sync_folder(&self, folder: Folder) -> Result<(), SyncFailed>;
+
+    /// Bytes that may still be written, and bytes in all.
+    fn space(&self) -> io::Result<Space>;
+
+    /// Fills `bytes` with randomness.
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()>;
+}
+
+/// Why [`Disk::open_medium`] failed.
+#[derive(Debug)]
+pub enum MediumError {
+    /// The file could not be opened.
+    Open(io::Error),
+    /// What the page cache held could not be made durable first.
+    Sync(SyncFailed),
+}
+
+/// Space of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that this process may still write.
+    pub free: u64,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+/// Holding one means being the only writer.
+pub trait Lock: Send + Sync + fmt::Debug {}
+
+/// An open file, for reading.
+pub trait ReadFile: Send + Sync + fmt::Debug {
+    /// Bytes in the file now.
+    fn bytes(&self) -> io::Result<u64>;
+
+    /// Reads at `offset`. May be short; zero at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Maps the first `bytes` bytes. Only for files that are sealed, synced and never written
+    /// again.
+    fn map(&self, bytes: u64) -> io::Result<Arc<dyn Map>>;
+}
+
+/// An open file, for writing.
+pub trait File: ReadFile {
+    /// Writes at `offset`. May be short. Readers and maps of this machine see it at once.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes the file `bytes` long with blocks allocated; new bytes read as zeros. Later writes
+    /// inside it do not run out of space.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
+
+    /// Asks for write-back of a range to begin. A hint; promises nothing.
+    fn start_writeback(&self, range: Range<u64>) -> io::Result<()>;
+
+    /// Makes the file's bytes and length durable, but not its name.
+    fn sync(&self) -> Result<(), SyncFailed>;
+}
+
+/// The bytes of a sealed file.
+pub trait Map: Send + Sync + fmt::Debug {
+    /// The bytes of `range`; `InvalidInput` beyond the end. Borrowed where the memory is shared.
+    fn slice(&self, range: Range<u64>) -> io::Result<Cow<'_, [u8]>>;
+
+    /// All the bytes, where the memory is shared with the operating system; none in a simulation.
+    fn memory(&self) -> Option<&[u8]>;
+
+    /// Bytes mapped.
+    fn bytes(&self) -> u64;
+
+    /// Asks for a range to be brought into memory in few large reads. A hint.
+    fn will_need(&self, _range: Range<u64>) {}
+}
+
+/// Time, as one machine tells it.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// Microseconds since 1970, UTC. May jump either way.
+    fn wall_micros(&self) -> u64;
+
+    /// Time since some fixed moment. Never goes back.
+    fn uptime(&self) -> Duration;
+
+    /// Lets `duration` pass.
+    fn sleep(&self, duration: Duration);
+}
+
+/// Reads exactly `buffer`, through short reads; `UnexpectedEof` past the end.
+pub fn read_exact_at(
+    file: &dyn ReadFile,
+    mut buffer: &mut [u8],
+    mut offset: u64,
+) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match file.read_at(buffer, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                buffer = &mut buffer[read..];
+                offset += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes`, through short writes.
+pub fn write_all_at(file: &dyn File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! The one limiter of background bytes: zeroing, pages, runs and merges all spend from it, so that
+//! commits keep their latency.
+//!
+//! Invariants:
+//!   * Spending never blocks for longer than the spent bytes take at the rate in force.
+//!   * A rate of zero means no limit.
+
+use super::{Clock, File, SyncFailed, write_all_at};
+use crate::planted::{Mistake, planted};
+use parking_lot::Mutex;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How much is written between two hints to write back.
+pub const PIECE_BYTES: usize = 1024 * 1024;
+
+/// Bytes per second that all background work shares.
+pub struct Pace {
+    clock: Arc<dyn Clock>,
+    bytes_per_second: AtomicU64,
+    /// When the bytes spent so far will have been paid for. Guards arithmetic only; a leaf lock.
+    paid_until: Mutex<Duration>,
+}
+
+impl fmt::Debug for Pace {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Pace({} B/s)", self.bytes_per_second.load(Ordering::Relaxed))
+    }
+}
+
+impl Pace {
+    /// No limit until [`Pace::set_rate`] is called.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, bytes_per_second: AtomicU64::new(0), paid_until: Mutex::new(Duration::ZERO) }
+    }
+
+    /// From now on, this many bytes a second; zero for no limit.
+    pub fn set_rate(&self, bytes_per_second: u64) {
+        self.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
+    }
+
+    /// Waits until `bytes` more may be written.
+    pub fn spend(&self, bytes: u64) {
+        let rate = self.bytes_per_second.load(Ordering::Relaxed);
+        if rate == 0 {
+            return;
+        }
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let now = self.clock.uptime();
+        let wait = {
+            let mut paid_until = self.paid_until.lock();
+            let start = (*paid_until).max(now);
+            *paid_until = start + cost;
+            start.saturating_sub(now)
+        };
+        if !wait.is_zero() {
+            self.clock.sleep(wait);
+        }
+    }
+}
+
+/// A file being written from its beginning to its end in pieces, each paid for and handed to
+/// write-back early, so that the sync at the end finds little to do.
+#[derive(Debug)]
+pub struct PacedFile {
+    file: Arc<dyn File>,
+    pace: Arc<Pace>,
+    pending: Vec<u8>,
+    written: u64,
+}
+
+impl PacedFile {
+    /// Begins to write `file`, which must be empty.
+    pub fn new(file: Arc<dyn File>, pace: Arc<Pace>) -> Self {
+        Self { file, pace, pending: Vec::new(), written: 0 }
+    }
+
+    /// Where the next byte goes.
+    pub fn offset(&self) -> u64 {
+        self.written + self.pending.len() as u64
+    }
+
+    /// Appends bytes; they reach the file in pieces.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let bytes = self.pending.len() as u64;
+        self.pace.spend(bytes);
+        write_all_at(&*self.file, &self.pending, self.written)?;
+        self.file.start_writeback(self.written..self.written + bytes)?;
+        self.written += bytes;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Writes what is left and syncs the file. The name is the caller's to sync.
+    pub fn finish(mut self) -> Result<(Arc<dyn File>, u64), FinishError> {
+        self.flush().map_err(FinishError::Write)?;
+        if !planted(Mistake::ManifestEarly) {
+            self.file.sync().map_err(FinishError::Sync)?;
+        }
+        Ok((self.file, self.written))
+    }
+}
+
+/// Why [`PacedFile::finish`] failed.
+#[derive(Debug)]
+pub enum FinishError {
+    /// The last bytes could not be written.
+    Write(io::Error),
+    /// The file could not be synced.
+    Sync(SyncFailed),
+}
+
+impl FinishError {
+    /// The operating system's words.
+    pub fn into_io(self) -> io::Error {
+        match self {
+            Self::Write(error) | Self::Sync(SyncFailed(error)) => error,
+        }
+    }
+}

@@ -1,0 +1,557 @@
+//! The operating system's disk and clock.
+//!
+//! Invariants:
+//!   * The store's folder is opened once; every file is reached from that descriptor by an
+//!     engine-made name, never through a symbolic link, and only regular files are opened.
+//!   * A new file is readable and writable by its owner only.
+//!   * `LOCK` is never removed, so two holders cannot hold two files of that name.
+
+use super::{
+    Clock, Disk, File, Listed, Lock, Map, MediumError, ReadDisk, ReadFile, Space, SyncFailed,
+};
+use crate::names::{FileName, Folder};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{self, Advice, AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+use std::borrow::Cow;
+use std::io;
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a lock that another holds is asked for: a killed process may linger for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+const LOCK_STEP: Duration = Duration::from_millis(10);
+/// What is read of the holder's words about itself.
+const HOLDER_BYTES: usize = 128;
+static ZEROS: [u8; 65536] = [0; 65536];
+
+const FOLDER_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Not blocking, so that a pipe under a file's name is refused instead of waited for.
+const FILE_FLAGS: OFlags =
+    OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// A store's folder on the operating system's disk, for reading only.
+#[derive(Debug)]
+pub struct RealReadDisk {
+    root: OwnedFd,
+    /// `wal`, `seg` and `run`, opened at first use.
+    folders: [OnceLock<OwnedFd>; 3],
+    clock: Arc<RealClock>,
+}
+
+impl RealReadDisk {
+    /// Opens an existing folder. The path itself may lead through symbolic links.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = fs::open(path.as_ref(), flags, Mode::empty())?;
+        let folders = [const { OnceLock::new() }; 3];
+        Ok(Self { root, folders, clock: Arc::new(RealClock::new()) })
+    }
+
+    fn folder(&self, folder: Folder) -> io::Result<BorrowedFd<'_>> {
+        let slot = match folder {
+            Folder::Root => return Ok(self.root.as_fd()),
+            Folder::Wal => &self.folders[0],
+            Folder::Segments => &self.folders[1],
+            Folder::Runs => &self.folders[2],
+        };
+        if let Some(open) = slot.get() {
+            return Ok(open.as_fd());
+        }
+        let open = fs::openat(&self.root, folder.path(), FOLDER_FLAGS, Mode::empty())?;
+        Ok(slot.get_or_init(|| open).as_fd())
+    }
+
+    fn open_with(&self, name: FileName, flags: OFlags) -> io::Result<OwnedFd> {
+        let folder = self.folder(name.folder())?;
+        let descriptor =
+            retry_on_intr(|| fs::openat(folder, name.leaf(), FILE_FLAGS | flags, FILE_MODE))?;
+        let mode = fs::fstat(&descriptor)?.st_mode;
+        if !FileType::from_raw_mode(mode).is_file() {
+            let what = format!("{name} is not a regular file");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        Ok(descriptor)
+    }
+}
+
+impl ReadDisk for RealReadDisk {
+    fn open(&self, name: FileName) -> io::Result<Arc<dyn ReadFile>> {
+        let descriptor = self.open_with(name, OFlags::RDONLY)?;
+        // A read fetches what it asks for: neighbours on the medium are other objects.
+        advise(&descriptor, 0..0, Advice::Random);
+        Ok(Arc::new(RealFile { descriptor }))
+    }
+
+    fn list(&self, folder: Folder) -> io::Result<Vec<Listed>> {
+        let folder = self.folder(folder)?;
+        let mut found = Vec::new();
+        for entry in fs::Dir::read_from(folder)? {
+            let entry = entry?;
+            let leaf = entry.file_name();
+            if leaf == c"." || leaf == c".." {
+                continue;
+            }
+            let bytes = match fs::statat(folder, leaf, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(status) if FileType::from_raw_mode(status.st_mode).is_file() => {
+                    status.st_size.cast_unsigned()
+                }
+                Ok(_) => 0,
+                // Removed since it was listed.
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            found.push(Listed { leaf: leaf.to_string_lossy().into_owned(), bytes });
+        }
+        Ok(found)
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::<RealClock>::clone(&self.clock)
+    }
+
+    fn lock_holder(&self) -> io::Result<Option<String>> {
+        let descriptor = match self.open_with(FileName::Lock, OFlags::RDONLY) {
+            Ok(descriptor) => descriptor,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match retry_on_intr(|| fs::flock(&descriptor, FlockOperation::NonBlockingLockShared)) {
+            // A writer that comes at this very moment asks again within its patience.
+            Ok(()) => {
+                fs::flock(&descriptor, FlockOperation::Unlock)?;
+                Ok(None)
+            }
+            Err(Errno::WOULDBLOCK) => Ok(Some(holder(&descriptor))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A store's folder on the operating system's disk.
+#[derive(Debug)]
+pub struct RealDisk {
+    disk: RealReadDisk,
+}
+
+impl RealDisk {
+    /// Opens an existing folder.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self { disk: RealReadDisk::open(path)? })
+    }
+
+    /// Opens a folder, which is made if it is missing; its parent must exist. The folder's own name
+    /// is durable after that.
+    pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        match fs::mkdir(path, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let parent = match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => path,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fs::fsync(fs::open(parent, flags, Mode::empty())?)?;
+        Self::open(path)
+    }
+
+    /// Whether the name `LOCK` still leads to the file that was locked.
+    fn is_lock(&self, descriptor: &OwnedFd) -> io::Result<bool> {
+        let locked = fs::fstat(descriptor)?;
+        match fs::statat(&self.disk.root, FileName::Lock.leaf(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => Ok((named.st_dev, named.st_ino) == (locked.st_dev, locked.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn introduce(&self, descriptor: &OwnedFd) -> io::Result<()> {
+        let process = rustix::process::getpid().as_raw_nonzero();
+        let seconds = self.disk.clock.wall_micros() / 1_000_000;
+        let words = format!("process {process}, since second {seconds} of Unix time\n");
+        fs::ftruncate(descriptor, 0)?;
+        retry_on_intr(|| rustix::io::pwrite(descriptor, words.as_bytes(), 0))?;
+        Ok(())
+    }
+}
+
+/// What the holder wrote about itself, for a message only.
+fn holder(descriptor: &OwnedFd) -> String {
+    let mut words = [0; HOLDER_BYTES];
+    let read = rustix::io::pread(descriptor, &mut words, 0).unwrap_or(0);
+    let words = String::from_utf8_lossy(&words[..read]);
+    words.chars().filter(|letter| letter.is_ascii_graphic() || *letter == ' ').collect()
+}
+
+impl ReadDisk for RealDisk {
+    fn open(&self, name: FileName) -> io::Result<Arc<dyn ReadFile>> {
+        self.disk.open(name)
+    }
+
+    fn list(&self, folder: Folder) -> io::Result<Vec<Listed>> {
+        self.disk.list(folder)
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.disk.clock()
+    }
+
+    fn lock_holder(&self) -> io::Result<Option<String>> {
+        self.disk.lock_holder()
+    }
+}
+
+impl Disk for RealDisk {
+    fn lock(&self) -> io::Result<Result<Box<dyn Lock>, String>> {
+        let give_up = self.disk.clock.uptime() + LOCK_PATIENCE;
+        loop {
+            let descriptor = self.disk.open_with(FileName::Lock, OFlags::RDWR | OFlags::CREATE)?;
+            match fs::flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if self.is_lock(&descriptor)? => {
+                    self.introduce(&descriptor)?;
+                    return Ok(Ok(Box::new(RealLock { descriptor })));
+                }
+                Ok(()) | Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if self.disk.clock.uptime() >= give_up {
+                return Ok(Err(holder(&descriptor)));
+            }
+            self.disk.clock.sleep(LOCK_STEP);
+        }
+    }
+
+    fn make_folders(&self) -> io::Result<()> {
+        for folder in &Folder::ALL[1..] {
+            match fs::mkdirat(&self.disk.root, folder.path(), Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.disk.folder(*folder)?;
+        }
+        Ok(())
+    }
+
+    fn create(&self, name: FileName) -> io::Result<Arc<dyn File>> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let descriptor = self.disk.open_with(name, flags)?;
+        Ok(Arc::new(RealFile { descriptor }))
+    }
+
+    fn open_medium(&self, name: FileName) -> Result<Arc<dyn ReadFile>, MediumError> {
+        let descriptor = self.disk.open_with(name, OFlags::RDONLY).map_err(MediumError::Open)?;
+        // Only clean pages can be dropped.
+        let synced = fs::fdatasync(&descriptor);
+        synced.map_err(|error| MediumError::Sync(SyncFailed(error.into())))?;
+        advise(&descriptor, 0..0, Advice::DontNeed);
+        advise(&descriptor, 0..0, Advice::Sequential);
+        Ok(Arc::new(RealFile { descriptor }))
+    }
+
+    fn rename(&self, from: FileName, to: FileName) -> io::Result<()> {
+        let (old, new) = (self.disk.folder(from.folder())?, self.disk.folder(to.folder())?);
+        Ok(fs::renameat(old, from.leaf(), new, to.leaf())?)
+    }
+
+    fn remove(&self, name: FileName) -> io::Result<()> {
+        let folder = self.disk.folder(name.folder())?;
+        Ok(fs::unlinkat(folder, name.leaf(), AtFlags::empty())?)
+    }
+
+    fn sync_folder(&self, folder: Folder) -> Result<(), SyncFailed> {
+        let folder = self.disk.folder(folder).map_err(SyncFailed)?;
+        fs::fsync(folder).map_err(|error| SyncFailed(error.into()))
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let status = fs::fstatvfs(&self.disk.root)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
+        Ok(Space { free: bytes(status.f_bavail), total: bytes(status.f_blocks) })
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let flags = rustix::rand::GetRandomFlags::empty();
+            filled += retry_on_intr(|| rustix::rand::getrandom(&mut bytes[filled..], flags))?;
+        }
+        Ok(())
+    }
+}
+
+/// Held until dropped; also against another open of the same process.
+#[derive(Debug)]
+struct RealLock {
+    descriptor: OwnedFd,
+}
+
+impl Lock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // A forked child may share the descriptor, and closing ours would leave the lock with it.
+        let _ = fs::flock(&self.descriptor, FlockOperation::Unlock);
+    }
+}
+
+#[derive(Debug)]
+struct RealFile {
+    descriptor: OwnedFd,
+}
+
+/// Advice changes no result, so its failure changes none either. An empty range: the whole file.
+fn advise(descriptor: &OwnedFd, range: Range<u64>, advice: Advice) {
+    let bytes = NonZeroU64::new(range.end - range.start);
+    let _ = fs::fadvise(descriptor, range.start, bytes, advice);
+}
+
+impl ReadFile for RealFile {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(fs::fstat(&self.descriptor)?.st_size.cast_unsigned())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pread(&self.descriptor, buffer, offset)?)
+    }
+
+    fn map(&self, bytes: u64) -> io::Result<Arc<dyn Map>> {
+        let have = self.bytes()?;
+        let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+        if have < bytes {
+            let what = format!("a file of {have} bytes cannot be mapped for {bytes}");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+        }
+        let mut options = memmap2::MmapOptions::new();
+        options.len(length);
+        #[expect(unsafe_code, reason = "mapping is the one thing that no safe call offers")]
+        // SAFETY: the file is regular and at least `length` bytes long, checked above. The contract
+        // of `ReadFile::map` is that it is sealed: this process never writes or truncates it
+        // again, and the store's lock keeps other writers out. Only someone who edits the file
+        // behind the store's back could change the bytes, which no process can rule out.
+        let map = unsafe { options.map(&self.descriptor) }?;
+        // Advice only: without it the kernel reads neighbours that nobody asked for.
+        let _ = map.advise(memmap2::Advice::Random);
+        Ok(Arc::new(RealMap { map }))
+    }
+}
+
+impl File for RealFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwrite(&self.descriptor, bytes, offset)?)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut have = self.bytes()?;
+        if have >= bytes {
+            return Ok(());
+        }
+        let flags = fs::FallocateFlags::empty();
+        match retry_on_intr(|| fs::fallocate(&self.descriptor, flags, 0, bytes)) {
+            Ok(()) => return Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        while have < bytes {
+            let piece =
+                usize::try_from(bytes - have).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
+            have += retry_on_intr(|| rustix::io::pwrite(&self.descriptor, &ZEROS[..piece], have))?
+                as u64;
+        }
+        Ok(())
+    }
+
+    fn start_writeback(&self, range: Range<u64>) -> io::Result<()> {
+        if !range.is_empty() {
+            // Dirty pages are handed to the device without waiting; what is clean already is
+            // dropped, which bytes written in the background can bear.
+            advise(&self.descriptor, range, Advice::DontNeed);
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), SyncFailed> {
+        fs::fdatasync(&self.descriptor).map_err(|error| SyncFailed(error.into()))
+    }
+}
+
+#[derive(Debug)]
+struct RealMap {
+    map: memmap2::Mmap,
+}
+
+impl Map for RealMap {
+    fn slice(&self, range: Range<u64>) -> io::Result<Cow<'_, [u8]>> {
+        let start = usize::try_from(range.start).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let end = usize::try_from(range.end).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let bytes = self.map.get(start..end).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Cow::Borrowed(bytes))
+    }
+
+    fn memory(&self) -> Option<&[u8]> {
+        Some(&self.map)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(self.map.len());
+        let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(self.map.len());
+        let length = end.saturating_sub(start);
+        // Without it the bytes come page by page.
+        let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, length);
+    }
+}
+
+/// The operating system's clock.
+#[derive(Debug)]
+pub struct RealClock {
+    start: Instant,
+}
+
+impl RealClock {
+    /// A clock whose uptime begins now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that others ask")]
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Default for RealClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for RealClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that others ask")]
+    fn wall_micros(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that others ask")]
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{read_exact_at, write_all_at};
+    use crate::ids::FileNumber;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    const SEGMENT: FileName = FileName::Segment(FileNumber(7));
+
+    fn folder() -> (tempfile::TempDir, RealDisk) {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::create(folder.path().join("store")).unwrap();
+        disk.make_folders().unwrap();
+        (folder, disk)
+    }
+
+    #[test]
+    fn what_is_written_is_read_mapped_listed_and_read_from_the_medium() {
+        let (folder, disk) = folder();
+        let file = disk.create(SEGMENT).unwrap();
+        file.allocate(100_000).unwrap();
+        write_all_at(&*file, b"abcdef", 5000).unwrap();
+        file.start_writeback(0..100_000).unwrap();
+        file.sync().unwrap();
+        disk.sync_folder(Folder::Segments).unwrap();
+        assert!(disk.create(SEGMENT).is_err());
+        let reader = RealReadDisk::open(folder.path().join("store")).unwrap();
+        for file in [reader.open(SEGMENT).unwrap(), disk.open_medium(SEGMENT).unwrap()] {
+            let mut bytes = [1; 8];
+            read_exact_at(&*file, &mut bytes, 4999).unwrap();
+            assert_eq!(&bytes, b"\0abcdef\0");
+            assert_eq!(file.bytes().unwrap(), 100_000);
+            assert_eq!(file.read_at(&mut bytes, 100_000).unwrap(), 0);
+            let map = file.map(99_999).unwrap();
+            assert_eq!(&*map.slice(5000..5006).unwrap(), b"abcdef");
+            assert_eq!(map.memory().unwrap().len(), 99_999);
+            assert!(map.slice(99_998..100_000).is_err());
+            assert!(file.map(100_001).is_err());
+        }
+        let listed = reader.list(Folder::Segments).unwrap();
+        assert_eq!(listed, [Listed { leaf: SEGMENT.leaf(), bytes: 100_000 }]);
+        disk.remove(SEGMENT).unwrap();
+        assert_eq!(disk.list(Folder::Segments).unwrap(), []);
+        assert!(disk.space().unwrap().free > 0);
+    }
+
+    #[test]
+    fn links_pipes_and_folders_are_not_opened_as_files() {
+        let (folder, disk) = folder();
+        let root = folder.path().join("store");
+        disk.create(FileName::ManifestTemporary).unwrap();
+        symlink("MANIFEST.tmp", root.join("MANIFEST")).unwrap();
+        assert!(disk.open(FileName::Manifest).is_err());
+        symlink("../MANIFEST.tmp", root.join("seg").join(SEGMENT.leaf())).unwrap();
+        assert!(disk.open(SEGMENT).is_err());
+        assert!(disk.open_medium(SEGMENT).is_err());
+        let run = FileName::Run(FileNumber(1));
+        fs::mkdirat(&disk.disk.root, format!("run/{}", run.leaf()), Mode::RWXU).unwrap();
+        assert!(disk.open(run).is_err());
+        let (kind, wal) = (FileType::Fifo, FileName::Wal(FileNumber(1)));
+        fs::mknodat(disk.disk.folder(Folder::Wal).unwrap(), wal.leaf(), kind, FILE_MODE, 0)
+            .unwrap();
+        assert!(disk.open(wal).is_err());
+        disk.rename(FileName::ManifestTemporary, FileName::Manifest).unwrap();
+        assert!(disk.open(FileName::Manifest).is_ok());
+        assert_eq!(root.join("MANIFEST").metadata().unwrap().mode() & 0o777, 0o600);
+        assert_eq!(root.join("seg").metadata().unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_behind_a_link_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("/", folder.path().join("wal")).unwrap();
+        let disk = RealDisk::open(folder.path()).unwrap();
+        assert!(disk.list(Folder::Wal).is_err());
+        assert!(disk.make_folders().is_err());
+    }
+
+    #[test]
+    fn one_holds_the_lock_and_the_other_learns_who() {
+        let (folder, disk) = folder();
+        let other = RealDisk::open(folder.path().join("store")).unwrap();
+        assert_eq!(other.lock_holder().unwrap(), None);
+        let lock = disk.lock().unwrap().unwrap();
+        let words = other.lock_holder().unwrap().unwrap();
+        assert!(words.starts_with(&format!("process {}", std::process::id())), "{words}");
+        assert_eq!(other.lock().unwrap().unwrap_err(), words);
+        drop(lock);
+        assert_eq!(other.lock_holder().unwrap(), None);
+        assert!(other.lock().unwrap().is_ok());
+    }
+
+    #[test]
+    fn randomness_fills_all_and_the_clock_goes_on() {
+        let (_folder, disk) = folder();
+        let mut bytes = [0; 1000];
+        disk.random(&mut bytes).unwrap();
+        assert!(bytes.chunks(20).all(|part| part != [0; 20]));
+        let clock = disk.clock();
+        let before = clock.uptime();
+        clock.sleep(Duration::from_millis(1));
+        assert!(clock.uptime() >= before + Duration::from_millis(1));
+        assert!(clock.wall_micros() > 1_700_000_000_000_000);
+    }
+}

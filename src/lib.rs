@@ -1,0 +1,19 @@
+//! An embedded, log-structured storage engine for millions of small transactional objects.
+
+#[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
+compile_error!("dostore runs on 64-bit little-endian Unix only");
+
+// Layer 0: words.
+pub mod error;
+pub mod ids;
+pub mod limits;
+#[doc(hidden)]
+pub mod marks;
+pub mod names;
+pub mod object_id;
+pub mod options;
+#[doc(hidden)]
+pub mod planted;
+
+// Layer 1: bytes and media.
+pub mod disk;

@@ -1,0 +1,142 @@
+//! Every maximum, and why the maxima fit together.
+//!
+//! Checked before anything is allocated, with an error that names the limit; nothing changes then.
+
+use crate::error::{Error, Result};
+
+/// Bytes in a key.
+pub const KEY_BYTES_MAX: usize = 2 * 1024;
+/// Bytes in a value.
+pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes in a commit, as encoded.
+pub const COMMIT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of a commit as logged: with the object's name, which the store itself adds.
+pub const LOGGED_COMMIT_BYTES_MAX: usize = COMMIT_BYTES_MAX + 4 * 1024;
+/// Operations in a commit.
+pub const COMMIT_OPERATIONS_MAX: usize = 65_536;
+/// Namespaces in a store, the store's own not counted.
+pub const NAMESPACES_MAX: usize = 65_535;
+/// Bytes in a name of a namespace or an object.
+pub const NAME_BYTES_MAX: usize = 1_024;
+/// The smallest WAL file.
+pub const WAL_FILE_BYTES_MIN: u64 = 64 * 1024;
+/// The largest WAL file.
+pub const WAL_FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes of one record in the log; a longer commit is a chain of parts.
+pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one page as written, header included: one value of the largest size fits.
+pub const PAGE_BYTES_MAX: usize = VALUE_BYTES_MAX + 64 * 1024;
+/// Bytes of one block of a run.
+pub const BLOCK_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a dictionary.
+pub const DICTIONARY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a manifest.
+pub const MANIFEST_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Where groups of the log begin, and what a device rewrites at once.
+pub const GROUP_ALIGNMENT: u64 = 4096;
+/// What a device writes whole or not at all.
+pub const SECTOR_BYTES: usize = 512;
+
+const _: () = assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX < COMMIT_BYTES_MAX);
+const _: () = assert!(RECORD_BYTES_MAX < COMMIT_BYTES_MAX);
+const _: () = assert!(LOGGED_COMMIT_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(COMMIT_BYTES_MAX + NAME_BYTES_MAX + 64 < LOGGED_COMMIT_BYTES_MAX);
+const _: () = assert!(WAL_FILE_BYTES_MIN.is_multiple_of(GROUP_ALIGNMENT));
+
+/// What a store accepts. Options of a store, not of its format: each may be lowered at any open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in a key, at most [`KEY_BYTES_MAX`].
+    pub key_bytes: usize,
+    /// Bytes in a value, at most [`VALUE_BYTES_MAX`].
+    pub value_bytes: usize,
+    /// Bytes in a key and its value together.
+    pub pair_bytes: usize,
+    /// Bytes in a commit, at most [`COMMIT_BYTES_MAX`].
+    pub commit_bytes: usize,
+    /// Operations in a commit, at most [`COMMIT_OPERATIONS_MAX`].
+    pub commit_operations: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            key_bytes: KEY_BYTES_MAX,
+            value_bytes: VALUE_BYTES_MAX,
+            pair_bytes: KEY_BYTES_MAX + VALUE_BYTES_MAX,
+            commit_bytes: COMMIT_BYTES_MAX,
+            commit_operations: COMMIT_OPERATIONS_MAX,
+        }
+    }
+}
+
+impl Limits {
+    /// The limits that Durable Objects have: keys of 2,048 bytes, key and value 2 MiB together.
+    #[must_use]
+    pub fn durable_objects() -> Self {
+        Self { key_bytes: 2_048, pair_bytes: 2 * 1024 * 1024, ..Self::default() }
+    }
+
+    pub(crate) fn check_key(&self, key: &[u8]) -> Result<()> {
+        at_most("limit.key", "key", key.len(), self.key_bytes)
+    }
+
+    pub(crate) fn check_pair(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.check_key(key)?;
+        at_most("limit.value", "value", value.len(), self.value_bytes)?;
+        at_most("limit.pair", "key and value", key.len() + value.len(), self.pair_bytes)
+    }
+
+    pub(crate) fn check_commit(&self, bytes: usize, operations: usize) -> Result<()> {
+        at_most("limit.commit", "commit", bytes, self.commit_bytes)?;
+        if operations > self.commit_operations {
+            let most = self.commit_operations;
+            let what = format!("commit has {operations} operations, at most {most} are allowed");
+            return Err(Error::invalid("limit.operations", what));
+        }
+        Ok(())
+    }
+
+    /// The options check: each limit within what the format can hold.
+    pub(crate) fn check(&self) -> Result<()> {
+        let fits = self.key_bytes <= KEY_BYTES_MAX
+            && self.value_bytes <= VALUE_BYTES_MAX
+            && self.commit_bytes <= COMMIT_BYTES_MAX
+            && self.commit_operations <= COMMIT_OPERATIONS_MAX;
+        if fits {
+            return Ok(());
+        }
+        Err(Error::invalid("option.limits", "a limit is beyond what the format can hold"))
+    }
+}
+
+/// A name of a namespace or an object: at most [`NAME_BYTES_MAX`] bytes of UTF-8.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    at_most("limit.name", "name", name.len(), NAME_BYTES_MAX)
+}
+
+fn at_most(code: &'static str, what: &str, bytes: usize, most: usize) -> Result<()> {
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(Error::invalid(code, format!("{what} has {bytes} bytes, at most {most} are allowed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_holds_at_its_boundary() {
+        let limits = Limits::durable_objects();
+        assert!(limits.check_key(&[0; 2048]).is_ok());
+        assert_eq!(limits.check_key(&[0; 2049]).unwrap_err().code(), "limit.key");
+        let value = vec![0; 2 * 1024 * 1024];
+        assert!(limits.check_pair(&[], &value).is_ok());
+        assert_eq!(limits.check_pair(&[0], &value).unwrap_err().code(), "limit.pair");
+        assert!(limits.check_commit(COMMIT_BYTES_MAX, COMMIT_OPERATIONS_MAX).is_ok());
+        let code = |bytes, operations| limits.check_commit(bytes, operations).unwrap_err().code();
+        assert_eq!(code(COMMIT_BYTES_MAX + 1, 1), "limit.commit");
+        assert_eq!(code(1, COMMIT_OPERATIONS_MAX + 1), "limit.operations");
+    }
+}

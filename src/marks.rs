@@ -1,0 +1,83 @@
+//! Rare branches that a campaign of tests must have taken: each is marked where it stands, and the
+//! simulation fails when one of the list was never reached.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! marks {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A branch worth knowing that it was taken.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Mark {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Mark {
+            /// Every mark.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+marks! {
+    /// A group's first sector never reached the medium.
+    TornHeader,
+    /// A group's header is there, a sector of its body is not.
+    TornBody,
+    /// The log goes on in a file whose predecessor it names.
+    CrossedFiles,
+    /// Parts of a commit without their final.
+    PartsCut,
+    /// A commit of more than one part was replayed.
+    PartsJoined,
+    /// A delta page was appended without reading its base.
+    DeltaAppended,
+    /// Deltas were folded into a new page.
+    DeltaFolded,
+    /// A page was split.
+    PageSplit,
+    /// Pages were merged.
+    PageMerged,
+    /// A large object became a one-page object again.
+    PagesCollapsed,
+    /// Runs were merged.
+    RunsMerged,
+    /// A segment was cleaned.
+    SegmentCleaned,
+    /// A life ended and another began.
+    LifeReplaced,
+    /// A commit was refused because the disk is full.
+    Full,
+    /// The store was poisoned.
+    Poisoned,
+    /// A base that fails its checksum was kept and the overlay became a delta.
+    DamagedBaseKept,
+    /// A checkpoint failed before its rename and was tried again.
+    CheckpointRetried,
+    /// A prepared file was missing and an allocated one served.
+    PoolEmpty,
+    /// A group's body was masked because a sector of it was all zeros.
+    BodyMasked,
+    /// A value had a page of its own.
+    ValueAlone,
+    /// A page was compressed with a dictionary.
+    DictionaryUsed,
+    /// A merge was thrown away because its inputs had changed.
+    MergeDiscarded,
+}
+
+static REACHED: AtomicU64 = AtomicU64::new(0);
+
+const _: () = assert!(Mark::ALL.len() <= 64);
+
+/// Notes that a branch was taken.
+pub(crate) fn mark(mark: Mark) {
+    REACHED.fetch_or(1 << mark as u8, Ordering::Relaxed);
+}
+
+/// The marks that this process has not reached.
+#[must_use]
+pub fn unreached() -> Vec<Mark> {
+    let reached = REACHED.load(Ordering::Relaxed);
+    Mark::ALL.iter().copied().filter(|mark| reached & (1 << *mark as u8) == 0).collect()
+}

@@ -1,0 +1,169 @@
+//! How a store is opened. Checked once, at open; small settings are real settings.
+
+use crate::error::{Error, Result};
+use crate::limits::{GROUP_ALIGNMENT, Limits, WAL_FILE_BYTES_MAX, WAL_FILE_BYTES_MIN};
+use std::time::Duration;
+
+/// Settings of a store, given by value and finished by `open`.
+///
+/// None of them is part of the format: each may change from one open to the next.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Options {
+    pub(crate) create: bool,
+    pub(crate) limits: Limits,
+    pub(crate) wal_file_bytes: u64,
+    pub(crate) pool_files: usize,
+    pub(crate) cache_bytes: usize,
+    pub(crate) dirty_bytes: usize,
+    pub(crate) page_bytes: usize,
+    pub(crate) segment_bytes: u64,
+    pub(crate) clean_bytes: u64,
+    pub(crate) background_bytes_per_second: u64,
+    pub(crate) retire_after: Duration,
+    pub(crate) reader_threads: usize,
+    pub(crate) is_threaded: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            create: true,
+            limits: Limits::default(),
+            wal_file_bytes: 64 << 20,
+            pool_files: 2,
+            cache_bytes: 64 << 20,
+            dirty_bytes: 128 << 20,
+            page_bytes: 24 << 10,
+            segment_bytes: 256 << 20,
+            clean_bytes: 64 << 20,
+            background_bytes_per_second: 0,
+            retire_after: Duration::from_mins(1),
+            reader_threads: 2,
+            is_threaded: true,
+        }
+    }
+}
+
+impl Options {
+    /// Whether a folder without a store becomes one. On by default.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// What the store accepts.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Bytes of a file of the log: 64 KiB to 1 GiB, a multiple of 4 KiB; 64 MiB by default.
+    pub fn wal_file_bytes(mut self, bytes: u64) -> Self {
+        self.wal_file_bytes = bytes;
+        self
+    }
+
+    /// Files of the log kept ready, full of zeros; 2 by default. Zero is allowed: each file is then
+    /// made when it is needed, and commits into it cost a device write more.
+    pub fn pool_files(mut self, files: usize) -> Self {
+        self.pool_files = files;
+        self
+    }
+
+    /// Bytes of pages kept in memory beside what the operating system caches; 64 MiB by default.
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Bytes of committed changes in memory from which on a checkpoint starts; 128 MiB by default.
+    /// Memory may pass it while the checkpoint runs; commits then slow down smoothly.
+    pub fn dirty_bytes(mut self, bytes: usize) -> Self {
+        self.dirty_bytes = bytes;
+        self
+    }
+
+    /// Bytes that a page of a large object aims at: 512 B to 64 KiB; 24 KiB by default.
+    pub fn page_bytes(mut self, bytes: usize) -> Self {
+        self.page_bytes = bytes;
+        self
+    }
+
+    /// Bytes of a file of pages from which on the next one is begun; 256 MiB by default.
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Bytes of segments that one cleaning step rewrites at most; 64 MiB by default.
+    pub fn clean_bytes(mut self, bytes: u64) -> Self {
+        self.clean_bytes = bytes;
+        self
+    }
+
+    /// Bytes a second that all background writing shares; zero, the default, for no limit.
+    pub fn background_bytes_per_second(mut self, bytes: u64) -> Self {
+        self.background_bytes_per_second = bytes;
+        self
+    }
+
+    /// How long a file that no manifest names any more stays for readers in other processes;
+    /// 60 seconds by default. The oldest go earlier while all of them take more than twice
+    /// `dirty_bytes`.
+    pub fn retire_after(mut self, time: Duration) -> Self {
+        self.retire_after = time;
+        self
+    }
+
+    /// Threads that load objects for `activate`; 2 by default.
+    pub fn reader_threads(mut self, threads: usize) -> Self {
+        self.reader_threads = threads;
+        self
+    }
+
+    /// Whether the store runs its own threads. On by default. Without them nothing happens in the
+    /// background: commits are written by whoever waits for them, and checkpoints, cleaning and
+    /// merging happen when `Store::steps` is told to, in an order that a simulation chooses.
+    pub fn threads(mut self, is_threaded: bool) -> Self {
+        self.is_threaded = is_threaded;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        self.limits.check()?;
+        let wal = self.wal_file_bytes;
+        let is_wal_right = (WAL_FILE_BYTES_MIN..=WAL_FILE_BYTES_MAX).contains(&wal)
+            && wal.is_multiple_of(GROUP_ALIGNMENT);
+        if !is_wal_right {
+            let what = "wal_file_bytes must be 64 KiB to 1 GiB and a multiple of 4 KiB";
+            return Err(Error::invalid("option.wal_file_bytes", what));
+        }
+        if !(512..=64 << 10).contains(&self.page_bytes) {
+            return Err(Error::invalid("option.page_bytes", "page_bytes must be 512 B to 64 KiB"));
+        }
+        if self.segment_bytes < 16 << 10 || self.dirty_bytes == 0 {
+            let what = "segment_bytes must be at least 16 KiB and dirty_bytes above zero";
+            return Err(Error::invalid("option.segment_bytes", what));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked_at_their_bounds() {
+        let code = |options: Options| options.check().err().map(|error| error.code());
+        assert_eq!(code(Options::default()), None);
+        assert_eq!(code(Options::default().wal_file_bytes(64 << 10)), None);
+        let wrong = Some("option.wal_file_bytes");
+        assert_eq!(code(Options::default().wal_file_bytes((64 << 10) - 4096)), wrong);
+        assert_eq!(code(Options::default().wal_file_bytes((64 << 10) + 1)), wrong);
+        assert_eq!(code(Options::default().wal_file_bytes((1 << 30) + 4096)), wrong);
+        assert_eq!(code(Options::default().page_bytes(511)), Some("option.page_bytes"));
+        assert_eq!(code(Options::default().segment_bytes(1)), Some("option.segment_bytes"));
+    }
+}

@@ -1,0 +1,69 @@
+//! Mistakes planted on purpose, to see whether the tests notice: a meter of the simulation.
+//!
+//! Built only with `--cfg dostore_planted`; one is chosen at run time by `DOSTORE_PLANT=number`. In
+//! every other build each question is the constant `false` and the branch disappears.
+
+macro_rules! mistakes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// A mistake that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mistake {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Mistake {
+            /// Every mistake.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+mistakes! {
+    /// Acknowledge a group before its sync.
+    AcknowledgeEarly = 1,
+    /// Skip a folder sync.
+    SkipFolderSync = 2,
+    /// Try a failed sync again.
+    RetrySync = 3,
+    /// Trust the page cache when reopening.
+    TrustPageCache = 4,
+    /// Take the first bad group for the end of the log.
+    StopAtFirstBad = 5,
+    /// Ignore the chain of checksums.
+    IgnoreChain = 6,
+    /// Use LSNs of a crashed term again.
+    ReuseLsn = 7,
+    /// Checkpoint what is not durable.
+    CheckpointEarly = 8,
+    /// Publish a manifest before its run is synced.
+    ManifestEarly = 9,
+    /// Remove a segment before the manifest that drops it.
+    RemoveEarly = 10,
+    /// Drop frozen layers before the manifest is published.
+    DropLayersEarly = 11,
+    /// Miss a new object on the dirty list.
+    MissDirty = 12,
+    /// Show a view that is not durable.
+    ShowEarly = 13,
+    /// Read a page of an earlier life.
+    EarlierLife = 14,
+    /// Do not check the object that a page names.
+    UncheckedObject = 15,
+}
+
+/// Whether this mistake is to be made.
+#[cfg(dostore_planted)]
+pub(crate) fn planted(mistake: Mistake) -> bool {
+    use std::sync::OnceLock;
+    static CHOSEN: OnceLock<u32> = OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| {
+        std::env::var("DOSTORE_PLANT").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    });
+    *chosen == mistake as u32
+}
+
+/// Whether this mistake is to be made: never, in this build.
+#[cfg(not(dostore_planted))]
+pub(crate) const fn planted(_mistake: Mistake) -> bool {
+    false
+}
