@@ -17,3 +17,5 @@ pub mod planted;
 
 // Layer 1: bytes and media.
 pub mod disk;
+#[doc(hidden)]
+pub mod format;

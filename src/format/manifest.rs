@@ -1,0 +1,497 @@
+//! The manifest: which files are live, what they cover, where replay begins.
+//!
+//! See "`manifest.rs`" in `docs/format.md`.
+//!
+//! Invariants:
+//!   * One value has one encoding, and an encoding with any bit flipped is refused.
+//!   * Lists keep their order; the runs stand newest first.
+
+use crate::format::header::{FileKind, HEADER_BYTES, Header, HeaderFault};
+use crate::format::page::SegmentFacts;
+use crate::format::run::{RunFacts, RunUse};
+use crate::format::{Cursor, Malformed, checksum, place_seed};
+use crate::ids::{
+    Address, FileNumber, Life, LogEnd, LogPoint, Lsn, NamespaceNumber, ShortId, StoreId, Term,
+    Timestamp,
+};
+use crate::limits::MANIFEST_BYTES_MAX;
+
+/// Bytes before the body: the common header and the body's length.
+const FRONT_BYTES: usize = HEADER_BYTES + 8;
+
+/// Bytes after the body: its checksum.
+const CHECKSUM_BYTES: usize = 4;
+
+/// The commits that one term made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TermSpan {
+    /// The term.
+    pub term: Term,
+    /// Its first LSN.
+    pub first: Lsn,
+    /// Its last LSN that became durable.
+    pub last: Lsn,
+}
+
+/// A live segment and how much of it is still referenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentState {
+    /// The file.
+    pub facts: SegmentFacts,
+    /// Bytes of pages that the directory still names.
+    pub live_bytes: u64,
+    /// Pages that the directory still names.
+    pub live_pages: u64,
+    /// The cut at which it was written.
+    pub written_at: Lsn,
+    /// Zero for what a checkpoint wrote; one more for each time that its pages were cleaned.
+    pub generation: u8,
+}
+
+/// A file of history and the span that it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryFile {
+    /// The file.
+    pub facts: RunFacts,
+    /// The retention class of the namespaces in it.
+    pub class: u32,
+    /// The epoch that it belongs to.
+    pub epoch: u64,
+    /// The LSN after which it begins.
+    pub start: Lsn,
+    /// The last LSN that it covers.
+    pub end: Lsn,
+}
+
+/// The set of live files and what they stand for, replaced whole by every publish.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// The store that it describes.
+    pub store: StoreId,
+    /// The term that wrote it.
+    pub term: Term,
+    /// One more for each manifest of the store.
+    pub generation: u64,
+    /// Pages and runs cover every commit up to here.
+    pub cut: Lsn,
+    /// The time of that commit.
+    pub cut_time: Timestamp,
+    /// Where recovery begins to read the log.
+    pub replay: LogPoint,
+    /// Where the log ends, if the store was closed cleanly and has not been opened since.
+    pub closed: Option<LogEnd>,
+    /// No file has this number or a greater one, but for files not yet published.
+    pub next_file: FileNumber,
+    /// The terms and their commits, oldest first.
+    pub terms: Vec<TermSpan>,
+    /// The live segments.
+    pub segments: Vec<SegmentState>,
+    /// The live runs but for history, newest first, of every use.
+    pub runs: Vec<RunFacts>,
+    /// The live files of history.
+    pub history: Vec<HistoryFile>,
+    /// The LSN after which the present epoch began.
+    pub epoch_start: Lsn,
+    /// For each retention class, the LSN before which nothing can be reached.
+    pub horizons: Vec<(u32, Lsn)>,
+    /// For each namespace, the LSN from which its history has no gap.
+    pub gapless: Vec<(NamespaceNumber, Lsn)>,
+    /// Objects purged, and when: files may still hold bytes that are to be unreachable.
+    pub purged: Vec<(Address, Lsn)>,
+    /// Large lives that ended, and when: their pages are live until they are archived.
+    pub ended: Vec<(Address, Life, Lsn)>,
+}
+
+impl Manifest {
+    /// The manifest's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // The generation differs between any two manifests of a store, so it serves as the salt.
+        let header = Header {
+            kind: FileKind::Manifest,
+            store: self.store,
+            number: FileNumber(0),
+            term: self.term,
+            salt: self.generation,
+        };
+        let mut out = header.encode().to_vec();
+        put_u64(&mut out, 0);
+        self.put_body(&mut out);
+        let body_bytes = (out.len() - FRONT_BYTES) as u64;
+        out[HEADER_BYTES..FRONT_BYTES].copy_from_slice(&body_bytes.to_le_bytes());
+        let sum = body_checksum(self.generation, &out[HEADER_BYTES..]);
+        put_u32(&mut out, sum);
+        out
+    }
+
+    fn put_body(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.cut.0);
+        put_u64(out, self.cut_time.0);
+        put_point(out, &self.replay);
+        put_list(out, self.closed.as_slice(), |out, end| {
+            put_point(out, &end.point);
+            put_u64(out, end.lsn.0);
+            put_u64(out, end.time.0);
+        });
+        put_u64(out, self.next_file.0);
+        put_list(out, &self.terms, |out, span| {
+            put_u32(out, span.term.0);
+            put_u64(out, span.first.0);
+            put_u64(out, span.last.0);
+        });
+        put_list(out, &self.segments, put_segment);
+        put_list(out, &self.runs, put_run);
+        put_list(out, &self.history, |out, file| {
+            put_run(out, &file.facts);
+            put_u32(out, file.class);
+            put_u64(out, file.epoch);
+            put_u64(out, file.start.0);
+            put_u64(out, file.end.0);
+        });
+        put_u64(out, self.epoch_start.0);
+        put_list(out, &self.horizons, |out, (class, lsn)| {
+            put_u32(out, *class);
+            put_u64(out, lsn.0);
+        });
+        put_list(out, &self.gapless, |out, (namespace, lsn)| {
+            put_u32(out, namespace.0);
+            put_u64(out, lsn.0);
+        });
+        put_list(out, &self.purged, |out, (address, lsn)| {
+            put_address(out, address);
+            put_u64(out, lsn.0);
+        });
+        put_list(out, &self.ended, |out, (address, life, lsn)| {
+            put_address(out, address);
+            put_u64(out, life.0);
+            put_u64(out, lsn.0);
+        });
+    }
+
+    /// Reads a manifest.
+    pub fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
+        if bytes.len() > MANIFEST_BYTES_MAX {
+            return Err(HeaderFault::Malformed("longer than a manifest may be"));
+        }
+        let header = Header::decode(bytes, FileKind::Manifest)?;
+        if header.number != FileNumber(0) {
+            return Err(HeaderFault::Malformed("a manifest with a number"));
+        }
+        let mut cursor = Cursor::new(&bytes[HEADER_BYTES..]);
+        let body_bytes = cursor.u64()?;
+        let covered = bytes.len().saturating_sub(CHECKSUM_BYTES).max(FRONT_BYTES);
+        if body_bytes != (covered - FRONT_BYTES) as u64 {
+            return Err(HeaderFault::Malformed("manifest is not as long as it says"));
+        }
+        let body = cursor.take(covered - FRONT_BYTES)?;
+        let sum = cursor.u32()?;
+        cursor.finish()?;
+        if sum != body_checksum(header.salt, &bytes[HEADER_BYTES..covered]) {
+            return Err(HeaderFault::Malformed("manifest checksum differs"));
+        }
+        let mut cursor = Cursor::new(body);
+        let manifest = Self::take_body(&header, &mut cursor)?;
+        cursor.finish()?;
+        Ok(manifest)
+    }
+
+    fn take_body(header: &Header, cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            store: header.store,
+            term: header.term,
+            generation: header.salt,
+            cut: Lsn(cursor.u64()?),
+            cut_time: Timestamp(cursor.u64()?),
+            replay: take_point(cursor)?,
+            closed: take_closed(cursor)?,
+            next_file: FileNumber(cursor.u64()?),
+            terms: take_list(cursor, |cursor| {
+                Ok(TermSpan {
+                    term: Term(cursor.u32()?),
+                    first: Lsn(cursor.u64()?),
+                    last: Lsn(cursor.u64()?),
+                })
+            })?,
+            segments: take_list(cursor, take_segment)?,
+            runs: take_list(cursor, take_run)?,
+            history: take_list(cursor, |cursor| {
+                Ok(HistoryFile {
+                    facts: take_run(cursor)?,
+                    class: cursor.u32()?,
+                    epoch: cursor.u64()?,
+                    start: Lsn(cursor.u64()?),
+                    end: Lsn(cursor.u64()?),
+                })
+            })?,
+            epoch_start: Lsn(cursor.u64()?),
+            horizons: take_list(cursor, |cursor| Ok((cursor.u32()?, Lsn(cursor.u64()?))))?,
+            gapless: take_list(cursor, |cursor| {
+                Ok((NamespaceNumber(cursor.u32()?), Lsn(cursor.u64()?)))
+            })?,
+            purged: take_list(cursor, |cursor| Ok((take_address(cursor)?, Lsn(cursor.u64()?))))?,
+            ended: take_list(cursor, |cursor| {
+                Ok((take_address(cursor)?, Life(cursor.u64()?), Lsn(cursor.u64()?)))
+            })?,
+        })
+    }
+}
+
+/// Covers the body's length and the body, bound to the generation that the header states.
+fn body_checksum(generation: u64, length_and_body: &[u8]) -> u32 {
+    checksum(place_seed(generation, 0, HEADER_BYTES as u64), length_and_body)
+}
+
+fn put_u32(out: &mut Vec<u8>, number: u32) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_u64(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
+    put_u64(out, items.len() as u64);
+    for item in items {
+        put(out, item);
+    }
+}
+
+/// Grows with the items that are there: the count alone allocates nothing.
+fn take_list<T>(
+    cursor: &mut Cursor<'_>,
+    take: impl Fn(&mut Cursor<'_>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let count = cursor.u64()?;
+    (0..count).map(|_| take(cursor)).collect()
+}
+
+fn put_point(out: &mut Vec<u8>, point: &LogPoint) {
+    put_u64(out, point.file.0);
+    put_u64(out, point.offset);
+    put_u64(out, point.group);
+    put_u32(out, point.chain);
+}
+
+fn take_point(cursor: &mut Cursor<'_>) -> Result<LogPoint, Malformed> {
+    Ok(LogPoint {
+        file: FileNumber(cursor.u64()?),
+        offset: cursor.u64()?,
+        group: cursor.u64()?,
+        chain: cursor.u32()?,
+    })
+}
+
+fn take_closed(cursor: &mut Cursor<'_>) -> Result<Option<LogEnd>, Malformed> {
+    let ends = take_list(cursor, |cursor| {
+        Ok(LogEnd {
+            point: take_point(cursor)?,
+            lsn: Lsn(cursor.u64()?),
+            time: Timestamp(cursor.u64()?),
+        })
+    })?;
+    match *ends.as_slice() {
+        [] => Ok(None),
+        [end] => Ok(Some(end)),
+        _ => Err(Malformed("more than one end of the log")),
+    }
+}
+
+fn put_segment(out: &mut Vec<u8>, segment: &SegmentState) {
+    put_u64(out, segment.facts.number.0);
+    put_u64(out, segment.facts.bytes);
+    put_u64(out, segment.facts.page_bytes);
+    put_u64(out, segment.facts.pages);
+    put_u64(out, segment.live_bytes);
+    put_u64(out, segment.live_pages);
+    put_u64(out, segment.written_at.0);
+    out.push(segment.generation);
+}
+
+fn take_segment(cursor: &mut Cursor<'_>) -> Result<SegmentState, Malformed> {
+    Ok(SegmentState {
+        facts: SegmentFacts {
+            number: FileNumber(cursor.u64()?),
+            bytes: cursor.u64()?,
+            page_bytes: cursor.u64()?,
+            pages: cursor.u64()?,
+        },
+        live_bytes: cursor.u64()?,
+        live_pages: cursor.u64()?,
+        written_at: Lsn(cursor.u64()?),
+        generation: cursor.u8()?,
+    })
+}
+
+fn put_run(out: &mut Vec<u8>, run: &RunFacts) {
+    put_u64(out, run.number.0);
+    out.push(run.usage as u8);
+    put_u64(out, run.bytes);
+    put_u64(out, run.entries);
+    put_u32(out, run.checksum);
+}
+
+fn take_run(cursor: &mut Cursor<'_>) -> Result<RunFacts, Malformed> {
+    Ok(RunFacts {
+        number: FileNumber(cursor.u64()?),
+        usage: RunUse::from_byte(cursor.u8()?).ok_or(Malformed("a run of unknown use"))?,
+        bytes: cursor.u64()?,
+        entries: cursor.u64()?,
+        checksum: cursor.u32()?,
+    })
+}
+
+fn put_address(out: &mut Vec<u8>, address: &Address) {
+    put_u32(out, address.namespace.0);
+    out.extend_from_slice(&address.id.0);
+}
+
+fn take_address(cursor: &mut Cursor<'_>) -> Result<Address, Malformed> {
+    Ok(Address { namespace: NamespaceNumber(cursor.u32()?), id: ShortId(cursor.array()?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    fn run_facts() -> impl Strategy<Value = RunFacts> {
+        let usage = prop_oneof![
+            Just(RunUse::Directory),
+            Just(RunUse::Names),
+            Just(RunUse::Alarms),
+            Just(RunUse::History)
+        ];
+        (any::<[u64; 3]>(), usage, any::<u32>()).prop_map(
+            |([number, bytes, entries], usage, checksum)| RunFacts {
+                number: FileNumber(number),
+                usage,
+                bytes,
+                entries,
+                checksum,
+            },
+        )
+    }
+
+    fn address() -> impl Strategy<Value = Address> {
+        any::<(u32, [u8; 16])>().prop_map(|(namespace, id)| Address {
+            namespace: NamespaceNumber(namespace),
+            id: ShortId(id),
+        })
+    }
+
+    fn segment() -> impl Strategy<Value = SegmentState> {
+        any::<([u64; 7], u8)>().prop_map(|(numbers, generation)| SegmentState {
+            facts: SegmentFacts {
+                number: FileNumber(numbers[0]),
+                bytes: numbers[1],
+                page_bytes: numbers[2],
+                pages: numbers[3],
+            },
+            live_bytes: numbers[4],
+            live_pages: numbers[5],
+            written_at: Lsn(numbers[6]),
+            generation,
+        })
+    }
+
+    fn end() -> impl Strategy<Value = LogEnd> {
+        any::<([u64; 5], u32)>().prop_map(|([file, offset, group, lsn, time], chain)| LogEnd {
+            point: LogPoint { file: FileNumber(file), offset, group, chain },
+            lsn: Lsn(lsn),
+            time: Timestamp(time),
+        })
+    }
+
+    fn history() -> impl Strategy<Value = HistoryFile> {
+        (run_facts(), any::<u32>(), any::<[u64; 3]>()).prop_map(
+            |(facts, class, [epoch, start, end])| HistoryFile {
+                facts,
+                class,
+                epoch,
+                start: Lsn(start),
+                end: Lsn(end),
+            },
+        )
+    }
+
+    fn manifest() -> impl Strategy<Value = Manifest> {
+        let files = (vec(segment(), 0..4), vec(run_facts(), 0..4), vec(history(), 0..4));
+        let lists = (
+            vec(any::<(u32, [u64; 2])>(), 0..4),
+            vec(any::<(u32, u64)>(), 0..4),
+            vec((address(), any::<[u64; 2]>()), 0..4),
+        );
+        (any::<[u8; 16]>(), any::<u32>(), any::<[u64; 5]>(), end(), option::of(end()), files, lists)
+            .prop_map(|(store, term, numbers, replay, closed, files, (terms, pairs, objects))| {
+                Manifest {
+                    store: StoreId(store),
+                    term: Term(term),
+                    generation: numbers[0],
+                    cut: Lsn(numbers[1]),
+                    cut_time: Timestamp(numbers[2]),
+                    replay: replay.point,
+                    closed,
+                    next_file: FileNumber(numbers[3]),
+                    terms: terms
+                        .iter()
+                        .map(|(term, [first, last])| TermSpan {
+                            term: Term(*term),
+                            first: Lsn(*first),
+                            last: Lsn(*last),
+                        })
+                        .collect(),
+                    segments: files.0,
+                    runs: files.1,
+                    history: files.2,
+                    epoch_start: Lsn(numbers[4]),
+                    horizons: pairs.iter().map(|(class, lsn)| (*class, Lsn(*lsn))).collect(),
+                    gapless: pairs.iter().map(|(a, b)| (NamespaceNumber(*a), Lsn(*b))).collect(),
+                    purged: objects.iter().map(|(at, [lsn, _])| (*at, Lsn(*lsn))).collect(),
+                    ended: objects.iter().map(|(at, [a, b])| (*at, Life(*a), Lsn(*b))).collect(),
+                }
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn a_manifest_decodes_to_what_was_encoded(manifest in manifest()) {
+            let bytes = manifest.encode();
+            prop_assert_eq!(Manifest::decode(&bytes), Ok(manifest));
+        }
+
+        #[test]
+        fn any_flip_cut_or_addition_is_noticed(
+            manifest in manifest(),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let bytes = manifest.encode();
+            let mut damaged = bytes.clone();
+            let bit = at.index(bytes.len() * 8);
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(Manifest::decode(&damaged).is_err());
+            prop_assert!(Manifest::decode(&bytes[..at.index(bytes.len())]).is_err());
+            damaged.clone_from(&bytes);
+            damaged.push(0);
+            prop_assert!(Manifest::decode(&damaged).is_err());
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let number = FileNumber(7);
+        let facts = SegmentFacts { number, bytes: 900, page_bytes: 800, pages: 3 };
+        let segment =
+            SegmentState { facts, live_bytes: 1, live_pages: 2, written_at: Lsn(4), generation: 0 };
+        let manifest =
+            Manifest { generation: 5, segments: vec![segment; 3], ..Manifest::default() };
+        let bytes = manifest.encode();
+        assert_eq!(Manifest::decode(&bytes), Ok(manifest));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Manifest::decode(&damaged).is_err(), "bit {bit}");
+        }
+    }
+}

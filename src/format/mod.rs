@@ -1,0 +1,198 @@
+//! Bytes to values and back. No input and output happens here, and no input makes it panic.
+//!
+//! `docs/format.md` is normative; the constants here are its numbers. Read [`header`] first (what
+//! every file begins with), then the log ([`record`], [`group`]), pages ([`page`]), runs ([`run`],
+//! [`block`], [`entry`]) and the [`manifest`].
+//!
+//! Invariants:
+//!   * Numbers are little-endian, except inside keys, which order as bytes do.
+//!   * A length is checked against the bytes that are there before anything is allocated for it.
+//!   * A decoder returns [`Malformed`] or a value that encodes back to the same bytes.
+
+pub mod block;
+pub mod entry;
+pub mod group;
+pub mod header;
+pub mod manifest;
+pub mod page;
+pub mod record;
+pub mod run;
+
+use std::fmt;
+
+/// The format that this version writes. Zero may change until version 1 is frozen.
+pub const FORMAT_VERSION: u32 = 0;
+
+/// Bytes that are not what any version of this format writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// CRC-32 of `bytes`, begun from a seed that says where they belong, so that the same bytes at
+/// another place do not pass.
+#[must_use]
+pub fn checksum(seed: u64, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// The seed for bytes at `offset` of the file with this salt and number.
+#[must_use]
+pub fn place_seed(salt: u64, number: u64, offset: u64) -> u64 {
+    salt ^ number.rotate_left(40) ^ offset
+}
+
+/// Appends a number in 7-bit groups, the lowest first (LEB128).
+pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        #[expect(clippy::cast_possible_truncation, reason = "the low seven bits are meant")]
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "it is below 0x80")]
+    out.push(number as u8);
+}
+
+/// Appends a length as a varint, then the bytes.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Reads values off the front of a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// Begins at the front of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Whether everything has been read.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next `length` bytes.
+    pub fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Malformed("cut short"))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// The next `N` bytes.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed("cut short"))?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    /// A byte.
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    /// Two bytes.
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    /// Four bytes.
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// Eight bytes.
+    pub fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// A number that [`put_varint`] wrote; longer forms of the same number are refused.
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
+        let mut number = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7F);
+            if shift == 63 && bits > 1 {
+                return Err(Malformed("number beyond 64 bits"));
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                if byte == 0 && shift > 0 {
+                    return Err(Malformed("number in a longer form than needed"));
+                }
+                return Ok(number);
+            }
+        }
+        Err(Malformed("number beyond 64 bits"))
+    }
+
+    /// A number that must fit 32 bits.
+    pub fn varint_u32(&mut self) -> Result<u32, Malformed> {
+        u32::try_from(self.varint()?).map_err(|_| Malformed("number beyond 32 bits"))
+    }
+
+    /// Bytes that [`put_bytes`] wrote, at most `most` of them.
+    pub fn bytes(&mut self, most: usize) -> Result<&'a [u8], Malformed> {
+        let length = self.varint()?;
+        if length > most as u64 {
+            return Err(Malformed("length beyond its limit"));
+        }
+        self.take(usize::try_from(length).map_err(|_| Malformed("length beyond its limit"))?)
+    }
+
+    /// Fails unless everything has been read.
+    pub fn finish(self) -> Result<(), Malformed> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed("bytes after the end")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_have_one_form_each() {
+        for number in [0, 1, 0x7F, 0x80, 0x3FFF, 0x4000, u64::from(u32::MAX), u64::MAX] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, number);
+            let mut cursor = Cursor::new(&bytes);
+            assert_eq!(cursor.varint(), Ok(number));
+            assert!(cursor.finish().is_ok());
+            assert!(Cursor::new(&bytes[..bytes.len() - 1]).varint().is_err());
+        }
+        assert!(Cursor::new(&[0x80, 0x00]).varint().is_err());
+        assert!(Cursor::new(&[0xFF; 11]).varint().is_err());
+        assert!(
+            Cursor::new(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 2])
+                .varint()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn bytes_are_bounded_before_they_are_taken() {
+        let mut out = Vec::new();
+        put_bytes(&mut out, b"abc");
+        assert_eq!(Cursor::new(&out).bytes(3), Ok(&b"abc"[..]));
+        assert!(Cursor::new(&out).bytes(2).is_err());
+        assert!(Cursor::new(&out[..3]).bytes(3).is_err());
+    }
+}

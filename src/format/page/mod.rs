@@ -1,0 +1,406 @@
+//! Pages: sorted entries of one object, searched in place.
+//!
+//! See "Pages" in `docs/format.md`. A stored page (`stored`) is a header, the fence, the body (as
+//! it is, or compressed), zeros up to a multiple of eight bytes, and a checksum at the very end. A
+//! body (`builder`) is a table of offsets, the entries in key order, and, in deltas, the deleted
+//! ranges.
+//!
+//! Invariants:
+//!   * A [`Page`] was walked once, entry by entry, before anybody sees it: later accesses find what
+//!     they look for inside the body and cannot fail.
+//!   * Keys ascend, none is below the fence, and each begins with the byte of a known kind.
+//!   * Only deltas hold deleted keys and deleted ranges. Ranges ascend and do not touch.
+
+mod builder;
+mod stored;
+
+pub use builder::{BuiltPage, Packed, PageBuilder};
+pub use stored::{
+    BodyForm, PAGE_ALIGNMENT, PAGE_CHECKSUM_BYTES, PAGE_HEADER_BYTES, PageHeader,
+    decode_dictionary, store_dictionary, verified,
+};
+
+use super::{Cursor, Malformed};
+use crate::disk::bytes::SharedBytes;
+use crate::ids::{Address, Codec, FileNumber, KeyKind, Life, Lsn};
+use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use std::sync::Arc;
+
+const TAG_DELETED: u8 = 0xFF;
+const FULL_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
+/// The end of a range may be the key after the longest one.
+const RANGE_KEY_BYTES_MAX: usize = FULL_KEY_BYTES_MAX + 1;
+/// A body of this many bytes or more has offsets of four bytes instead of two.
+const WIDE_BODY_BYTES: usize = 64 * 1024;
+
+/// What a stored page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PageKind {
+    /// Everything between its fence and the next one.
+    Page = 1,
+    /// What changed since the pages below it.
+    Delta = 2,
+    /// A dictionary that other pages of the same file are compressed with.
+    Dictionary = 3,
+}
+
+/// What a file of pages holds, as the manifest keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentFacts {
+    /// The file.
+    pub number: FileNumber,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Bytes of its pages, dictionaries not counted.
+    pub page_bytes: u64,
+    /// Its pages, dictionaries not counted.
+    pub pages: u64,
+}
+
+/// What a page is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageMeta {
+    /// What it is.
+    pub kind: PageKind,
+    /// The object.
+    pub address: Address,
+    /// The object's life.
+    pub life: Life,
+    /// The page shows the object as it was after this commit.
+    pub exact_at: Lsn,
+    /// A delta: the `until` of what it was laid over. Zero for a base.
+    pub until: Lsn,
+    /// The least full key that belongs to the page; empty for an object's first.
+    pub fence: Vec<u8>,
+}
+
+/// What a page says about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageItem<'a> {
+    /// The key has this value.
+    Value {
+        /// How tools are to read the value.
+        codec: Codec,
+        /// Its bytes.
+        value: &'a [u8],
+    },
+    /// The key is deleted, whatever the pages below say. Only in deltas.
+    Deleted,
+}
+
+/// A page in memory. Cloning it does not copy its bytes.
+#[derive(Clone, Debug)]
+pub struct Page {
+    header: PageHeader,
+    /// The fence, then the body.
+    bytes: SharedBytes,
+    /// Where in the body the ranges begin; its end without any.
+    ranges_at: usize,
+}
+
+impl Page {
+    /// Reads a whole stored page whose checksum was found right. A compressed body is handed to
+    /// `expand` with the memory that it must fill.
+    pub fn decode<E: From<Malformed>>(
+        stored: &SharedBytes,
+        expand: impl FnOnce(&PageHeader, &[u8], &mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let header = PageHeader::decode(stored)?;
+        if header.kind == PageKind::Dictionary {
+            return Err(Malformed("a dictionary where a page should be").into());
+        }
+        let (fence, body) = header.parts(stored)?;
+        let bytes = match header.form {
+            BodyForm::Raw => stored.slice(fence.start..body.end).ok_or(Malformed("cut short"))?,
+            BodyForm::Zstd => {
+                let length = fence.len() + header.raw_bytes as usize;
+                let mut memory: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+                let fresh = Arc::get_mut(&mut memory).ok_or(Malformed("cut short"))?;
+                let (fence_part, body_part) = fresh.split_at_mut(fence.len());
+                fence_part.copy_from_slice(&stored[fence]);
+                expand(&header, &stored[body], body_part)?;
+                SharedBytes::from(memory)
+            }
+        };
+        Ok(Self::checked(header, bytes)?)
+    }
+
+    fn checked(header: PageHeader, bytes: SharedBytes) -> Result<Self, Malformed> {
+        let (fence, body) =
+            bytes.split_at_checked(header.fence_bytes as usize).ok_or(Malformed("cut short"))?;
+        let ranges_at = walk_entries(&header, fence, body)?;
+        if header.has_ranges {
+            walk_ranges(&body[ranges_at..])?;
+        } else if ranges_at != body.len() {
+            return Err(Malformed("bytes after the last entry"));
+        }
+        Ok(Self { header, bytes, ranges_at })
+    }
+
+    /// What the page is about.
+    #[must_use]
+    pub fn meta(&self) -> PageMeta {
+        self.header.meta(self.fence())
+    }
+
+    /// The header that the page was stored with.
+    #[must_use]
+    pub fn header(&self) -> &PageHeader {
+        &self.header
+    }
+
+    /// The least full key that belongs to the page.
+    #[must_use]
+    pub fn fence(&self) -> &[u8] {
+        &self.bytes[..self.header.fence_bytes as usize]
+    }
+
+    /// Bytes that the page takes in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len() + size_of::<Self>()
+    }
+
+    /// Bytes of heap memory that the page holds; none where it lies in a map.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.bytes.heap_bytes()
+    }
+
+    /// Entries, deleted keys included.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.header.count as usize
+    }
+
+    /// Bytes of keys and values of the user.
+    #[must_use]
+    pub fn content_bytes(&self) -> u64 {
+        let of = |(key, item): (&[u8], PageItem<'_>)| match item {
+            PageItem::Value { value, .. } if key.first() == Some(&(KeyKind::User as u8)) => {
+                (key.len() - 1 + value.len()) as u64
+            }
+            _ => 0,
+        };
+        self.items().map(of).sum()
+    }
+
+    /// What the page's entries say about a full key.
+    #[must_use]
+    pub fn find(&self, key: &[u8]) -> Option<PageItem<'_>> {
+        let body = self.body();
+        let (mut low, mut high) = (0, self.count());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let entry = entry(body, middle);
+            match entry.key.cmp(key) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Some(entry.item()),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    /// The first entry whose key is not below `key`; the count when there is none.
+    #[must_use]
+    pub fn lower_bound(&self, key: &[u8]) -> usize {
+        let body = self.body();
+        let (mut low, mut high) = (0, self.count());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if entry(body, middle).key < key {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The key of an entry and what the page says about it.
+    #[must_use]
+    pub fn item(&self, index: usize) -> (&[u8], PageItem<'_>) {
+        assert!(index < self.count(), "an entry beyond the last");
+        let entry = entry(self.body(), index);
+        (entry.key, entry.item())
+    }
+
+    /// Every entry, in order.
+    pub fn items(&self) -> impl DoubleEndedIterator<Item = (&[u8], PageItem<'_>)> {
+        let body = self.body();
+        (0..self.count()).map(move |index| {
+            let entry = entry(body, index);
+            (entry.key, entry.item())
+        })
+    }
+
+    /// The value of an entry, sharing the page's memory; none for a deleted key.
+    #[must_use]
+    pub fn value(&self, index: usize) -> Option<(Codec, SharedBytes)> {
+        assert!(index < self.count(), "an entry beyond the last");
+        let entry = entry(self.body(), index);
+        let codec = Codec::from_byte(entry.tag)?;
+        let start = self.header.fence_bytes as usize + entry.value_at;
+        Some((codec, self.bytes.slice(start..start + entry.value.len())?))
+    }
+
+    /// Whether a deleted range of this page holds `key`.
+    #[must_use]
+    pub fn covers(&self, key: &[u8]) -> bool {
+        self.header.has_ranges
+            && self.ranges().take_while(|(start, _)| *start <= key).any(|(_, end)| key < end)
+    }
+
+    /// The deleted ranges, ascending, as full keys: start, and end not included.
+    pub fn ranges(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut cursor = Cursor::new(&self.body()[self.ranges_at..]);
+        // The walk at decoding saw every one of them.
+        let count = if cursor.is_empty() { 0 } else { cursor.varint().unwrap_or(0) };
+        (0..count).map_while(move |_| {
+            let start = cursor.bytes(RANGE_KEY_BYTES_MAX).ok()?;
+            Some((start, cursor.bytes(RANGE_KEY_BYTES_MAX).ok()?))
+        })
+    }
+
+    /// The body, as a dictionary is trained on it.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.bytes[self.header.fence_bytes as usize..]
+    }
+}
+
+/// A page straight from its builder, never stored.
+impl From<BuiltPage> for Page {
+    fn from(built: BuiltPage) -> Self {
+        let header = built.header(BodyForm::Raw, 0, built.body.len());
+        let ranges_at = match walk_entries(&header, &built.meta.fence, &built.body) {
+            Ok(ranges_at) => ranges_at,
+            Err(fault) => unreachable!("a page was built wrong: {fault}"),
+        };
+        let mut bytes = built.meta.fence;
+        bytes.extend_from_slice(&built.body);
+        Self { header, bytes: SharedBytes::from(bytes), ranges_at }
+    }
+}
+
+/// One entry, found in a body.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    key: &'a [u8],
+    tag: u8,
+    value: &'a [u8],
+    value_at: usize,
+}
+
+/// What is shown where a body changed under its page, which no sealed file does.
+const NO_ENTRY: Entry<'static> = Entry { key: &[], tag: TAG_DELETED, value: &[], value_at: 0 };
+
+impl<'a> Entry<'a> {
+    fn item(self) -> PageItem<'a> {
+        match Codec::from_byte(self.tag) {
+            Some(codec) => PageItem::Value { codec, value: self.value },
+            None => PageItem::Deleted,
+        }
+    }
+
+    /// The entry that begins at byte `at` of a body.
+    #[inline]
+    fn read(body: &'a [u8], at: usize) -> Option<Self> {
+        let rest = body.get(at..)?;
+        let (head, key_bytes, value_bytes, tag) = match *rest {
+            [key, value, tag, ..] if (key | value) < 0x80 => {
+                (3, usize::from(key), usize::from(value), tag)
+            }
+            _ => long_head(rest)?,
+        };
+        let (key, values) = rest.get(head..)?.split_at_checked(key_bytes)?;
+        let value = values.get(..value_bytes)?;
+        Some(Self { key, tag, value, value_at: at + head + key_bytes })
+    }
+}
+
+#[cold]
+fn long_head(rest: &[u8]) -> Option<(usize, usize, usize, u8)> {
+    let mut cursor = Cursor::new(rest);
+    let key_bytes = usize::try_from(cursor.varint().ok()?).ok()?;
+    let value_bytes = usize::try_from(cursor.varint().ok()?).ok()?;
+    let tag = cursor.u8().ok()?;
+    Some((rest.len() - cursor.rest().len(), key_bytes, value_bytes, tag))
+}
+
+#[inline]
+fn offset(body: &[u8], index: usize) -> Option<usize> {
+    if body.len() < WIDE_BODY_BYTES {
+        let bytes = body.get(index * 2..)?.first_chunk()?;
+        Some(usize::from(u16::from_le_bytes(*bytes)))
+    } else {
+        let bytes = body.get(index * 4..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*bytes) as usize)
+    }
+}
+
+#[inline]
+fn entry(body: &[u8], index: usize) -> Entry<'_> {
+    offset(body, index).and_then(|at| Entry::read(body, at)).unwrap_or(NO_ENTRY)
+}
+
+/// Looks at every entry once; returns where the last one ends.
+fn walk_entries(header: &PageHeader, fence: &[u8], body: &[u8]) -> Result<usize, Malformed> {
+    let count = header.count as usize;
+    let is_wide = body.len() >= WIDE_BODY_BYTES;
+    let mut at = count * if is_wide { 4 } else { 2 };
+    if at > body.len() {
+        return Err(Malformed("more entries than bytes"));
+    }
+    if is_wide && body.len() - count * 2 < WIDE_BODY_BYTES {
+        return Err(Malformed("offsets wider than needed"));
+    }
+    let mut last: Option<&[u8]> = None;
+    for index in 0..count {
+        if offset(body, index) != Some(at) {
+            return Err(Malformed("entry elsewhere than its offset says"));
+        }
+        let entry = Entry::read(body, at).ok_or(Malformed("entry cut short"))?;
+        let ascends = last.map_or(entry.key >= fence, |last| last < entry.key);
+        if !ascends {
+            return Err(Malformed("keys out of order"));
+        }
+        let kind = entry.key.first().copied().and_then(KeyKind::from_byte);
+        if kind.is_none() {
+            return Err(Malformed("key of an unknown kind"));
+        }
+        if entry.key.len() > FULL_KEY_BYTES_MAX || entry.value.len() > VALUE_BYTES_MAX {
+            return Err(Malformed("entry beyond its limits"));
+        }
+        let deleted = entry.tag == TAG_DELETED && entry.value.is_empty();
+        if Codec::from_byte(entry.tag).is_none() && !(deleted && header.kind == PageKind::Delta) {
+            return Err(Malformed("entry with an unknown codec"));
+        }
+        last = Some(entry.key);
+        at = entry.value_at + entry.value.len();
+    }
+    Ok(at)
+}
+
+fn walk_ranges(bytes: &[u8]) -> Result<(), Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let count = cursor.varint()?;
+    if count == 0 {
+        return Err(Malformed("an empty list of ranges"));
+    }
+    let mut last: Option<&[u8]> = None;
+    for _ in 0..count {
+        let start = cursor.bytes(RANGE_KEY_BYTES_MAX)?;
+        let end = cursor.bytes(RANGE_KEY_BYTES_MAX)?;
+        if start >= end || last.is_some_and(|last| start <= last) {
+            return Err(Malformed("ranges out of order"));
+        }
+        last = Some(end);
+    }
+    cursor.finish()
+}
+
+#[cfg(test)]
+mod tests;

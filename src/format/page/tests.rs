@@ -1,0 +1,170 @@
+//! Claims about pages: what is built reads back, and what is damaged is refused.
+
+use super::*;
+use crate::format::place_seed;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn meta(kind: PageKind, fence: &[u8]) -> PageMeta {
+    PageMeta {
+        kind,
+        address: Address::from_bytes(&[7; 20]).unwrap(),
+        life: Life(3),
+        exact_at: Lsn(5),
+        until: Lsn(4),
+        fence: fence.to_vec(),
+    }
+}
+
+fn no_frame(_: &PageHeader, _: &[u8], _: &mut [u8]) -> Result<(), Malformed> {
+    Err(Malformed("compressed"))
+}
+
+fn user(key: &[u8]) -> Vec<u8> {
+    [&[KeyKind::User as u8], key].concat()
+}
+
+fn reread(built: &BuiltPage) -> Page {
+    let mut stored = Vec::new();
+    let sum = built.store(Packed::Raw, 9, &mut stored);
+    assert_eq!(verified(&stored, 9), Some(sum));
+    assert!(stored.len().is_multiple_of(PAGE_ALIGNMENT));
+    Page::decode(&SharedBytes::from(stored), no_frame).unwrap()
+}
+
+type Model = BTreeMap<Vec<u8>, Option<(u8, Vec<u8>)>>;
+
+fn model() -> impl Strategy<Value = Model> {
+    let key = (0..5u8, prop::collection::vec(any::<u8>(), 0..6)).prop_map(|(kind, rest)| {
+        let mut key = vec![kind];
+        key.extend(rest);
+        key
+    });
+    let length = prop_oneof![30 => 0..40usize, 3 => 120..300usize, 1 => 20_000..40_000usize];
+    let value =
+        (0..5u8, any::<u8>(), length).prop_map(|(codec, byte, length)| (codec, vec![byte; length]));
+    prop::collection::btree_map(key, prop::option::weighted(0.8, value), 0..40)
+}
+
+proptest! {
+    #[test]
+    fn a_page_answers_as_the_map_that_it_was_built_from(
+        model in model(),
+        ranges in prop::collection::vec((0..9u8, 0..9u8), 0..6),
+        asked in prop::collection::vec((0..5u8, any::<u8>()), 0..20),
+    ) {
+        let mut builder = PageBuilder::new(meta(PageKind::Delta, b""));
+        for (key, item) in &model {
+            match item {
+                Some((codec, value)) => {
+                    builder.push(key, Codec::from_byte(*codec).unwrap(), value);
+                }
+                None => builder.push_deleted(key),
+            }
+        }
+        for (start, length) in &ranges {
+            builder.push_range(&[*start], &[start + length + 1]);
+        }
+        let bytes = builder.body_bytes();
+        let built = builder.finish();
+        prop_assert!(built.body.len() <= bytes);
+        let page = reread(&built);
+        prop_assert_eq!(page.meta(), built.meta.clone());
+        prop_assert_eq!(page.content_bytes(), built.content_bytes);
+        prop_assert_eq!(page.count(), model.len());
+        for page in [page, Page::from(built)] {
+            let items: Vec<_> = page.items().collect();
+            for (index, (key, item)) in model.iter().enumerate() {
+                let wanted = match item {
+                    Some((codec, value)) => {
+                        PageItem::Value { codec: Codec::from_byte(*codec).unwrap(), value }
+                    }
+                    None => PageItem::Deleted,
+                };
+                prop_assert_eq!(page.find(key), Some(wanted));
+                prop_assert_eq!(items[index], (key.as_slice(), wanted));
+                let shared = page.value(index).map(|(codec, value)| (codec as u8, value.to_vec()));
+                prop_assert_eq!(&shared, item);
+            }
+            for (kind, byte) in &asked {
+                let key = vec![*kind, *byte];
+                let below = model.range(..key.clone()).count();
+                prop_assert_eq!(page.lower_bound(&key), below);
+                prop_assert_eq!(page.find(&key).is_some(), model.contains_key(&key));
+                let held = |(start, length): &(u8, u8)| {
+                    key >= vec![*start] && key < vec![start + length + 1]
+                };
+                prop_assert_eq!(page.covers(&key), ranges.iter().any(held));
+            }
+        }
+    }
+
+    #[test]
+    fn arbitrary_bodies_are_refused_or_read_without_a_panic(
+        body in prop::collection::vec(0..6u8, 0..60),
+        count in 0..6u32,
+        has_ranges in any::<bool>(),
+    ) {
+        let mut header = PageBuilder::new(meta(PageKind::Delta, b"")).finish().header(
+            BodyForm::Raw, 0, body.len());
+        (header.count, header.has_ranges) = (count, has_ranges);
+        if let Ok(page) = Page::checked(header, SharedBytes::from(body)) {
+            prop_assert!(page.items().is_sorted_by(|left, right| left.0 < right.0));
+            prop_assert!(page.items().all(|(key, _)| page.find(key).is_some()));
+            prop_assert!(page.ranges().all(|(start, end)| start < end && page.covers(start)));
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_stored_page_is_noticed_and_none_panics_the_decoder() {
+    let mut builder = PageBuilder::new(meta(PageKind::Delta, &user(b"a")));
+    builder.push(&user(b"a"), Codec::Json, b"{}");
+    builder.push_deleted(&user(b"b"));
+    builder.push(&user(b"c"), Codec::Raw, &[1; 200]);
+    builder.push_range(b"\x01a", b"\x01z");
+    let mut stored = Vec::new();
+    let seed = place_seed(1, 2, 4096);
+    builder.finish().store(Packed::Raw, seed, &mut stored);
+    assert!(verified(&stored, place_seed(1, 2, 4104)).is_none(), "moved to another place");
+    for bit in 0..stored.len() * 8 {
+        let mut damaged = stored.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(verified(&damaged, seed).is_none(), "bit {bit}");
+        if let Ok(page) = Page::decode(&SharedBytes::from(damaged), no_frame) {
+            assert_eq!(page.items().count(), 3);
+        }
+    }
+}
+
+#[test]
+fn a_base_page_with_deleted_keys_or_ranges_is_refused() {
+    let mut builder = PageBuilder::new(meta(PageKind::Delta, b""));
+    builder.push_deleted(&user(b"b"));
+    let built = builder.finish();
+    let mut header = built.header(BodyForm::Raw, 0, built.body.len());
+    assert!(Page::checked(header, SharedBytes::from(&*built.body)).is_ok());
+    header.kind = PageKind::Page;
+    assert!(Page::checked(header, SharedBytes::from(&*built.body)).is_err());
+}
+
+#[test]
+fn bodies_at_the_edge_of_wide_offsets_read_back() {
+    for value_bytes in 65_510..65_540 {
+        let mut builder = PageBuilder::new(meta(PageKind::Page, b""));
+        builder.push(&user(b"k"), Codec::Raw, &vec![1; value_bytes]);
+        builder.push(&user(b"l"), Codec::Raw, b"x");
+        let bytes = builder.body_bytes();
+        let built = builder.finish();
+        assert_eq!(built.body.len(), bytes);
+        assert!(matches!(reread(&built).item(1).1, PageItem::Value { value: b"x", .. }));
+    }
+}
+
+#[test]
+fn the_largest_value_with_the_longest_key_fits_a_page() {
+    let key = vec![1; FULL_KEY_BYTES_MAX];
+    let mut builder = PageBuilder::new(meta(PageKind::Page, &key));
+    builder.push(&key, Codec::Raw, &vec![0; VALUE_BYTES_MAX]);
+    assert!(reread(&builder.finish()).find(&key).is_some());
+}
