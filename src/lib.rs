@@ -19,3 +19,6 @@ pub mod planted;
 pub mod disk;
 #[doc(hidden)]
 pub mod format;
+
+#[doc(hidden)]
+pub mod wal;

@@ -1,0 +1,154 @@
+//! The files of the log as a reader sees them: which there are, and their bytes in bounded memory.
+//!
+//! Invariants:
+//!   * Recovery reads what is on the medium ([`Medium`]), never what a page cache remembers of a
+//!     sync that failed.
+//!   * A `Window` holds one stretch of a file: a mebibyte, or one group if that is longer.
+
+use crate::disk::{Disk, MediumError, ReadDisk, ReadFile, SyncFailed, read_exact_at};
+use crate::error::{Error, Result};
+use crate::format::group::GROUP_HEADER_BYTES;
+use crate::ids::FileNumber;
+use crate::names::{FileName, Folder};
+use crate::planted::{Mistake, planted};
+use std::io;
+use std::sync::Arc;
+
+/// The files of a log.
+pub trait LogFiles {
+    /// The numbers of the files there are, in no order.
+    fn numbers(&self) -> Result<Vec<FileNumber>>;
+
+    /// Opens one of them.
+    fn open(&self, number: FileNumber) -> Result<Arc<dyn ReadFile>>;
+}
+
+/// The files as they are on the medium: for recovery.
+#[derive(Clone, Copy, Debug)]
+pub struct Medium<'a>(pub &'a dyn Disk);
+
+impl LogFiles for Medium<'_> {
+    fn numbers(&self) -> Result<Vec<FileNumber>> {
+        Live(self.0).numbers()
+    }
+
+    fn open(&self, number: FileNumber) -> Result<Arc<dyn ReadFile>> {
+        if planted(Mistake::TrustPageCache) {
+            return Live(self.0).open(number);
+        }
+        let name = FileName::Wal(number);
+        self.0.open_medium(name).map_err(|error| match error {
+            MediumError::Open(cause) => Error::io(format!("opening {name}"), cause),
+            MediumError::Sync(SyncFailed(cause)) => {
+                Error::io(format!("syncing {name} before it is read"), cause)
+            }
+        })
+    }
+}
+
+/// The files as every process of this machine sees them: for a reader beside a writer.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'a>(pub &'a dyn ReadDisk);
+
+impl LogFiles for Live<'_> {
+    fn numbers(&self) -> Result<Vec<FileNumber>> {
+        let listed = match self.0.list(Folder::Wal) {
+            Ok(listed) => listed,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(cause) => return Err(Error::io("listing the log", cause)),
+        };
+        let names = listed.iter().filter_map(|file| FileName::parse(Folder::Wal, &file.leaf));
+        Ok(names.filter_map(FileName::number).collect())
+    }
+
+    fn open(&self, number: FileNumber) -> Result<Arc<dyn ReadFile>> {
+        let name = FileName::Wal(number);
+        self.0.open(name).map_err(|cause| Error::io(format!("opening {name}"), cause))
+    }
+}
+
+/// Bytes that a [`Window`] reads at once.
+pub(super) const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// A file of the log, read through one buffer.
+pub(super) struct Window {
+    file: Arc<dyn ReadFile>,
+    name: FileName,
+    bytes: u64,
+    start: u64,
+    buffer: Vec<u8>,
+}
+
+impl Window {
+    pub(super) fn open(files: &dyn LogFiles, number: FileNumber) -> Result<Self> {
+        let file = files.open(number)?;
+        let name = FileName::Wal(number);
+        let bytes = file.bytes().map_err(|cause| reading(name, cause))?;
+        Ok(Self { file, name, bytes, start: 0, buffer: Vec::new() })
+    }
+
+    pub(super) fn file(&self) -> &Arc<dyn ReadFile> {
+        &self.file
+    }
+
+    /// Bytes from `offset` to the end of the file.
+    pub(super) fn rest(&self, offset: u64) -> u64 {
+        self.bytes.saturating_sub(offset)
+    }
+
+    /// The bytes at `offset`; none if the file does not reach that far.
+    pub(super) fn get(&mut self, offset: u64, length: usize) -> Result<Option<&[u8]>> {
+        let rest = self.rest(offset);
+        if rest < length as u64 {
+            return Ok(None);
+        }
+        if self.held(offset, length).is_none() {
+            let wanted = (length.max(WINDOW_BYTES) as u64).min(rest);
+            // Nothing is held until the read has succeeded.
+            self.start = offset;
+            self.buffer.clear();
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.resize(usize::try_from(wanted).unwrap_or(length), 0);
+            read(&*self.file, self.name, &mut buffer, offset)?;
+            self.buffer = buffer;
+        }
+        Ok(self.held(offset, length))
+    }
+
+    fn held(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let begin = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        self.buffer.get(begin..begin.checked_add(length)?)
+    }
+
+    /// What stands where a group's header may, without giving up what the window holds.
+    pub(super) fn peek(&self, offset: u64) -> Result<Option<[u8; GROUP_HEADER_BYTES]>> {
+        let mut header = [0; GROUP_HEADER_BYTES];
+        if self.rest(offset) < GROUP_HEADER_BYTES as u64 {
+            return Ok(None);
+        }
+        match self.held(offset, GROUP_HEADER_BYTES) {
+            Some(held) => header.copy_from_slice(held),
+            None => read(&*self.file, self.name, &mut header, offset)?,
+        }
+        Ok(Some(header))
+    }
+}
+
+/// Reads exactly `buffer` from a file of the log.
+pub(super) fn read(
+    file: &dyn ReadFile,
+    name: FileName,
+    buffer: &mut [u8],
+    offset: u64,
+) -> Result<()> {
+    read_exact_at(file, buffer, offset).map_err(|cause| reading(name, cause))
+}
+
+fn reading(name: FileName, cause: io::Error) -> Error {
+    Error::io(format!("reading {name}"), cause)
+}
+
+/// Whether all bytes are zero. Reads them all: quicker than looking for the first that is not.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |seen, byte| seen | byte) == 0
+}

@@ -1,0 +1,598 @@
+//! One sync for many commits: records gather in an open group while the group before it is being
+//! written and synced; then that group is written, with no timer in between.
+//!
+//! Whoever waits for a commit and finds nobody writing becomes the leader and writes the group
+//! itself, so that a lone commit costs one write and one sync and no change of threads. Durability
+//! is a watermark: one number, published once per group (`DeWitt` et al. 1984 for the grouping;
+//! the log of FASTER for the watermark).
+//!
+//! Invariants:
+//!   * Group N+1 is not written before group N is durable, so only the last group can be torn.
+//!   * An LSN is published as durable only after the sync that covers it has returned.
+//!   * After the first failed write or sync nothing is ever published again: the log is poisoned.
+//!   * The open group always fits the current file or one that is ready: a full disk is noticed
+//!     when a file is prepared, never in the middle of a commit.
+//!   * Lock order: `writer`, then `open`, then `waiters`. Nobody waits for an object meanwhile.
+
+use super::pool::{Fill, LogFile, Pool};
+use crate::disk::{Clock, SyncFailed, write_all_at};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, GroupKind, seal};
+use crate::format::header::HEADER_BLOCK_BYTES;
+use crate::format::place_seed;
+use crate::format::record;
+use crate::ids::{FileNumber, LogEnd, LogPoint, Lsn, Timestamp};
+use crate::limits::{GROUP_ALIGNMENT, RECORD_BYTES_MAX};
+use crate::marks::{Mark, mark};
+use crate::planted::{Mistake, planted};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+/// Bytes of a group beyond which it takes no more records.
+const GROUP_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What a commit was given: its place in the order, and its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The commit's LSN.
+    pub lsn: Lsn,
+    /// Its time: the clock's, but never before the commit before it.
+    pub time: Timestamp,
+}
+
+/// A moment in the log: everything up to `lsn` is before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// The last commit before the cut.
+    pub lsn: Lsn,
+    /// The time of that commit.
+    pub time: Timestamp,
+    /// No commit behind the cut, and no part of one, is in a group before this one.
+    group: u64,
+}
+
+/// The log of a store, open for writing. `C` is what else must change in the same critical
+/// section that orders commits.
+pub struct Wal<C> {
+    clock: Arc<dyn Clock>,
+    pool: Arc<Pool>,
+    /// Held while a group is written and synced; whoever holds it is the leader.
+    writer: Mutex<Writer>,
+    /// Orders commits. Held for tens of nanoseconds; the last lock of the lock order.
+    pub(super) open: Mutex<Open<C>>,
+    /// Who waits for durability. A leaf lock, of blocking and asynchronous waiters alike.
+    waiters: Mutex<Waiters>,
+    group_done: Condvar,
+    /// Wakes the log writer's thread; of `waiters` too.
+    work: Condvar,
+    durable: AtomicU64,
+    poison: OnceLock<Error>,
+    groups: AtomicU64,
+    /// Set while the log writer's thread sleeps and wants to be told of work.
+    writer_sleeps: AtomicBool,
+    /// Whether a thread of its own writes the log; without one, who waits writes.
+    has_thread: AtomicBool,
+    /// How long the next group is to be held back: smooth backpressure.
+    pressure: Box<dyn Fn() -> Duration + Send + Sync>,
+}
+
+struct Writer {
+    spare: Vec<u8>,
+    /// The header checksum of the last group written.
+    chain: u32,
+    /// The last group known durable.
+    durable_group: u64,
+    last: LogEnd,
+}
+
+pub(super) struct Open<C> {
+    next_lsn: Lsn,
+    last_time: Timestamp,
+    buffer: Vec<u8>,
+    /// Commits in the open group; parts count as records only.
+    commits: u64,
+    records: u32,
+    /// The number of the open group.
+    group: u64,
+    file: Arc<LogFile>,
+    /// Where the open group goes, if it fits the file.
+    offset: u64,
+    /// The checksum chain behind the last group written.
+    chain: u32,
+    /// Chains of parts without their final yet, and the groups in which they began.
+    pub(super) chains: BTreeMap<u32, u64>,
+    next_chain: u32,
+    /// Where recent groups began, oldest first; kept from the last cut on.
+    starts: VecDeque<LogPoint>,
+    /// Bytes of groups since the last cut.
+    bytes_since_cut: u64,
+    /// Files that groups were written into before the present one, not yet told to anybody.
+    left: Vec<FileNumber>,
+    pub(super) companion: C,
+}
+
+#[derive(Default)]
+struct Waiters {
+    wakers: VecDeque<(Lsn, Waker)>,
+    /// Counts groups done, so that a waiter does not miss one between its look and its wait.
+    groups_done: u64,
+    wake_writer: bool,
+}
+
+/// A group on its way to the disk.
+struct Taken {
+    header: GroupHeader,
+    bytes: Vec<u8>,
+    file: Arc<LogFile>,
+    offset: u64,
+    fresh: bool,
+}
+
+impl<C> Wal<C> {
+    /// A log that goes on behind `end` in `file`, whose header is durable already.
+    pub fn new(
+        pool: Arc<Pool>,
+        file: Arc<LogFile>,
+        end: LogEnd,
+        first_lsn: Lsn,
+        companion: C,
+        pressure: Box<dyn Fn() -> Duration + Send + Sync>,
+    ) -> Self {
+        let point = LogPoint { file: file.number, offset: HEADER_BLOCK_BYTES, ..end.point };
+        Self {
+            clock: pool.clock(),
+            pool,
+            writer: Mutex::new(Writer {
+                spare: empty_group(),
+                chain: point.chain,
+                durable_group: point.group.saturating_sub(1),
+                last: LogEnd { point, ..end },
+            }),
+            open: Mutex::new(Open {
+                next_lsn: first_lsn,
+                last_time: end.time,
+                buffer: empty_group(),
+                commits: 0,
+                records: 0,
+                group: point.group,
+                file,
+                offset: point.offset,
+                chain: point.chain,
+                chains: BTreeMap::new(),
+                next_chain: 0,
+                starts: VecDeque::new(),
+                bytes_since_cut: 0,
+                left: Vec::new(),
+                companion,
+            }),
+            waiters: Mutex::new(Waiters::default()),
+            group_done: Condvar::new(),
+            work: Condvar::new(),
+            durable: AtomicU64::new(first_lsn.0.saturating_sub(1)),
+            poison: OnceLock::new(),
+            groups: AtomicU64::new(0),
+            writer_sleeps: AtomicBool::new(false),
+            has_thread: AtomicBool::new(false),
+            pressure,
+        }
+    }
+
+    /// Everything up to here survives a crash.
+    pub fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Why the log takes nothing more, if it is poisoned.
+    pub fn poison(&self) -> Option<&Error> {
+        self.poison.get()
+    }
+
+    /// Nothing is promised from now on. The first cause stays.
+    pub fn set_poison(&self, cause: &Error) {
+        let what = format!("an earlier failure leaves durability unknown: {cause}");
+        let error = Error::new(ErrorKind::Poisoned, "commit.indeterminate", what);
+        if self.poison.set(error.caused_by(cause.clone())).is_ok() {
+            mark(Mark::Poisoned);
+        }
+        self.wake_waiters();
+    }
+
+    /// Whether a commit waits to be written.
+    pub fn has_work(&self) -> bool {
+        self.open.lock().records > 0
+    }
+
+    fn check_poison(&self) -> Result<()> {
+        self.poison().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Logs an encoded commit record. `in_order` runs in the critical section that orders commits.
+    ///
+    /// On an error nothing was logged. The commit is durable when [`Wal::durable`] reaches its LSN.
+    pub fn append(&self, record: &mut [u8], in_order: impl FnOnce(&mut C, Grant)) -> Result<Grant> {
+        let now = Timestamp(self.clock.wall_micros());
+        if record.len() > self.record_bytes_max() {
+            return self.append_chain(record, now, in_order);
+        }
+        let mut open = self.open_with_room(record.len())?;
+        let grant = open.grant(now);
+        record::stamp(record, grant.lsn, grant.time);
+        open.push(record);
+        in_order(&mut open.companion, grant);
+        Ok(grant)
+    }
+
+    /// A record longer than this is logged in parts: small files take small parts.
+    pub(super) fn record_bytes_max(&self) -> usize {
+        let room = usize::try_from(self.pool.group_room() / 2).unwrap_or(usize::MAX);
+        RECORD_BYTES_MAX.min(room)
+    }
+
+    /// The open group, with room for a record of so many bytes; writes groups and makes files
+    /// until there is.
+    pub(super) fn open_with_room(&self, bytes: usize) -> Result<MutexGuard<'_, Open<C>>> {
+        loop {
+            let open = self.open.lock();
+            self.check_poison()?;
+            let group = group_bytes(open.buffer.len() + bytes);
+            let fits_file = open.offset + group <= open.file.bytes;
+            let fits_next = group <= self.pool.group_room() && self.pool.is_ready();
+            let is_small = group <= GROUP_BYTES_MAX.min(self.pool.group_room());
+            if is_small && (fits_file || fits_next) {
+                return Ok(open);
+            }
+            let has_records = open.records > 0;
+            drop(open);
+            if has_records {
+                self.write_group()?;
+            }
+            if !fits_file && !fits_next {
+                self.pool.make_ready_now()?;
+            }
+        }
+    }
+
+    /// Writes and syncs the open group, if it has any record. Says whether it had.
+    pub fn write_group(&self) -> Result<bool> {
+        self.lead(|writer| {
+            let delay = (self.pressure)();
+            if !delay.is_zero() {
+                self.clock.sleep(delay);
+            }
+            self.write_next(writer, None)
+        })
+    }
+
+    /// Writes a group without records that proves the last group durable to whoever reads the log
+    /// later. Skipped where no file has room for it. Says whether one was written.
+    pub fn write_mark(&self, kind: GroupKind) -> Result<bool> {
+        self.lead(|writer| self.write_next(writer, Some(kind)))
+    }
+
+    /// Ends the log with a mark that nothing follows; `error` says so to later commits. False, and
+    /// nothing done, while commits wait to be written.
+    pub fn finish(&self, error: &Error) -> Result<bool> {
+        self.lead(|writer| {
+            if !self.write_next(writer, Some(GroupKind::Close))? && self.has_work() {
+                return Ok(false);
+            }
+            let open = self.open.lock();
+            let is_idle = open.records == 0;
+            if is_idle {
+                let _ = self.poison.set(error.clone());
+            }
+            Ok(is_idle)
+        })
+    }
+
+    /// Runs `work` as the leader, and then tells everyone who may have waited for the leader.
+    fn lead<R>(&self, work: impl FnOnce(&mut Writer) -> Result<R>) -> Result<R> {
+        let mut writer = self.writer.lock();
+        let done = self.check_poison().and_then(|()| work(&mut writer));
+        drop(writer);
+        self.wake_waiters();
+        done
+    }
+
+    fn write_next(&self, writer: &mut Writer, mark: Option<GroupKind>) -> Result<bool> {
+        let Some(taken) = self.take_group(writer, mark) else {
+            return Ok(false);
+        };
+        self.write_taken(writer, taken)?;
+        Ok(true)
+    }
+
+    fn take_group(&self, writer: &mut Writer, mark: Option<GroupKind>) -> Option<Taken> {
+        let mut open = self.open.lock();
+        if (open.records == 0) == mark.is_none() {
+            return None;
+        }
+        let bytes = group_bytes(open.buffer.len());
+        // An allocated file served because none was written ahead; it has done its duty.
+        let is_makeshift = open.file.fill == Fill::Allocated && self.pool.next_is_written();
+        let fresh = is_makeshift || open.offset + bytes > open.file.bytes;
+        if fresh {
+            let next = self.pool.take()?;
+            let left = std::mem::replace(&mut open.file, next);
+            open.left.push(left.number);
+            open.offset = HEADER_BLOCK_BYTES;
+        }
+        let point = LogPoint {
+            file: open.file.number,
+            offset: open.offset,
+            group: open.group,
+            chain: writer.chain,
+        };
+        open.starts.push_back(point);
+        let last_lsn = Lsn(open.next_lsn.0 - 1);
+        let header = GroupHeader {
+            kind: mark.unwrap_or(GroupKind::Data),
+            number: open.group,
+            first_lsn: Lsn(last_lsn.0 + 1 - open.commits.max(1)),
+            last_lsn,
+            time: open.last_time,
+            records: open.records,
+            body_bytes: 0,
+            body_crc: 0,
+            mask: 0,
+            previous: writer.chain,
+            durable: writer.durable_group,
+        };
+        let buffer = std::mem::take(&mut writer.spare);
+        let bytes_taken = std::mem::replace(&mut open.buffer, buffer);
+        let taken = Taken {
+            header,
+            bytes: bytes_taken,
+            file: Arc::clone(&open.file),
+            offset: point.offset,
+            fresh,
+        };
+        open.offset += bytes;
+        open.bytes_since_cut += bytes;
+        open.group += 1;
+        open.records = 0;
+        open.commits = 0;
+        Some(taken)
+    }
+
+    fn write_taken(&self, writer: &mut Writer, mut taken: Taken) -> Result<()> {
+        let seed = place_seed(taken.file.salt, taken.file.number.0, taken.offset);
+        let last_lsn = taken.header.last_lsn;
+        let number = taken.header.number;
+        let time = taken.header.time;
+        let chain = seal(&mut taken.bytes, taken.header, seed);
+        if planted(Mistake::AcknowledgeEarly) {
+            self.durable.store(last_lsn.0, Ordering::Release);
+        }
+        let written = self.write_bytes(writer, &taken);
+        if let Err(error) = written {
+            self.set_poison(&error);
+            self.check_poison()?;
+        }
+        let offset = taken.offset + taken.bytes.len() as u64;
+        writer.chain = chain;
+        writer.durable_group = number;
+        let point = LogPoint { file: taken.file.number, offset, group: number + 1, chain };
+        writer.last = LogEnd { point, lsn: last_lsn, time };
+        writer.spare = reset(taken.bytes);
+        self.open.lock().chain = chain;
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.durable.store(last_lsn.0, Ordering::Release);
+        Ok(())
+    }
+
+    fn write_bytes(&self, writer: &Writer, taken: &Taken) -> Result<()> {
+        if taken.fresh {
+            self.pool.write_header(&taken.file, writer.last, taken.header.first_lsn)?;
+        }
+        let file = &*taken.file.file;
+        let failed =
+            |what: &str, cause| Error::io(format!("{what} of {}", taken.file.name()), cause);
+        write_all_at(file, &taken.bytes, taken.offset)
+            .map_err(|cause| failed("writing a group", cause))?;
+        let synced = file.sync();
+        let synced =
+            if planted(Mistake::RetrySync) { synced.or_else(|_| file.sync()) } else { synced };
+        synced.map_err(|SyncFailed(cause)| failed("syncing a group", cause))
+    }
+
+    fn wake_waiters(&self) {
+        let durable = self.durable();
+        let everyone = self.poison().is_some();
+        let mut waiters = self.waiters.lock();
+        waiters.groups_done += 1;
+        let reached = waiters.wakers.partition_point(|(lsn, _)| everyone || *lsn <= durable);
+        let wakers: Vec<_> = waiters.wakers.drain(..reached).collect();
+        drop(waiters);
+        self.group_done.notify_all();
+        for (_, waker) in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Waits until `lsn` is durable, as the leader where nobody else is.
+    pub fn wait(&self, lsn: Lsn) -> Result<()> {
+        loop {
+            // Read before anything is looked at: whoever changes what is looked at counts on.
+            let seen = self.waiters.lock().groups_done;
+            if self.durable() >= lsn {
+                return Ok(());
+            }
+            self.check_poison()?;
+            if self.writer.try_lock().is_some() {
+                self.write_group()?;
+                continue;
+            }
+            let mut waiters = self.waiters.lock();
+            while waiters.groups_done == seen {
+                self.group_done.wait(&mut waiters);
+            }
+        }
+    }
+
+    /// From now on a thread writes the log when [`Wal::tell_writer`] is called, or no longer.
+    pub fn set_thread(&self, has_thread: bool) {
+        self.has_thread.store(has_thread, Ordering::SeqCst);
+    }
+
+    /// Whether `lsn` is durable; if not, `waker` is woken when it is, or when the log is poisoned.
+    pub fn poll(&self, lsn: Lsn, waker: &Waker) -> Option<Result<()>> {
+        if self.durable() < lsn
+            && !self.has_thread.load(Ordering::SeqCst)
+            && let Err(error) = self.write_group()
+        {
+            return Some(Err(error));
+        }
+        if self.durable() >= lsn {
+            return Some(Ok(()));
+        }
+        let mut waiters = self.waiters.lock();
+        if self.durable() >= lsn {
+            return Some(Ok(()));
+        }
+        if let Some(error) = self.poison() {
+            return Some(Err(error.clone()));
+        }
+        let place = waiters.wakers.partition_point(|(other, _)| *other <= lsn);
+        waiters.wakers.insert(place, (lsn, waker.clone()));
+        drop(waiters);
+        self.tell_writer();
+        None
+    }
+
+    /// Sees to it that the open group is written without anybody waiting for it.
+    pub fn tell_writer(&self) {
+        if self.writer_sleeps.load(Ordering::SeqCst) {
+            self.waiters.lock().wake_writer = true;
+            self.work.notify_one();
+        }
+    }
+
+    /// For the log writer's thread: sleeps until there is work, at most for `most`.
+    /// Returns at once when `is_over` says so; whoever makes it say so calls [`Wal::tell_writer`].
+    pub fn sleep_until_work(&self, most: Duration, is_over: impl Fn() -> bool) {
+        self.writer_sleeps.store(true, Ordering::SeqCst);
+        if !is_over() && self.open.lock().records == 0 {
+            let mut waiters = self.waiters.lock();
+            if !std::mem::take(&mut waiters.wake_writer) {
+                let _ = self.work.wait_for(&mut waiters, most);
+                waiters.wake_writer = false;
+            }
+        }
+        self.writer_sleeps.store(false, Ordering::SeqCst);
+    }
+
+    /// Chooses a cut: `change` runs in the critical section that orders commits.
+    pub fn cut<R>(&self, change: impl FnOnce(&mut C) -> R) -> (Cut, R) {
+        let mut open = self.open.lock();
+        let oldest_chain = open.chains.values().copied().min().unwrap_or(u64::MAX);
+        let group = open.group.min(oldest_chain);
+        while open.starts.front().is_some_and(|start| start.group < group) {
+            open.starts.pop_front();
+        }
+        open.bytes_since_cut = 0;
+        let cut = Cut { lsn: Lsn(open.next_lsn.0 - 1), time: open.last_time, group };
+        let changed = change(&mut open.companion);
+        (cut, changed)
+    }
+
+    /// Where replay begins for a cut that is durable. Waits for a group being written: the chain
+    /// behind it is not known before.
+    pub fn replay_point(&self, cut: &Cut) -> LogPoint {
+        let writer = self.writer.lock();
+        let point = self.point_of(cut);
+        drop(writer);
+        self.wake_waiters();
+        point
+    }
+
+    fn point_of(&self, cut: &Cut) -> LogPoint {
+        let open = self.open.lock();
+        let started = open.starts.iter().find(|start| start.group == cut.group);
+        started.copied().unwrap_or(LogPoint {
+            file: open.file.number,
+            offset: open.offset,
+            group: open.group,
+            chain: open.chain,
+        })
+    }
+
+    /// Bytes of groups since the last cut: what an open would read.
+    pub fn bytes_since_cut(&self) -> u64 {
+        self.open.lock().bytes_since_cut
+    }
+
+    /// Files that the log has left since this was last asked.
+    pub fn take_left_files(&self) -> Vec<FileNumber> {
+        std::mem::take(&mut self.open.lock().left)
+    }
+
+    /// Where the log ends: behind the last durable group. Waits for a group being written.
+    pub fn end(&self) -> LogEnd {
+        let end = self.writer.lock().last;
+        self.wake_waiters();
+        end
+    }
+
+    /// Groups written and synced since the log was opened.
+    pub fn groups(&self) -> u64 {
+        self.groups.load(Ordering::Relaxed)
+    }
+
+    /// The last LSN that was given away.
+    pub fn last_lsn(&self) -> Lsn {
+        Lsn(self.open.lock().next_lsn.0 - 1)
+    }
+
+    /// Runs `read` in the critical section that orders commits.
+    pub fn with_companion<R>(&self, read: impl FnOnce(&mut C) -> R) -> R {
+        read(&mut self.open.lock().companion)
+    }
+
+    /// The WAL file that takes the next group, and every file that stands ready.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+}
+
+impl<C> Open<C> {
+    pub(super) fn grant(&mut self, now: Timestamp) -> Grant {
+        let lsn = self.next_lsn;
+        self.next_lsn = lsn.next();
+        self.last_time = self.last_time.max(now);
+        self.commits += 1;
+        Grant { lsn, time: self.last_time }
+    }
+
+    pub(super) fn push(&mut self, record: &[u8]) {
+        self.buffer.extend_from_slice(record);
+        self.records += 1;
+    }
+
+    pub(super) fn begin_chain(&mut self) -> (u32, u64) {
+        let number = self.next_chain;
+        self.next_chain = number.wrapping_add(1);
+        self.chains.insert(number, self.group);
+        (number, self.group)
+    }
+}
+
+fn group_bytes(unaligned: usize) -> u64 {
+    (unaligned as u64).next_multiple_of(GROUP_ALIGNMENT)
+}
+
+fn empty_group() -> Vec<u8> {
+    vec![0; GROUP_HEADER_BYTES]
+}
+
+fn reset(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.clear();
+    bytes.shrink_to(2 * 1024 * 1024);
+    bytes.resize(GROUP_HEADER_BYTES, 0);
+    bytes
+}

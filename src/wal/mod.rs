@@ -1,0 +1,24 @@
+//! The log: one total order of commits, in files that are written once.
+//!
+//! Writing: [`group_commit`] gathers commits into groups, [`pool`] prepares the files for them.
+//!
+//! Reading: [`recovery`] is the decision where the log ends, [`reader`] walks it, `survey` knows
+//! which file follows which, `assembly` turns groups into commits, and [`files`] is the seam to
+//! the folder.
+//!
+//! Invariants:
+//!   * A group is written after the group before it is durable: only the last can be torn.
+//!   * A file's header names exactly where its predecessor ends; what follows there is dead.
+
+mod assembly;
+mod chain;
+pub mod files;
+pub mod group_commit;
+pub mod pool;
+pub mod reader;
+pub mod recovery;
+#[cfg(test)]
+mod replay_tests;
+mod survey;
+#[cfg(test)]
+mod test_log;

@@ -1,0 +1,227 @@
+//! WAL files prepared ahead: new files full of zeros, synced and named, before a commit needs one.
+//!
+//! A sync into blocks that were written before costs a device write less than one into appended or
+//! merely allocated blocks, and a full disk shows here instead of in the middle of a commit.
+//!
+//! Invariants:
+//!   * A ready file is durable, name included, and reads as zeros from end to end.
+//!   * A file's header is durable before a group is written into it.
+//!   * A file serves once: it is never renamed, truncated, rewritten or used again.
+
+use crate::disk::pace::{PIECE_BYTES, Pace};
+use crate::disk::{Clock, Disk, File, SyncFailed, write_all_at};
+use crate::error::{Error, Result};
+use crate::format::group::WalHeader;
+use crate::format::header::{FileContext, FileKind, HEADER_BLOCK_BYTES, Header};
+use crate::ids::{FileNumber, LogEnd, Lsn};
+use crate::marks::{Mark, mark};
+use crate::names::{FileName, Folder};
+use crate::planted::{Mistake, planted};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Gives out file numbers, each once.
+#[derive(Debug)]
+pub struct FileNumbers(AtomicU64);
+
+impl FileNumbers {
+    /// The first number given out is `next`.
+    pub fn from(next: FileNumber) -> Self {
+        Self(AtomicU64::new(next.0.max(1)))
+    }
+
+    /// A number that no file has had.
+    pub fn take(&self) -> FileNumber {
+        FileNumber(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The number that would be given out next.
+    pub fn peek(&self) -> FileNumber {
+        FileNumber(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A WAL file that groups are written into.
+#[derive(Debug)]
+pub struct LogFile {
+    /// Its number.
+    pub number: FileNumber,
+    /// Its salt, which seeds its checksums.
+    pub salt: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// How it was filled.
+    pub fill: Fill,
+    /// The file itself.
+    pub file: Arc<dyn File>,
+}
+
+impl LogFile {
+    /// Its name.
+    pub fn name(&self) -> FileName {
+        FileName::Wal(self.number)
+    }
+}
+
+/// How a file is filled with zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// By real writes: syncs into it are cheaper later.
+    Written,
+    /// By allocation alone: quick, for when one is needed now.
+    Allocated,
+}
+
+/// The files that stand ready.
+#[derive(Debug)]
+pub struct Pool {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    pace: Arc<Pace>,
+    context: FileContext,
+    numbers: Arc<FileNumbers>,
+    file_bytes: u64,
+    /// Guards the queue alone; a leaf lock.
+    ready: Mutex<VecDeque<Arc<LogFile>>>,
+    /// Held while a file is made, so that two threads do not make one each.
+    making: Mutex<()>,
+}
+
+impl Pool {
+    /// An empty pool of files of `file_bytes` each.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        pace: Arc<Pace>,
+        context: FileContext,
+        numbers: Arc<FileNumbers>,
+        file_bytes: u64,
+    ) -> Self {
+        let clock = disk.clock();
+        Self {
+            disk,
+            clock,
+            pace,
+            context,
+            numbers,
+            file_bytes,
+            ready: Mutex::new(VecDeque::new()),
+            making: Mutex::new(()),
+        }
+    }
+
+    /// The clock of the pool's disk.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Bytes that one file has for groups.
+    pub fn group_room(&self) -> u64 {
+        self.file_bytes - HEADER_BLOCK_BYTES
+    }
+
+    /// Whether a file stands ready.
+    pub fn is_ready(&self) -> bool {
+        !self.ready.lock().is_empty()
+    }
+
+    /// How many files stand ready.
+    pub fn ready_count(&self) -> usize {
+        self.ready.lock().len()
+    }
+
+    /// The numbers of the files that stand ready.
+    pub fn ready_numbers(&self) -> Vec<FileNumber> {
+        self.ready.lock().iter().map(|file| file.number).collect()
+    }
+
+    /// Whether the next file is full of written zeros.
+    pub fn next_is_written(&self) -> bool {
+        self.ready.lock().front().is_some_and(|file| file.fill == Fill::Written)
+    }
+
+    /// Takes the oldest ready file.
+    pub fn take(&self) -> Option<Arc<LogFile>> {
+        self.ready.lock().pop_front()
+    }
+
+    /// Makes a file ready if none is, as fast as can be.
+    pub fn make_ready_now(&self) -> Result<()> {
+        let _making = self.making.lock();
+        if self.is_ready() {
+            return Ok(());
+        }
+        mark(Mark::PoolEmpty);
+        self.make(Fill::Allocated)
+    }
+
+    /// Makes one more file ready.
+    pub fn prepare(&self, fill: Fill) -> Result<()> {
+        let _making = self.making.lock();
+        self.make(fill)
+    }
+
+    fn make(&self, fill: Fill) -> Result<()> {
+        let number = self.numbers.take();
+        let name = FileName::Wal(number);
+        let made = self.fill(name, fill);
+        let file = made.inspect_err(|_| {
+            // Nothing names the file yet; what stays behind is removed at the next open.
+            let _ = self.disk.remove(name);
+        })?;
+        let mut salt = [0; 8];
+        self.disk.random(&mut salt).map_err(|cause| Error::io("drawing a salt", cause))?;
+        let salt = u64::from_le_bytes(salt);
+        let file = Arc::new(LogFile { number, salt, bytes: self.file_bytes, fill, file });
+        self.ready.lock().push_back(file);
+        Ok(())
+    }
+
+    fn fill(&self, name: FileName, fill: Fill) -> Result<Arc<dyn File>> {
+        let failed = |cause| Error::io(format!("preparing {name}"), cause);
+        let file = self.disk.create(name).map_err(failed)?;
+        file.allocate(self.file_bytes).map_err(failed)?;
+        if fill == Fill::Written {
+            let zeros = vec![0; PIECE_BYTES];
+            let mut offset = 0;
+            while offset < self.file_bytes {
+                let piece = (self.file_bytes - offset).min(PIECE_BYTES as u64);
+                self.pace.spend(piece);
+                let bytes = &zeros[..usize::try_from(piece).unwrap_or(PIECE_BYTES)];
+                write_all_at(&*file, bytes, offset).map_err(failed)?;
+                file.start_writeback(offset..offset + piece).map_err(failed)?;
+                offset += piece;
+            }
+        }
+        file.sync().map_err(|SyncFailed(cause)| failed(cause))?;
+        if !planted(Mistake::SkipFolderSync) {
+            self.disk.sync_folder(Folder::Wal).map_err(|SyncFailed(cause)| failed(cause))?;
+        }
+        Ok(file)
+    }
+
+    /// Takes a ready file into use: its header says exactly where its predecessor ends.
+    pub fn write_header(&self, file: &LogFile, predecessor: LogEnd, first_lsn: Lsn) -> Result<()> {
+        let header = Header {
+            kind: FileKind::Wal,
+            store: self.context.store,
+            number: file.number,
+            term: self.context.term,
+            salt: file.salt,
+        };
+        let bytes = WalHeader { header, predecessor, first_lsn }.encode();
+        let failed = |cause| Error::io(format!("writing the header of {}", file.name()), cause);
+        write_all_at(&*file.file, &bytes, 0).map_err(failed)?;
+        file.file.sync().map_err(|SyncFailed(cause)| failed(cause))
+    }
+
+    /// The first file of a term, its header durable, ready for groups.
+    pub fn start(&self, end: LogEnd, first_lsn: Lsn) -> Result<Arc<LogFile>> {
+        self.make_ready_now()?;
+        let none = || Error::io("taking a WAL file into use", std::io::ErrorKind::NotFound.into());
+        let file = self.take().ok_or_else(none)?;
+        self.write_header(&file, end, first_lsn)?;
+        Ok(file)
+    }
+}
