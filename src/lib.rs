@@ -20,5 +20,10 @@ pub mod disk;
 #[doc(hidden)]
 pub mod format;
 
+// Layer 2: structures.
+#[doc(hidden)]
+pub mod directory;
+#[doc(hidden)]
+pub mod run;
 #[doc(hidden)]
 pub mod wal;

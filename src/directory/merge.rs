@@ -1,0 +1,93 @@
+//! Several runs written as one.
+//!
+//! Invariants:
+//!   * A look-up that the inputs answered, the output answers alike; one that failed because its
+//!     answer was lost fails still.
+//!   * What is dropped can never be asked for: pages of ended lives, and, where nothing older
+//!     exists, words that only hid something older.
+
+use super::walk::{Step, Walk};
+use crate::error::{Error, Result};
+use crate::format::Malformed;
+use crate::format::entry::{DirectoryKey, Head, PAGE_TOMBSTONE};
+use crate::ids::{Address, Life};
+use crate::run::{Run, RunWriter};
+use std::sync::Arc;
+
+/// What a merge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MergeStats {
+    /// Entries that were the newest of their key.
+    pub newest: u64,
+    /// Entries written.
+    pub written: u64,
+    /// Entries dropped because nobody can ask for them.
+    pub dropped: u64,
+    /// Ranges of keys that were lost to damage, before or now.
+    pub holes: u64,
+}
+
+/// Writes runs of a directory, the newest first and none left out between them, as one.
+///
+/// `bottom` says that no run is older than these: what only hides older entries is dropped.
+pub fn merge(inputs: &[Arc<Run>], bottom: bool, out: &mut RunWriter) -> Result<MergeStats> {
+    let mut newest = None;
+    copy(inputs, out, |key, value, shields| {
+        let drops_words = bottom && !shields;
+        Ok(match DirectoryKey::parse(key)? {
+            DirectoryKey::Head(address) => {
+                let head = Head::decode(value)?;
+                newest = Some(Newest { address, life: head.life, deleted: head.deleted });
+                !(drops_words && head.deleted)
+            }
+            DirectoryKey::Page(address, life, _) => {
+                let head = newest.as_ref().filter(|newest| newest.address == address);
+                let ended = head.is_some_and(|head| head.life != life || (bottom && head.deleted));
+                !(ended || drops_words && value == PAGE_TOMBSTONE)
+            }
+        })
+    })
+}
+
+/// The newest head that the inputs have of the object that the merge has come to.
+struct Newest {
+    address: Address,
+    life: Life,
+    deleted: bool,
+}
+
+/// Writes runs of any use, the newest first, as one: the newest entry of each key stays.
+pub fn merge_plain(inputs: &[Arc<Run>], out: &mut RunWriter) -> Result<MergeStats> {
+    copy(inputs, out, |_, _, _| Ok(true))
+}
+
+/// Copies the newest entries for which `keeps(key, value, shields)` says so, and all holes.
+fn copy(
+    inputs: &[Arc<Run>],
+    out: &mut RunWriter,
+    mut keeps: impl FnMut(&[u8], &[u8], bool) -> std::result::Result<bool, Malformed>,
+) -> Result<MergeStats> {
+    out.expect_addresses(inputs.iter().map(|run| run.addresses()).sum());
+    let mut stats = MergeStats::default();
+    let mut walk = Walk::new(inputs.iter().map(|run| &**run), &[]);
+    while let Some(step) = walk.next()? {
+        match step {
+            Step::Hole { first, last, .. } => {
+                out.add_hole(&first, &last);
+                stats.holes += 1;
+            }
+            Step::Entry { lane, shields } => {
+                let (key, value) = walk.entry(lane);
+                let bad = |fault| -> Error { walk.run(lane).bad_entry(fault) };
+                stats.newest += 1;
+                if keeps(key, value, shields).map_err(bad)? {
+                    out.add(key, value)?;
+                    stats.written += 1;
+                } else {
+                    stats.dropped += 1;
+                }
+            }
+        }
+    }
+    Ok(stats)
+}
