@@ -26,4 +26,6 @@ pub mod directory;
 #[doc(hidden)]
 pub mod run;
 #[doc(hidden)]
+pub mod segment;
+#[doc(hidden)]
 pub mod wal;
