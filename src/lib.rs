@@ -24,6 +24,8 @@ pub mod format;
 #[doc(hidden)]
 pub mod directory;
 #[doc(hidden)]
+pub mod manifest;
+#[doc(hidden)]
 pub mod run;
 #[doc(hidden)]
 pub mod segment;
