@@ -31,3 +31,7 @@ pub mod run;
 pub mod segment;
 #[doc(hidden)]
 pub mod wal;
+
+// Layer 3: one object.
+#[doc(hidden)]
+pub mod object;

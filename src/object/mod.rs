@@ -1,0 +1,247 @@
+//! One object in memory: what is in its pages, and what was committed since.
+//!
+//! A read asks the turn's write set, then the layers of the overlay from the newest, then the
+//! pages. Read [`overlay`] first, then [`version`], [`write_set`], [`range`] and [`cache`].
+//!
+//! Invariants:
+//!   * An object is in the table while a handle is open on it or its overlay has layers; an idle
+//!     object is not in memory at all.
+//!   * Layers are in commit order, the oldest first; only the last takes commits, and only while
+//!     nobody else holds it.
+//!   * Layers of one cut may be merged; layers of different cuts never are.
+//!   * This module never decides durability: it makes a record and is told an LSN.
+
+pub mod cache;
+pub mod fold;
+pub mod overlay;
+pub mod range;
+pub mod version;
+pub mod write_set;
+
+use crate::error::Result;
+use crate::format::entry::Head;
+use crate::ids::{Address, Life, Lsn, Timestamp};
+use overlay::{Found, HeadState, Layer};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use version::{Base, Version};
+
+/// Layers of one cut that an object may have before they are merged.
+const LAYERS_PER_CUT_MAX: usize = 4;
+
+/// An object in memory.
+#[derive(Debug)]
+pub struct ObjectState {
+    /// Which object.
+    pub address: Address,
+    /// Its content. After a table shard and before the log in the lock order.
+    pub inner: Mutex<Inner>,
+}
+
+/// What an object's lock guards.
+#[derive(Debug, Default)]
+pub struct Inner {
+    /// What the head said when the object was brought into memory, or at its last checkpoint.
+    pub bottom: HeadState,
+    /// Whether `bottom` is known.
+    pub is_loaded: bool,
+    /// Committed changes since the pages.
+    pub layers: Vec<Arc<Layer>>,
+    /// The pages, once something was read from them.
+    pub base: Option<Base>,
+    /// The cut whose dirty list has the object.
+    pub dirty_cut: u64,
+    /// Whether a handle is open.
+    pub is_open: bool,
+    /// Grows when open handles lose their right to the object.
+    pub fence: u64,
+    /// Set when the object has left the table: whoever finds it must look again.
+    pub is_evicted: bool,
+}
+
+impl ObjectState {
+    /// An object whose head is still to be looked up.
+    pub fn new(address: Address) -> Self {
+        Self { address, inner: Mutex::new(Inner::default()) }
+    }
+}
+
+/// What follows from a head about later commits.
+pub fn head_state(head: &Head) -> HeadState {
+    HeadState {
+        life: Some(head.life),
+        last_lsn: head.last_lsn,
+        last_time: head.last_time,
+        alarm: head.alarm,
+        named: head.named,
+        deleted: head.deleted,
+    }
+}
+
+impl Inner {
+    /// Takes over what the object's head says.
+    pub fn load(&mut self, head: Option<&Head>) {
+        self.bottom = head.map_or_else(HeadState::default, head_state);
+        self.is_loaded = true;
+    }
+
+    /// Takes an object into memory whose head lies in a damaged part of the directory: a life that
+    /// no page is of, so that nothing below is ever taken for the object's.
+    pub fn load_lost(&mut self) {
+        self.bottom = HeadState { life: Some(Life(0)), ..HeadState::default() };
+        self.is_loaded = true;
+    }
+
+    /// The head as it follows from all commits.
+    pub fn state(&self) -> &HeadState {
+        self.layers.last().map_or(&self.bottom, |layer| &layer.after)
+    }
+
+    /// Applies a commit that was logged before cut number `cut + 1`.
+    pub fn apply(&mut self, record: Arc<[u8]>, lsn: Lsn, time: Timestamp, cut: u64) {
+        let takes = |layer: &mut Arc<Layer>| layer.cut == cut && Arc::get_mut(layer).is_some();
+        if !self.layers.last_mut().is_some_and(takes) {
+            self.merge_layers(cut);
+            let layer = Layer::new(cut, self.state().clone());
+            self.layers.push(Arc::new(layer));
+        }
+        if let Some(top) = self.layers.last_mut().and_then(Arc::get_mut) {
+            top.apply(record, lsn, time);
+        }
+    }
+
+    /// Keeps the stack low: merges the layers of this cut when there are many. Holders of the old
+    /// ones keep them.
+    fn merge_layers(&mut self, cut: u64) {
+        let first = self.layers.partition_point(|layer| layer.cut < cut);
+        if self.layers.len() - first < LAYERS_PER_CUT_MAX {
+            return;
+        }
+        let merged = self.layers.drain(first..).reduce(|below, above| Arc::new(above.over(&below)));
+        self.layers.extend(merged);
+    }
+
+    /// Drops the layers that the checkpoint of `cut` has put into pages; `bottom` is what the head
+    /// says after them. Says how many record bytes they had.
+    pub fn drop_layers(&mut self, cut: u64, bottom: HeadState) -> usize {
+        let frozen = self.layers.partition_point(|layer| layer.cut <= cut);
+        self.bottom = bottom;
+        self.base = None;
+        self.layers.drain(..frozen).map(|layer| layer.bytes).sum()
+    }
+
+    /// What the object says of a full key; loads its pages where the overlay does not know.
+    pub fn find(
+        &mut self,
+        address: Address,
+        key: &[u8],
+        version: impl Fn() -> Arc<Version>,
+    ) -> Result<Option<Found>> {
+        for layer in self.layers.iter().rev() {
+            if let Some(found) = layer.find(key) {
+                return Ok(Some(found));
+            }
+        }
+        match &self.base {
+            Some(Base::Empty) => return Ok(None),
+            Some(Base::Tiny(stack)) => return Ok(stack.find(key)),
+            None | Some(Base::Large(_)) => {}
+        }
+        let version = version();
+        if let Some(Base::Large(life)) = self.base {
+            if let Some((_, entry)) = version.directory.page_at(address, life, key)? {
+                return Ok(version.stack(&entry, address, life)?.find(key));
+            }
+            // A large object has a page for every key: cleaning has left one page in the head.
+            self.base = None;
+        }
+        let head = version.head(address)?;
+        match self.base.insert(version.base(address, head.as_ref())?) {
+            Base::Empty => Ok(None),
+            Base::Tiny(stack) => Ok(stack.find(key)),
+            Base::Large(life) => version.find_large(address, *life, key),
+        }
+    }
+}
+
+impl Version {
+    /// What the pages of a large object say of a key.
+    pub fn find_large(&self, address: Address, life: Life, key: &[u8]) -> Result<Option<Found>> {
+        match self.directory.page_at(address, life, key)? {
+            Some((_, entry)) => Ok(self.stack(&entry, address, life)?.find(key)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// A moment of an object: it does not change while it is held.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Which object.
+    pub address: Address,
+    /// The files below.
+    pub version: Arc<Version>,
+    /// The overlay, the oldest layer first.
+    pub layers: Vec<Arc<Layer>>,
+    /// What the head says at this moment.
+    pub state: HeadState,
+}
+
+impl View {
+    /// The object as it is now. `version` is asked for after the layers are taken.
+    pub fn of(object: &ObjectState, version: impl FnOnce() -> Arc<Version>) -> Self {
+        let inner = object.inner.lock();
+        Self::of_inner(object.address, &inner, version)
+    }
+
+    /// The same, for whoever holds the object's lock.
+    pub fn of_inner(
+        address: Address,
+        inner: &Inner,
+        version: impl FnOnce() -> Arc<Version>,
+    ) -> Self {
+        let layers = inner.layers.clone();
+        let state = inner.state().clone();
+        Self { address, version: version(), layers, state }
+    }
+
+    /// An object that is not in memory.
+    pub fn of_version(address: Address, version: Arc<Version>) -> Result<Self> {
+        let state = version.head(address)?.as_ref().map_or_else(HeadState::default, head_state);
+        Ok(Self { address, version, layers: Vec::new(), state })
+    }
+
+    /// The layers that count, the newest first: those down to the last end of a life.
+    pub fn live_layers(&self) -> impl Iterator<Item = &Arc<Layer>> {
+        let first = self.layers.iter().rposition(|layer| layer.wiped).unwrap_or(0);
+        self.layers[first..].iter().rev()
+    }
+
+    /// Whether the pages below the layers count.
+    pub fn has_base(&self) -> bool {
+        !self.layers.iter().any(|layer| layer.wiped)
+    }
+
+    /// What is below the layers.
+    pub fn base(&self) -> Result<Base> {
+        if !self.has_base() {
+            return Ok(Base::Empty);
+        }
+        let head = self.version.head(self.address)?;
+        self.version.base(self.address, head.as_ref())
+    }
+
+    /// What the object says of a full key.
+    pub fn find(&self, key: &[u8]) -> Result<Option<Found>> {
+        for layer in self.layers.iter().rev() {
+            if let Some(found) = layer.find(key) {
+                return Ok(Some(found));
+            }
+        }
+        match self.base()? {
+            Base::Empty => Ok(None),
+            Base::Tiny(stack) => Ok(stack.find(key)),
+            Base::Large(life) => self.version.find_large(self.address, life, key),
+        }
+    }
+}

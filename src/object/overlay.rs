@@ -1,0 +1,457 @@
+//! What was committed to an object since its pages: a layer of it, small or sorted.
+//!
+//! A small layer is its commit records, one allocation each, searched from the first to the last;
+//! from 16 operations or 4 KiB on it is a sorted map whose keys and values point into the records.
+//!
+//! Invariants:
+//!   * A layer's own keys win over its deleted ranges: a range removes the keys that it covers when
+//!     it is applied, and later keys are inserted beside it.
+//!   * A wiped layer hides everything below it.
+//!   * Records in a layer were encoded by this process or verified by recovery.
+
+use crate::disk::bytes::SharedBytes;
+use crate::format::entry::HeadAlarm;
+use crate::format::page::Page;
+use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES};
+use crate::ids::{Codec, KeyKind, Life, Lsn, Timestamp};
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Operations from which on a layer is sorted.
+const SMALL_OPERATIONS_MAX: usize = 16;
+/// Record bytes from which on a layer is sorted.
+const SMALL_BYTES_MAX: usize = 4 * 1024;
+/// The full key under which an object's own name stands.
+pub const NAME_KEY: &[u8] = &[KeyKind::Meta as u8, b'n', b'a', b'm', b'e'];
+
+/// What one source says of a key that it knows.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It has this value.
+    Value(Codec, SharedBytes),
+    /// It was deleted.
+    Deleted,
+}
+
+/// What an object's head says, as far as it follows from commits alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeadState {
+    /// The present life; none before the first commit.
+    pub life: Option<Life>,
+    /// The last commit.
+    pub last_lsn: Lsn,
+    /// Its time.
+    pub last_time: Timestamp,
+    /// The plain alarm.
+    pub alarm: Option<HeadAlarm>,
+    /// Whether the object's name is among its entries.
+    pub named: bool,
+    /// Whether nothing was put since the life began, as after a delete.
+    pub deleted: bool,
+}
+
+impl HeadState {
+    fn apply(&mut self, operation: &Operation<'_>, lsn: Lsn) {
+        match *operation {
+            Operation::DeleteAll { keep_alarms } => {
+                self.life = Some(Life(lsn.0));
+                self.named = false;
+                self.deleted = true;
+                if !keep_alarms {
+                    self.alarm = None;
+                }
+            }
+            Operation::SetAlarm { time } => {
+                let (counted_attempts, uncounted_attempts) = (0, 0);
+                self.alarm =
+                    Some(HeadAlarm { time, generation: lsn, counted_attempts, uncounted_attempts });
+                self.begin(lsn);
+            }
+            Operation::ClearAlarm => self.alarm = None,
+            Operation::Put { key, .. } => {
+                self.named |= key == NAME_KEY;
+                self.begin(lsn);
+            }
+            Operation::Delete { key } if key == NAME_KEY => self.named = false,
+            Operation::Delete { .. } | Operation::DeleteRange { .. } => {}
+        }
+    }
+
+    /// Something is stored: an object that had no life has one from here on.
+    fn begin(&mut self, lsn: Lsn) {
+        self.life.get_or_insert(Life(lsn.0));
+        self.deleted = false;
+    }
+}
+
+/// One layer of an object's overlay.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The cut before which its commits lie.
+    pub cut: u64,
+    /// What the head says after the layer's last commit.
+    pub after: HeadState,
+    /// Whether a life ended in it: nothing below counts.
+    pub wiped: bool,
+    /// Record bytes, as the dirty budget counts them.
+    pub bytes: usize,
+    operations: usize,
+    content: Content,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Records(Vec<Arc<[u8]>>),
+    Sorted(Arc<Sorted>),
+}
+
+impl Layer {
+    /// An empty layer above one after which the head says `before`.
+    pub fn new(cut: u64, before: HeadState) -> Self {
+        let content = Content::Records(Vec::new());
+        Self { cut, after: before, wiped: false, bytes: 0, operations: 0, content }
+    }
+
+    /// Applies a commit record: header and operations.
+    pub fn apply(&mut self, record: Arc<[u8]>, lsn: Lsn, time: Timestamp) {
+        self.after.last_lsn = lsn;
+        self.after.last_time = time;
+        self.bytes += record.len();
+        for operation in operations(&record) {
+            self.operations += 1;
+            self.after.apply(&operation, lsn);
+            self.wiped |= matches!(operation, Operation::DeleteAll { .. });
+        }
+        match &mut self.content {
+            Content::Records(records) => {
+                records.push(record);
+                let is_small =
+                    self.operations < SMALL_OPERATIONS_MAX && self.bytes < SMALL_BYTES_MAX;
+                if !is_small {
+                    self.content = Content::Sorted(Arc::new(Sorted::of(records)));
+                }
+            }
+            Content::Sorted(sorted) => Arc::make_mut(sorted).apply(&record),
+        }
+    }
+
+    /// What the layer says of a key; none where it says nothing and the layers below decide.
+    pub fn find(&self, key: &[u8]) -> Option<Found> {
+        match &self.content {
+            Content::Records(records) => {
+                let mut found = None;
+                for record in records {
+                    if let Some(newer) = find_in_record(record, key) {
+                        found = Some(newer);
+                    }
+                }
+                found.or_else(|| self.wiped.then_some(Found::Deleted))
+            }
+            Content::Sorted(sorted) => {
+                sorted.find(key).or_else(|| self.wiped.then_some(Found::Deleted))
+            }
+        }
+    }
+
+    /// The layer in key order.
+    pub fn sorted(&self) -> Arc<Sorted> {
+        match &self.content {
+            Content::Records(records) => Arc::new(Sorted::of(records)),
+            Content::Sorted(sorted) => Arc::clone(sorted),
+        }
+    }
+
+    /// One layer that says what `below` and this one say together.
+    #[must_use]
+    pub fn over(&self, below: &Self) -> Self {
+        let mut merged = if self.wiped { Sorted::default() } else { (*below.sorted()).clone() };
+        merged.absorb(&self.sorted());
+        Self {
+            cut: self.cut,
+            after: self.after.clone(),
+            wiped: self.wiped || below.wiped,
+            bytes: self.bytes + below.bytes,
+            operations: self.operations + below.operations,
+            content: Content::Sorted(Arc::new(merged)),
+        }
+    }
+}
+
+/// The operations of a record that this process encoded or verified.
+fn operations(record: &[u8]) -> impl Iterator<Item = Operation<'_>> {
+    Operations::new(record.get(RECORD_HEADER_BYTES..).unwrap_or_default()).map_while(Result::ok)
+}
+
+fn find_in_record(record: &Arc<[u8]>, key: &[u8]) -> Option<Found> {
+    match last_word(operations(record), key)? {
+        Word::Deleted => Some(Found::Deleted),
+        Word::Value(codec, value) => Some(Found::Value(codec, part_of(record, value))),
+    }
+}
+
+/// What a list of operations says last of a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Word<'a> {
+    /// It has this value.
+    Value(Codec, &'a [u8]),
+    /// It was deleted.
+    Deleted,
+}
+
+/// What `operations`, oldest first, say of a key in the end.
+pub fn last_word<'a>(
+    operations: impl Iterator<Item = Operation<'a>>,
+    key: &[u8],
+) -> Option<Word<'a>> {
+    let mut last = None;
+    for operation in operations {
+        match operation {
+            Operation::Put { key: other, codec, value } if other == key => {
+                last = Some(Word::Value(codec, value));
+            }
+            Operation::Delete { key: other } if other == key => last = Some(Word::Deleted),
+            Operation::DeleteRange { start, end } if start <= key && key < end => {
+                last = Some(Word::Deleted);
+            }
+            // Alarms that are to be kept are put again by the same commit.
+            Operation::DeleteAll { .. } => last = Some(Word::Deleted),
+            _ => {}
+        }
+    }
+    last
+}
+
+/// The slice of the record that `part` borrows from it.
+fn part_of(record: &Arc<[u8]>, part: &[u8]) -> SharedBytes {
+    let start = part.as_ptr() as usize - record.as_ptr() as usize;
+    let whole = SharedBytes::from(Arc::clone(record));
+    whole.slice(start..start + part.len()).unwrap_or(whole)
+}
+
+/// A full key that borrows as bytes, for ordered maps.
+#[derive(Clone, Debug)]
+pub struct KeyBytes(pub SharedBytes);
+
+impl Borrow<[u8]> for KeyBytes {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq for KeyBytes {
+    fn eq(&self, other: &Self) -> bool {
+        *self.0 == *other.0
+    }
+}
+
+impl Eq for KeyBytes {}
+
+impl PartialOrd for KeyBytes {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for KeyBytes {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (*self.0).cmp(&*other.0)
+    }
+}
+
+/// Changes in key order, and the ranges deleted below them.
+#[derive(Clone, Debug, Default)]
+pub struct Sorted {
+    map: BTreeMap<KeyBytes, Found>,
+    /// Ends by starts. Invariant: ranges neither overlap nor touch.
+    ranges: BTreeMap<KeyBytes, SharedBytes>,
+}
+
+impl Sorted {
+    fn of(records: &[Arc<[u8]>]) -> Self {
+        let mut sorted = Self::default();
+        for record in records {
+            sorted.apply(record);
+        }
+        sorted
+    }
+
+    fn apply(&mut self, record: &Arc<[u8]>) {
+        for operation in operations(record) {
+            self.apply_operation(&operation, |part| part_of(record, part));
+        }
+    }
+
+    /// Applies one operation; `share` makes its borrowed bytes last.
+    pub fn apply_operation(
+        &mut self,
+        operation: &Operation<'_>,
+        share: impl Fn(&[u8]) -> SharedBytes,
+    ) {
+        match *operation {
+            Operation::Put { key, codec, value } => {
+                self.map.insert(KeyBytes(share(key)), Found::Value(codec, share(value)));
+            }
+            Operation::Delete { key } => {
+                self.map.insert(KeyBytes(share(key)), Found::Deleted);
+            }
+            Operation::DeleteRange { start, end } => self.delete_range(share(start), share(end)),
+            Operation::DeleteAll { .. } => {
+                self.map.clear();
+                self.ranges.clear();
+            }
+            Operation::SetAlarm { .. } | Operation::ClearAlarm => {}
+        }
+    }
+
+    fn delete_range(&mut self, start: SharedBytes, end: SharedBytes) {
+        if *start >= *end {
+            return;
+        }
+        let bounds = (Bound::Included(&*start), Bound::Excluded(&*end));
+        let covered: Vec<_> =
+            self.map.range::<[u8], _>(bounds).map(|(key, _)| key.clone()).collect();
+        for key in covered {
+            self.map.remove(&key);
+        }
+        self.join_range(start, end);
+    }
+
+    /// Enters a deleted range, joined with those that it overlaps or touches.
+    fn join_range(&mut self, mut start: SharedBytes, mut end: SharedBytes) {
+        while let Some((other, other_end)) = self.last_range_from(&end)
+            && **other_end >= *start
+        {
+            let (other, other_end) = (other.clone(), other_end.clone());
+            if *other.0 < *start {
+                start = other.0.clone();
+            }
+            if *other_end > *end {
+                end = other_end;
+            }
+            self.ranges.remove(&other);
+        }
+        self.ranges.insert(KeyBytes(start), end);
+    }
+
+    /// The last range that begins at or before `key`.
+    fn last_range_from(&self, key: &[u8]) -> Option<(&KeyBytes, &SharedBytes)> {
+        self.ranges.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()
+    }
+
+    /// Applies everything that `newer` says.
+    pub fn absorb(&mut self, newer: &Self) {
+        for (start, end) in &newer.ranges {
+            self.delete_range(start.0.clone(), end.clone());
+        }
+        for (key, found) in &newer.map {
+            self.map.insert(key.clone(), found.clone());
+        }
+    }
+
+    /// Applies everything that a newer delta page says.
+    pub fn absorb_page(&mut self, newer: &Page) {
+        for (start, end) in newer.ranges() {
+            self.delete_range(SharedBytes::from(start), SharedBytes::from(end));
+        }
+        for index in 0..newer.count() {
+            let key = KeyBytes(SharedBytes::from(newer.item(index).0));
+            let found = match newer.value(index) {
+                Some((codec, value)) => Found::Value(codec, value),
+                None => Found::Deleted,
+            };
+            self.map.insert(key, found);
+        }
+    }
+
+    /// What these changes say of a key.
+    pub fn find(&self, key: &[u8]) -> Option<Found> {
+        let found = self.map.get(key).cloned();
+        found.or_else(|| self.covers(key).then_some(Found::Deleted))
+    }
+
+    /// Whether a deleted range holds the key.
+    pub fn covers(&self, key: &[u8]) -> bool {
+        self.last_range_from(key).is_some_and(|(_, end)| *key < **end)
+    }
+
+    /// The first change inside the bounds.
+    pub fn first(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Option<(&KeyBytes, &Found)> {
+        is_span(from, to).then(|| self.map.range::<[u8], _>((from, to)).next())?
+    }
+
+    /// The last change inside the bounds.
+    pub fn last(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Option<(&KeyBytes, &Found)> {
+        is_span(from, to).then(|| self.map.range::<[u8], _>((from, to)).next_back())?
+    }
+
+    /// The changes inside bounds that span something, in key order.
+    pub fn iter_between<'a>(
+        &'a self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> impl Iterator<Item = (&'a [u8], &'a Found)> + use<'a> {
+        self.map.range::<[u8], _>((from, to)).map(|(key, found)| (&*key.0, found))
+    }
+
+    /// Bytes of the changes inside bounds that span something, about as a page stores them.
+    pub fn bytes_between(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> usize {
+        let entry = |(key, found): (&[u8], &Found)| match found {
+            Found::Value(_, value) => key.len() + value.len() + 4,
+            Found::Deleted => key.len() + 4,
+        };
+        let ranges: usize =
+            self.ranges_between(from, to).map(|(start, end)| start.len() + end.len() + 4).sum();
+        self.iter_between(from, to).map(entry).sum::<usize>() + ranges
+    }
+
+    /// Every change, in key order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Found)> {
+        self.map.iter().map(|(key, found)| (&*key.0, found))
+    }
+
+    /// The deleted ranges, in key order.
+    pub fn ranges(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.ranges.iter().map(|(start, end)| (&*start.0, &**end))
+    }
+
+    /// The deleted ranges that have a part inside the bounds, in key order.
+    pub fn ranges_between<'a>(
+        &'a self,
+        from: Bound<&'a [u8]>,
+        to: Bound<&'a [u8]>,
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let floor: &[u8] = match from {
+            Bound::Included(key) | Bound::Excluded(key) => key,
+            Bound::Unbounded => &[],
+        };
+        let first = self.last_range_from(floor).map_or(floor, |(start, _)| &*start.0);
+        let inside = self.ranges.range::<[u8], _>((Bound::Included(first), Bound::Unbounded));
+        inside
+            .map(|(start, end)| (&*start.0, &**end))
+            .skip_while(move |(_, end)| *end <= floor)
+            .take_while(move |(start, _)| match to {
+                Bound::Included(key) => *start <= key,
+                Bound::Excluded(key) => *start < key,
+                Bound::Unbounded => true,
+            })
+    }
+
+    /// Whether nothing is said of any key.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty() && self.ranges.is_empty()
+    }
+}
+
+/// Whether bounds can hold a key; a map's `range` panics on those that cannot.
+pub fn is_span(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
+        (Bound::Included(from), Bound::Included(to)) => from <= to,
+        (
+            Bound::Included(from) | Bound::Excluded(from),
+            Bound::Included(to) | Bound::Excluded(to),
+        ) => from < to,
+    }
+}

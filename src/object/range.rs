@@ -1,0 +1,282 @@
+//! Entries of an object in key order, from both ends: write set, layers and pages as one.
+//!
+//! The iterator keeps a position, not cursors: each step asks every source for its next key at or
+//! behind the position. Pages of a large object are loaded one key range at a time.
+//!
+//! Invariants:
+//!   * `from..to` is what has not been yielded yet; it only shrinks.
+//!   * A window's stack holds every page entry of the keys inside the window's bounds.
+
+use super::View;
+use super::overlay::{Found, Sorted, is_span};
+use super::version::{Base, Stack};
+use crate::disk::bytes::SharedBytes;
+use crate::error::Result;
+use crate::format::page::{Page, PageItem};
+use crate::ids::{Codec, Life};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Beyond every full key: kinds are small.
+const BEHIND_ALL: &[u8] = &[0xFF];
+
+/// An entry: full key, codec, value.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The full key: kind byte, then the user's key.
+    pub key: SharedBytes,
+    /// How tools may read the value.
+    pub codec: Codec,
+    /// The value.
+    pub value: SharedBytes,
+}
+
+/// Bounds of full keys.
+pub type KeyBounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// Entries of a view in key order.
+#[derive(Debug)]
+pub struct RangeIter {
+    view: View,
+    /// Newest first.
+    overlays: Vec<Arc<Sorted>>,
+    base: BaseState,
+    from: Bound<Vec<u8>>,
+    to: Bound<Vec<u8>>,
+    front: Option<Window>,
+    back: Option<Window>,
+}
+
+#[derive(Debug)]
+enum BaseState {
+    Unloaded,
+    Loaded(Base),
+}
+
+/// A key range and its pages.
+#[derive(Clone, Debug)]
+struct Window {
+    stack: Stack,
+    lower: Bound<Vec<u8>>,
+    upper: Bound<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Front,
+    Back,
+}
+
+impl RangeIter {
+    /// The entries of `view` inside `bounds`, with a turn's changes on top.
+    pub fn new(view: View, changes: Option<(Arc<Sorted>, bool)>, bounds: KeyBounds) -> Self {
+        let mut overlays: Vec<_> = view.live_layers().map(|layer| layer.sorted()).collect();
+        let mut has_base = view.has_base();
+        if let Some((sorted, wiped)) = changes {
+            if wiped {
+                overlays.clear();
+                has_base = false;
+            }
+            overlays.insert(0, sorted);
+        }
+        let base = if has_base { BaseState::Unloaded } else { BaseState::Loaded(Base::Empty) };
+        let (from, to) = bounds;
+        Self { view, overlays, base, from, to, front: None, back: None }
+    }
+
+    fn step(&mut self, end: End) -> Result<Option<Entry>> {
+        while is_span(as_slice(&self.from), as_slice(&self.to)) {
+            let window = self.window(end)?;
+            let Some((key, found)) = self.candidate(&window, end) else {
+                let edge = if end == End::Front { window.upper } else { window.lower };
+                let position = match edge {
+                    Bound::Unbounded => return Ok(self.finish()),
+                    Bound::Included(key) => Bound::Excluded(key),
+                    Bound::Excluded(key) => Bound::Included(key),
+                };
+                self.move_to(end, position);
+                *self.window_slot(end) = None;
+                continue;
+            };
+            self.move_to(end, Bound::Excluded(key.to_vec()));
+            if let Found::Value(codec, value) = found {
+                *self.window_slot(end) = Some(window);
+                return Ok(Some(Entry { key, codec, value }));
+            }
+            *self.window_slot(end) = Some(window);
+        }
+        Ok(None)
+    }
+
+    fn finish(&mut self) -> Option<Entry> {
+        self.from = Bound::Excluded(Vec::new());
+        self.to = Bound::Excluded(Vec::new());
+        None
+    }
+
+    fn move_to(&mut self, end: End, position: Bound<Vec<u8>>) {
+        match end {
+            End::Front => self.from = position,
+            End::Back => self.to = position,
+        }
+    }
+
+    fn window_slot(&mut self, end: End) -> &mut Option<Window> {
+        if end == End::Front { &mut self.front } else { &mut self.back }
+    }
+
+    /// The window at the position of `end`, taken out of its slot or loaded.
+    fn window(&mut self, end: End) -> Result<Window> {
+        if let Some(window) = self.window_slot(end).take() {
+            return Ok(window);
+        }
+        if matches!(self.base, BaseState::Unloaded) {
+            self.base = BaseState::Loaded(self.view.base()?);
+        }
+        let whole = |stack| Window { stack, lower: Bound::Unbounded, upper: Bound::Unbounded };
+        match &self.base {
+            BaseState::Unloaded | BaseState::Loaded(Base::Empty) => Ok(whole(Stack::default())),
+            BaseState::Loaded(Base::Tiny(stack)) => Ok(whole(stack.clone())),
+            BaseState::Loaded(Base::Large(life)) => self.page_window(*life, end),
+        }
+    }
+
+    fn page_window(&self, life: Life, end: End) -> Result<Window> {
+        let View { address, version, .. } = &self.view;
+        let directory = &version.directory;
+        let entry = match (end, &self.from, &self.to) {
+            (End::Front, Bound::Included(key) | Bound::Excluded(key), _) => {
+                directory.page_at(*address, life, key)?
+            }
+            (End::Front, Bound::Unbounded, _) => directory.page_at(*address, life, &[])?,
+            (End::Back, _, Bound::Included(key)) => directory.page_at(*address, life, key)?,
+            (End::Back, _, Bound::Excluded(key)) => directory.page_before(*address, life, key)?,
+            (End::Back, _, Bound::Unbounded) => directory.page_at(*address, life, BEHIND_ALL)?,
+        };
+        let Some((fence, entry)) = entry else {
+            let stack = Stack::default();
+            return Ok(Window { stack, lower: Bound::Unbounded, upper: Bound::Unbounded });
+        };
+        let stack = version.stack(&entry, *address, life)?;
+        let next = directory.page_after(*address, life, &fence)?;
+        let upper = next.map_or(Bound::Unbounded, |(fence, _)| Bound::Excluded(fence));
+        let lower = if fence.is_empty() { Bound::Unbounded } else { Bound::Included(fence) };
+        Ok(Window { stack, lower, upper })
+    }
+
+    /// The key nearest to `end` inside position and window, and what the newest source says of it.
+    fn candidate(&self, window: &Window, end: End) -> Option<(SharedBytes, Found)> {
+        let from = tighter(as_slice(&self.from), as_slice(&window.lower), End::Front);
+        let to = tighter(as_slice(&self.to), as_slice(&window.upper), End::Back);
+        let mut best: Option<(SharedBytes, Found, usize)> = None;
+        let is_nearer = |key: &[u8], best: &Option<(SharedBytes, Found, usize)>| match best {
+            None => true,
+            Some((other, ..)) if end == End::Front => *key < **other,
+            Some((other, ..)) => *key > **other,
+        };
+        for (age, sorted) in self.overlays.iter().enumerate() {
+            let next =
+                if end == End::Front { sorted.first(from, to) } else { sorted.last(from, to) };
+            if let Some((key, found)) = next
+                && is_nearer(&key.0, &best)
+            {
+                best = Some((key.0.clone(), found.clone(), age));
+            }
+        }
+        for (age, page) in (self.overlays.len()..).zip(&window.stack.0) {
+            if let Some(index) = nearest(page, from, to, end)
+                && is_nearer(page.item(index).0, &best)
+            {
+                let key = SharedBytes::from(page.item(index).0);
+                best = Some((key, found_in(page, index), age));
+            }
+        }
+        let (key, found, age) = best?;
+        let is_covered = self.overlays.iter().take(age).any(|sorted| sorted.covers(&key))
+            || window
+                .stack
+                .0
+                .iter()
+                .take(age.saturating_sub(self.overlays.len()))
+                .any(|page| page.covers(&key));
+        Some((key, if is_covered { Found::Deleted } else { found }))
+    }
+}
+
+fn found_in(page: &Page, index: usize) -> Found {
+    match page.item(index).1 {
+        PageItem::Deleted => Found::Deleted,
+        PageItem::Value { .. } => {
+            page.value(index).map_or(Found::Deleted, |(codec, value)| Found::Value(codec, value))
+        }
+    }
+}
+
+/// The page's entry nearest to `end` inside the bounds.
+fn nearest(page: &Page, from: Bound<&[u8]>, to: Bound<&[u8]>, end: End) -> Option<usize> {
+    let first = match from {
+        Bound::Unbounded => 0,
+        Bound::Included(key) => page.lower_bound(key),
+        Bound::Excluded(key) => behind(page, key),
+    };
+    let behind_last = match to {
+        Bound::Unbounded => page.count(),
+        Bound::Included(key) => behind(page, key),
+        Bound::Excluded(key) => page.lower_bound(key),
+    };
+    (first < behind_last).then(|| if end == End::Front { first } else { behind_last - 1 })
+}
+
+/// The index of the first entry behind `key`.
+fn behind(page: &Page, key: &[u8]) -> usize {
+    let index = page.lower_bound(key);
+    index + usize::from(index < page.count() && page.item(index).0 == key)
+}
+
+fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    match bound {
+        Bound::Included(key) => Bound::Included(key),
+        Bound::Excluded(key) => Bound::Excluded(key),
+        Bound::Unbounded => Bound::Unbounded,
+    }
+}
+
+/// The bound that admits less.
+fn tighter<'a>(one: Bound<&'a [u8]>, two: Bound<&'a [u8]>, end: End) -> Bound<&'a [u8]> {
+    let key = |bound: Bound<&'a [u8]>| match bound {
+        Bound::Included(key) | Bound::Excluded(key) => Some(key),
+        Bound::Unbounded => None,
+    };
+    match (key(one), key(two)) {
+        (None, _) => two,
+        (_, None) => one,
+        (Some(first), Some(second)) if first == second => {
+            if matches!(one, Bound::Excluded(_)) {
+                one
+            } else {
+                two
+            }
+        }
+        (Some(first), Some(second)) => {
+            if (first > second) == (end == End::Front) {
+                one
+            } else {
+                two
+            }
+        }
+    }
+}
+
+impl Iterator for RangeIter {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(End::Front).inspect_err(|_| drop(self.finish())).transpose()
+    }
+}
+
+impl DoubleEndedIterator for RangeIter {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(End::Back).inspect_err(|_| drop(self.finish())).transpose()
+    }
+}

@@ -1,0 +1,103 @@
+//! One published state of the store's files: what a manifest names, opened for reading.
+//!
+//! Invariants:
+//!   * A version never changes. While anybody holds one, none of its files is removed.
+//!   * Layers and versions fit in one direction only: layers that a version already holds may be
+//!     read on top of it (they say the same again); a version older than dropped layers may not.
+//!     So whoever needs both takes the layers first.
+
+use super::cache::PageCache;
+use crate::directory::Directory;
+use crate::error::Result;
+use crate::format::entry::{Head, PageEntry};
+use crate::format::manifest::Manifest;
+use crate::format::page::{Page, PageItem};
+use crate::ids::{Address, Life};
+use crate::object::overlay::Found;
+use crate::run::Run;
+use crate::segment::SegmentSet;
+use std::sync::Arc;
+
+/// A published state.
+#[derive(Debug)]
+pub struct Version {
+    /// The manifest that named it.
+    pub manifest: Manifest,
+    /// Where each object's pages are.
+    pub directory: Directory,
+    /// Names of objects, newest run first.
+    pub names: Vec<Arc<Run>>,
+    /// The pages themselves.
+    pub segments: Arc<SegmentSet>,
+    /// Pages that cost memory to hold.
+    pub cache: Arc<PageCache>,
+}
+
+/// The pages of one key range, the newest first: deltas, then their base.
+#[derive(Clone, Debug, Default)]
+pub struct Stack(pub Vec<Page>);
+
+impl Stack {
+    /// What the pages say of a key.
+    pub fn find(&self, key: &[u8]) -> Option<Found> {
+        for page in &self.0 {
+            match page.find(key) {
+                Some(PageItem::Deleted) => return Some(Found::Deleted),
+                Some(PageItem::Value { .. }) => {
+                    let (codec, value) = page.value(page.lower_bound(key))?;
+                    return Some(Found::Value(codec, value));
+                }
+                None if page.covers(key) => return Some(Found::Deleted),
+                None => {}
+            }
+        }
+        None
+    }
+}
+
+/// What is below an object's overlay.
+#[derive(Clone, Debug)]
+pub enum Base {
+    /// Nothing.
+    Empty,
+    /// All of it: a one-page object.
+    Tiny(Stack),
+    /// Pages by fence key, found through the directory.
+    Large(Life),
+}
+
+impl Version {
+    /// An object's head; none for one that never was, or that is deleted.
+    pub fn head(&self, address: Address) -> Result<Option<Head>> {
+        self.directory.head(address)
+    }
+
+    /// What the head names, loaded if it is one page.
+    pub fn base(&self, address: Address, head: Option<&Head>) -> Result<Base> {
+        match head {
+            None => Ok(Base::Empty),
+            Some(head) if head.deleted => Ok(Base::Empty),
+            Some(Head { page: Some(entry), life, .. }) => {
+                Ok(Base::Tiny(self.stack(entry, address, *life)?))
+            }
+            Some(head) => Ok(Base::Large(head.life)),
+        }
+    }
+
+    /// The pages that an entry names.
+    pub fn stack(&self, entry: &PageEntry, address: Address, life: Life) -> Result<Stack> {
+        let parts = entry.deltas.iter().rev().chain(entry.base.as_ref());
+        let mut pages = Vec::with_capacity(1 + entry.deltas.len());
+        for part in parts {
+            pages.push(self.cache.read(&self.segments, part, address, life)?);
+        }
+        if entry.base.is_none() {
+            return Err(crate::error::Error::new(
+                crate::error::ErrorKind::Corrupt,
+                "page.lost",
+                format!("a page of object {address:?} was damaged and its content is lost"),
+            ));
+        }
+        Ok(Stack(pages))
+    }
+}
