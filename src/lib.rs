@@ -35,3 +35,7 @@ pub mod wal;
 // Layer 3: one object.
 #[doc(hidden)]
 pub mod object;
+
+// Layer 4: all objects.
+#[doc(hidden)]
+pub mod engine;

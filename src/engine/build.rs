@@ -1,0 +1,468 @@
+//! Layers become pages: what a checkpoint writes for each object, in key order.
+//!
+//! A small change of an object appends a delta page beside its base; else base, deltas and layer
+//! are folded into new pages, split or joined so that each has about the size that was asked for.
+//! An object of one page has it in its head; a larger one has an entry for each fence key.
+//!
+//! Invariants:
+//!   * A head names its one page, or there are page entries of its life; never both.
+//!   * The fence "" exists while the life has page entries.
+//!   * A page that cannot be read is never folded: the change becomes one more delta.
+
+use super::Engine;
+use super::checkpoint::Frozen;
+use super::delta::DeltaPages;
+use super::publish::Liveness;
+use super::splitter::Splitter;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::{Head, PAGE_TOMBSTONE, PageEntry, PagePart, head_key, page_key};
+use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::page::{BuiltPage, SegmentFacts};
+use crate::format::run::RunUse;
+use crate::ids::{Address, KeyKind, Life, Lsn};
+use crate::marks::{Mark, mark};
+use crate::names::FileName;
+use crate::object::fold::fold;
+use crate::object::overlay::{Found, Layer, NAME_KEY, Sorted};
+use crate::object::version::{Stack, Version};
+use crate::run::RunWriter;
+use crate::segment::{Compression, SegmentWriter};
+use std::ops::Bound;
+
+/// Deltas beside a damaged base from which on they are joined.
+const DELTAS_OF_DAMAGED_MAX: usize = 8;
+/// Deltas that a healthy entry has at most.
+const DELTAS_MAX: usize = 2;
+
+/// Writes the pages, entries and names of one publish.
+pub struct Builder<'e> {
+    pub(super) engine: &'e Engine,
+    pub(super) version: &'e Version,
+    pub(super) exact_at: Lsn,
+    pub(super) compression: Compression,
+    generation: u8,
+    segment: Option<SegmentWriter>,
+    segments: Vec<SegmentFacts>,
+    directory: Option<RunWriter>,
+    names: Option<RunWriter>,
+    pub(super) liveness: Liveness,
+    created: Vec<FileName>,
+}
+
+/// The pages of one object after a change.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// Of a one-page object.
+    pub inline: Option<PageEntry>,
+    /// By fence key; none for a fence that is gone.
+    pub pages: Vec<(Vec<u8>, Option<PageEntry>)>,
+    pub count: u64,
+    pub bytes: u64,
+    pub is_approximate: bool,
+}
+
+impl<'e> Builder<'e> {
+    /// A builder of pages exact at `exact_at` over the state that `version` has published.
+    pub fn new(engine: &'e Engine, version: &'e Version, exact_at: Lsn, generation: u8) -> Self {
+        Self {
+            engine,
+            version,
+            exact_at,
+            compression: Compression::None,
+            generation,
+            segment: None,
+            segments: Vec::new(),
+            directory: None,
+            names: None,
+            liveness: Liveness::default(),
+            created: Vec::new(),
+        }
+    }
+
+    /// Writes one object's changes. Objects come in address order.
+    pub fn add(&mut self, changes: &mut Frozen) -> Result<()> {
+        let address = changes.object.address;
+        let layer = &changes.layer;
+        let Some(life) = layer.after.life else {
+            // Deletes of what never was: there is nothing to say.
+            return Ok(());
+        };
+        let content = match self.version.head(address) {
+            // The head lies in a damaged part of the directory: what is below is not known, so the
+            // change becomes a delta without a base, and reads say so.
+            Err(error) if error.kind() == ErrorKind::Corrupt && !layer.wiped => {
+                self.change_lost(address, life, layer)?
+            }
+            Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+            old => self.change(address, life, old.ok().flatten(), layer)?,
+        };
+        let head = head_of(layer, life, &content);
+        changes.bottom.deleted = head.deleted;
+        if let Some(Found::Value(_, name)) = layer.find(NAME_KEY) {
+            self.names()?.add(&address.to_bytes(), &name)?;
+        }
+        self.write_entries(address, &head, &content)
+    }
+
+    fn change(
+        &mut self,
+        address: Address,
+        life: Life,
+        old: Option<Head>,
+        layer: &Layer,
+    ) -> Result<Content> {
+        if layer.wiped
+            && let Some(old) = &old
+        {
+            mark(Mark::LifeReplaced);
+            self.release(address, old)?;
+        }
+        match old.filter(|old| !old.deleted && !layer.wiped) {
+            None => self.fold_new(address, life, layer),
+            Some(Head { page: Some(entry), .. }) => self.change_tiny(address, life, &entry, layer),
+            Some(head) => self.change_large_or_lost(address, life, &head, layer),
+        }
+    }
+
+    /// Where the directory has lost pages of a large object, nothing can be built on the others:
+    /// the change is kept beside a base that is lost, and reads of anything else say so.
+    fn change_large_or_lost(
+        &mut self,
+        address: Address,
+        life: Life,
+        head: &Head,
+        layer: &Layer,
+    ) -> Result<Content> {
+        let before = self.liveness.clone();
+        match self.change_large(address, head, layer) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.liveness = before;
+                self.change_lost(address, life, layer)
+            }
+            changed => changed,
+        }
+    }
+
+    fn change_lost(&mut self, address: Address, life: Life, layer: &Layer) -> Result<Content> {
+        let lost = PageEntry { damaged: true, ..PageEntry::default() };
+        let everything = (Bound::Unbounded, Bound::Unbounded);
+        let sorted = layer.sorted();
+        let changed = self.append_delta(address, life, (&[], &lost), &sorted, everything)?;
+        mark(Mark::DamagedBaseKept);
+        Ok(content_of_entry(changed))
+    }
+
+    /// The pages of an ended life die.
+    fn release(&mut self, address: Address, old: &Head) -> Result<()> {
+        if old.deleted {
+            return Ok(());
+        }
+        if let Some(entry) = &old.page {
+            self.release_entry(entry);
+            return Ok(());
+        }
+        for page in self.version.directory.pages(address, old.life) {
+            match page {
+                Ok((_, entry)) => self.release_entry(&entry),
+                // What the directory has lost stays counted as live: a delete works all the same.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn release_entry(&mut self, entry: &PageEntry) {
+        for part in entry.base.iter().chain(&entry.deltas) {
+            self.liveness.remove(part.location.file, part.location.bytes);
+        }
+    }
+
+    fn fold_new(&mut self, address: Address, life: Life, layer: &Layer) -> Result<Content> {
+        let sorted = layer.sorted();
+        let everything = (Bound::Unbounded, Bound::Unbounded);
+        let pages = self.fold_pages(
+            address,
+            life,
+            (&[], &sorted, &Stack::default()),
+            everything,
+            layer.bytes,
+        )?;
+        Ok(content_of(pages))
+    }
+
+    /// Folds into new pages, the first with the given fence.
+    pub(super) fn fold_pages(
+        &mut self,
+        address: Address,
+        life: Life,
+        (fence, overlay, stack): (&[u8], &Sorted, &Stack),
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        overlay_bytes: usize,
+    ) -> Result<Vec<(Vec<u8>, PageEntry)>> {
+        let below: usize = stack.0.iter().map(|page| page.body().len()).sum();
+        if stack.0.len() > 1 {
+            mark(Mark::DeltaFolded);
+        }
+        let mut splitter = Splitter::new(self, address, life, fence, below + overlay_bytes);
+        fold(overlay, stack, bounds, |key, codec, value| splitter.push(key, codec, value))?;
+        splitter.finish()
+    }
+
+    fn change_tiny(
+        &mut self,
+        address: Address,
+        life: Life,
+        entry: &PageEntry,
+        layer: &Layer,
+    ) -> Result<Content> {
+        let sorted = layer.sorted();
+        let everything = (Bound::Unbounded, Bound::Unbounded);
+        if wants_delta(entry, layer.bytes) {
+            let changed = self.append_delta(address, life, (&[], entry), &sorted, everything)?;
+            return Ok(content_of_entry(changed));
+        }
+        match self.version.stack(entry, address, life) {
+            Ok(stack) => {
+                let pages = self.fold_pages(
+                    address,
+                    life,
+                    (&[], &sorted, &stack),
+                    everything,
+                    layer.bytes,
+                )?;
+                self.release_entry(entry);
+                Ok(content_of(pages))
+            }
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let mut changed =
+                    self.append_delta(address, life, (&[], entry), &sorted, everything)?;
+                mark(Mark::DamagedBaseKept);
+                changed.damaged = true;
+                Ok(content_of_entry(changed))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The entry with one more delta: what `sorted` says inside the bounds. More than one where it
+    /// is too much for a page. Beside a base that cannot be read deltas would grow without end:
+    /// from some number on they become one again.
+    pub(super) fn append_delta(
+        &mut self,
+        address: Address,
+        life: Life,
+        (fence, entry): (&[u8], &PageEntry),
+        sorted: &Sorted,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+    ) -> Result<PageEntry> {
+        mark(Mark::DeltaAppended);
+        let mut changed = entry.clone();
+        let mut sorted = sorted;
+        let joined;
+        if entry.deltas.len() >= DELTAS_OF_DAMAGED_MAX {
+            joined = self.join_deltas(address, life, entry, sorted)?;
+            sorted = &joined;
+            for part in std::mem::take(&mut changed.deltas) {
+                self.liveness.remove(part.location.file, part.location.bytes);
+            }
+        }
+        let mut delta = DeltaPages { address, life, fence, page: None };
+        delta.open(self, sorted, bounds);
+        for (key, found) in sorted.iter_between(bounds.0, bounds.1) {
+            if let Some(part) = delta.push(self, key, found)? {
+                changed.deltas.push(part);
+            }
+        }
+        changed.deltas.extend(delta.finish(self)?);
+        let logged: u64 = changed.deltas[entry.deltas.len().min(changed.deltas.len())..]
+            .iter()
+            .map(|part| u64::from(part.location.bytes))
+            .sum();
+        changed.logged_since_archived += logged;
+        Ok(changed)
+    }
+
+    /// What an entry's deltas say, with `newer` on top.
+    fn join_deltas(
+        &self,
+        address: Address,
+        life: Life,
+        entry: &PageEntry,
+        newer: &Sorted,
+    ) -> Result<Sorted> {
+        let mut joined = Sorted::default();
+        for part in &entry.deltas {
+            match self.version.segments.read(part, address, life) {
+                Ok(page) => joined.absorb_page(&page),
+                // A delta that is damaged itself is as lost as the base.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) => return Err(error),
+            }
+        }
+        joined.absorb(newer);
+        Ok(joined)
+    }
+
+    /// Writes a page into the open segment.
+    pub(super) fn write_page(&mut self, page: &BuiltPage) -> Result<PagePart> {
+        if self
+            .segment
+            .as_ref()
+            .is_some_and(|segment| segment.bytes() >= self.engine.options.segment_bytes)
+        {
+            self.finish_segment()?;
+        }
+        if self.segment.is_none() {
+            let number = self.engine.numbers.take();
+            self.created.push(FileName::Segment(number));
+            let Engine { disk, pace, context, .. } = self.engine;
+            let writer =
+                SegmentWriter::create(&**disk, std::sync::Arc::clone(pace), *context, number)?;
+            self.segment = Some(writer);
+        }
+        let Some(segment) = &mut self.segment else { return Err(no_writer()) };
+        let part = segment.append(page, &self.compression)?;
+        self.liveness.add(part.location.file, part.location.bytes);
+        Ok(part)
+    }
+
+    fn finish_segment(&mut self) -> Result<()> {
+        if let Some(segment) = self.segment.take() {
+            self.segments.push(segment.finish()?);
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, usage: RunUse) -> Result<RunWriter> {
+        let number = self.engine.numbers.take();
+        self.created.push(FileName::Run(number));
+        let Engine { disk, pace, context, .. } = self.engine;
+        RunWriter::create(&**disk, std::sync::Arc::clone(pace), *context, number, usage)
+    }
+
+    pub(super) fn directory(&mut self) -> Result<&mut RunWriter> {
+        if self.directory.is_none() {
+            self.directory = Some(self.run(RunUse::Directory)?);
+        }
+        self.directory.as_mut().ok_or_else(no_writer)
+    }
+
+    fn names(&mut self) -> Result<&mut RunWriter> {
+        if self.names.is_none() {
+            self.names = Some(self.run(RunUse::Names)?);
+        }
+        self.names.as_mut().ok_or_else(no_writer)
+    }
+
+    pub(super) fn write_entries(
+        &mut self,
+        address: Address,
+        head: &Head,
+        content: &Content,
+    ) -> Result<()> {
+        let directory = self.directory()?;
+        let mut value = Vec::with_capacity(64);
+        head.encode(&mut value);
+        directory.add(&head_key(address), &value)?;
+        for (fence, entry) in &content.pages {
+            value.clear();
+            match entry {
+                Some(entry) => entry.encode(&mut value),
+                None => value.extend_from_slice(PAGE_TOMBSTONE),
+            }
+            directory.add(&page_key(address, head.life, fence), &value)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs all files and enters them into the manifest. Says which files are new.
+    pub fn finish(mut self, next: &mut Manifest) -> Result<Vec<FileName>> {
+        self.finish_segment()?;
+        let written_at = self.exact_at;
+        for facts in std::mem::take(&mut self.segments) {
+            let generation = self.generation;
+            let (live_bytes, live_pages) = (0, 0);
+            next.segments.push(SegmentState {
+                facts,
+                live_bytes,
+                live_pages,
+                written_at,
+                generation,
+            });
+        }
+        for writer in [self.directory.take(), self.names.take()].into_iter().flatten() {
+            next.runs.insert(0, writer.finish()?);
+        }
+        self.liveness.apply(next);
+        Ok(std::mem::take(&mut self.created))
+    }
+}
+
+impl Drop for Builder<'_> {
+    /// A builder that was not finished leaves nothing behind.
+    fn drop(&mut self) {
+        for name in &self.created {
+            let _ = self.engine.disk.remove(*name);
+        }
+    }
+}
+
+fn no_writer() -> Error {
+    Error::new(ErrorKind::Io, "io", "a file of the publish is gone")
+}
+
+/// Whether a change is small enough to stand beside its base.
+pub(super) fn wants_delta(entry: &PageEntry, change_bytes: usize) -> bool {
+    let base_bytes = entry.base.as_ref().map_or(0, |base| u64::from(base.location.bytes));
+    entry.deltas.len() < DELTAS_MAX && (change_bytes as u64) * 3 < base_bytes
+}
+
+fn head_of(layer: &Layer, life: Life, content: &Content) -> Head {
+    let after = &layer.after;
+    let is_empty =
+        content.inline.is_none() && content.pages.iter().all(|(_, entry)| entry.is_none());
+    Head {
+        deleted: is_empty && content.count == 0 && after.alarm.is_none(),
+        named: after.named,
+        approximate: content.is_approximate,
+        life,
+        last_lsn: after.last_lsn,
+        last_time: after.last_time,
+        count: content.count,
+        content_bytes: content.bytes,
+        alarm: after.alarm,
+        page: content.inline.clone(),
+    }
+}
+
+/// What freshly folded pages are: one goes into the head, more stand by their fences.
+pub(super) fn content_of(mut pages: Vec<(Vec<u8>, PageEntry)>) -> Content {
+    let mut content = Content::default();
+    for (_, entry) in &pages {
+        let base = entry.base.as_ref();
+        content.count += base.map_or(0, |base| u64::from(base.count));
+        content.bytes += base.map_or(0, |base| base.content_bytes);
+    }
+    if pages.len() == 1 {
+        content.inline = pages.pop().map(|(_, entry)| entry);
+    } else {
+        content.pages = pages.into_iter().map(|(fence, entry)| (fence, Some(entry))).collect();
+    }
+    content
+}
+
+fn content_of_entry(entry: PageEntry) -> Content {
+    Content {
+        count: entry.base.as_ref().map_or(0, |base| u64::from(base.count)),
+        bytes: entry.base.as_ref().map_or(0, |base| base.content_bytes),
+        is_approximate: true,
+        inline: Some(entry),
+        pages: Vec::new(),
+    }
+}
+
+/// Whether a full key counts among an object's keys.
+pub(super) fn is_user_key(key: &[u8]) -> bool {
+    key.first() == Some(&(KeyKind::User as u8))
+}

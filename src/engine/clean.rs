@@ -1,0 +1,254 @@
+//! Cleaning: live pages move out of segments that are mostly dead, folded and compressed.
+//!
+//! Victims are chosen by benefit, age times free space over cost (Rosenblum and Ousterhout 1992),
+//! and their pages are looked up in key order. What moves has outlived its neighbours and is likely
+//! to stay, so it is worth compressing, with a dictionary for each namespace.
+//!
+//! Invariants:
+//!   * A page moves only if the directory names it at exactly this place.
+//!   * A page that cannot be read stays where it is, and so does its segment.
+
+use super::Engine;
+use super::build::{Builder, content_of};
+use super::publish::Publisher;
+use crate::error::{ErrorKind, Result};
+use crate::format::entry::{Head, PageEntry, PageLocation};
+use crate::format::manifest::SegmentState;
+use crate::ids::{Address, FileNumber, Life, NamespaceNumber};
+use crate::marks::{Mark, mark};
+use crate::names::FileName;
+use crate::object::overlay::Sorted;
+use crate::object::version::Version;
+use crate::planted::{Mistake, planted};
+use crate::segment::Compression;
+use crate::segment::dictionary::Dictionary;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Dead share of a segment, in percent, from which on cleaning pays.
+const DEAD_PERCENT_MIN: u64 = 30;
+/// Small segments that are let be.
+const SMALL_SEGMENTS_MAX: usize = 32;
+/// Pages that a dictionary is trained on, and how few are not worth it.
+const SAMPLES_MAX: usize = 4_000;
+const SAMPLES_MIN: usize = 64;
+/// Larger dictionaries did not pay on small objects.
+const DICTIONARY_BYTES: usize = 16 * 1024;
+
+/// A key range of an object in a victim.
+type Range = (Address, Life, Vec<u8>);
+
+impl Engine {
+    /// Whether cleaning would pay.
+    pub fn wants_clean(&self) -> bool {
+        let version = self.version();
+        !self.choose_victims(&version.manifest.segments, &BTreeSet::new()).is_empty()
+    }
+
+    /// Cleans some segments. Says whether any was worth it.
+    pub fn clean(&self) -> Result<bool> {
+        let mut publisher = self.publisher.lock();
+        self.check_alive()?;
+        let victims = self.choose_victims(&publisher.manifest.segments, &publisher.pinned);
+        if victims.is_empty() {
+            return Ok(false);
+        }
+        self.clean_victims(&mut publisher, &victims)?;
+        Ok(true)
+    }
+
+    fn choose_victims(
+        &self,
+        segments: &[SegmentState],
+        pinned: &BTreeSet<FileNumber>,
+    ) -> BTreeSet<FileNumber> {
+        let small = self.options.segment_bytes / 8;
+        let newest = segments.iter().map(|segment| segment.facts.number.0).max().unwrap_or(0);
+        let small_count = segments.iter().filter(|segment| segment.facts.bytes < small).count();
+        let mut candidates: Vec<(u64, &SegmentState)> = segments
+            .iter()
+            .filter(|segment| !pinned.contains(&segment.facts.number))
+            .filter_map(|segment| {
+                let dead = segment.facts.page_bytes.saturating_sub(segment.live_bytes);
+                let percent = dead * 100 / segment.facts.page_bytes.max(1);
+                let is_crumb = segment.facts.bytes < small && small_count > SMALL_SEGMENTS_MAX;
+                let age = newest - segment.facts.number.0 + 1;
+                let pays = percent >= DEAD_PERCENT_MIN || is_crumb;
+                pays.then(|| (percent.max(1) * u64::from(64 - age.leading_zeros()), segment))
+            })
+            .collect();
+        candidates
+            .sort_by_key(|(benefit, segment)| (std::cmp::Reverse(*benefit), segment.facts.number));
+        let mut budget = self.options.clean_bytes;
+        let mut victims = BTreeSet::new();
+        for (_, segment) in candidates {
+            if segment.live_bytes > budget && !victims.is_empty() {
+                break;
+            }
+            budget = budget.saturating_sub(segment.live_bytes.max(1));
+            victims.insert(segment.facts.number);
+        }
+        victims
+    }
+
+    fn clean_victims(
+        &self,
+        publisher: &mut Publisher,
+        victims: &BTreeSet<FileNumber>,
+    ) -> Result<()> {
+        let version = self.version();
+        let mut ranges = BTreeSet::new();
+        for victim in victims {
+            if scan(&version, *victim, &mut ranges).is_err() {
+                publisher.pinned.insert(*victim);
+            }
+        }
+        if planted(Mistake::RemoveEarly) {
+            for victim in victims {
+                let _ = self.disk.remove(FileName::Segment(*victim));
+            }
+        }
+        let mut next = publisher.manifest.clone();
+        let mut builder = Builder::new(self, &version, next.cut, 1);
+        let mut objects: BTreeMap<(Address, Life), Vec<Vec<u8>>> = BTreeMap::new();
+        for (address, life, fence) in ranges {
+            objects.entry((address, life)).or_default().push(fence);
+        }
+        let mut namespace = None;
+        for ((address, life), fences) in &objects {
+            if namespace != Some(address.namespace) {
+                namespace = Some(address.namespace);
+                let dictionary = self.dictionary(&version, address.namespace, objects.keys());
+                builder.compression = Compression::Zstd(dictionary);
+            }
+            match builder.move_object(*address, *life, fences, victims) {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    publisher.pinned.extend(victims.iter().copied());
+                }
+                moved => moved?,
+            }
+        }
+        let created = builder.finish(&mut next)?;
+        self.publish_new(publisher, next, &created)?;
+        // What is left in a victim could not be moved: trying again would not help.
+        let left = publisher.manifest.segments.iter().map(|segment| segment.facts.number);
+        let stuck: Vec<_> = left.filter(|number| victims.contains(number)).collect();
+        publisher.pinned.extend(stuck);
+        mark(Mark::SegmentCleaned);
+        self.counters.cleaned.fetch_add(victims.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The dictionary of a namespace: the one known, or one trained on objects that will move.
+    fn dictionary<'a>(
+        &self,
+        version: &Version,
+        namespace: NamespaceNumber,
+        objects: impl Iterator<Item = &'a (Address, Life)>,
+    ) -> Option<Arc<Dictionary>> {
+        let mut known = self.dictionaries.lock();
+        if let Some(dictionary) = known.get(&namespace) {
+            return Some(Arc::clone(dictionary));
+        }
+        let own = objects.filter(|(address, _)| address.namespace == namespace);
+        let samples: Vec<Vec<u8>> =
+            own.take(SAMPLES_MAX).filter_map(|(address, _)| sample(version, *address)).collect();
+        if samples.len() < SAMPLES_MIN {
+            return None;
+        }
+        let dictionary = Arc::new(Dictionary::train(&samples, DICTIONARY_BYTES)?);
+        known.insert(namespace, Arc::clone(&dictionary));
+        Some(dictionary)
+    }
+}
+
+/// Dictionaries trained since open, by namespace. A leaf lock around training, which is rare.
+pub type Dictionaries = parking_lot::Mutex<HashMap<NamespaceNumber, Arc<Dictionary>>>;
+
+fn sample(version: &Version, address: Address) -> Option<Vec<u8>> {
+    let head = version.head(address).ok()??;
+    let entry = head.page.as_ref()?;
+    let stack = version.stack(entry, address, head.life).ok()?;
+    stack.0.last().map(|page| page.body().to_vec())
+}
+
+/// The key ranges that have a page in a segment.
+fn scan(version: &Version, victim: FileNumber, ranges: &mut BTreeSet<Range>) -> Result<()> {
+    for page in version.segments.scan(victim)? {
+        let meta = page?.meta;
+        ranges.insert((meta.address, meta.life, meta.fence));
+    }
+    Ok(())
+}
+
+fn names_any(entry: &PageEntry, victims: &BTreeSet<FileNumber>) -> bool {
+    let is_in = |location: &PageLocation| victims.contains(&location.file);
+    entry.base.iter().chain(&entry.deltas).any(|part| is_in(&part.location))
+}
+
+impl Builder<'_> {
+    /// Rewrites what the directory names of one object in the victims.
+    fn move_object(
+        &mut self,
+        address: Address,
+        life: Life,
+        fences: &[Vec<u8>],
+        victims: &BTreeSet<FileNumber>,
+    ) -> Result<()> {
+        let Some(head) = self.version.head(address)? else { return Ok(()) };
+        if head.deleted || head.life != life {
+            return Ok(());
+        }
+        match &head.page {
+            Some(entry) if names_any(entry, victims) => self.move_tiny(address, &head, entry),
+            Some(_) => Ok(()),
+            None => self.move_large(address, &head, fences, victims),
+        }
+    }
+
+    fn move_tiny(&mut self, address: Address, head: &Head, entry: &PageEntry) -> Result<()> {
+        let stack = self.version.stack(entry, address, head.life)?;
+        let everything = (Bound::Unbounded, Bound::Unbounded);
+        let nothing = Sorted::default();
+        let pages = self.fold_pages(address, head.life, (&[], &nothing, &stack), everything, 0)?;
+        self.release_entry(entry);
+        let content = content_of(pages);
+        let moved = Head {
+            deleted: content.inline.is_none() && content.pages.is_empty() && head.alarm.is_none(),
+            approximate: false,
+            count: content.count,
+            content_bytes: content.bytes,
+            page: content.inline.clone(),
+            ..head.clone()
+        };
+        self.write_entries(address, &moved, &content)
+    }
+
+    fn move_large(
+        &mut self,
+        address: Address,
+        head: &Head,
+        fences: &[Vec<u8>],
+        victims: &BTreeSet<FileNumber>,
+    ) -> Result<()> {
+        let content =
+            self.refold_spans(address, head, fences, |entry| names_any(entry, victims))?;
+        if content.pages.is_empty() && content.inline.is_none() {
+            return Ok(());
+        }
+        let moved = Head {
+            deleted: content.inline.is_none()
+                && content.pages.iter().all(|(_, entry)| entry.is_none())
+                && content.count == 0
+                && head.alarm.is_none(),
+            approximate: content.is_approximate,
+            count: content.count,
+            content_bytes: content.bytes,
+            page: content.inline.clone(),
+            ..head.clone()
+        };
+        self.write_entries(address, &moved, &content)
+    }
+}

@@ -1,0 +1,185 @@
+//! The commit path: a write set becomes a record of the log and a layer of its object.
+//!
+//! Invariants:
+//!   * LSN, time, place in the log and membership in the dirty list are decided in one critical
+//!     section; the record is encoded before it and applied after it, both under the object's lock.
+//!   * An error means that nothing was logged.
+
+use super::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Address;
+use crate::marks::{Mark, mark};
+use crate::object::write_set::WriteSet;
+use crate::object::{Inner, ObjectState, View};
+use crate::planted::{Mistake, planted};
+use crate::wal::group_commit::Grant;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What an object in memory costs beside its records, as the dirty budget counts it: its state,
+/// one layer, its place in the table, and what the allocator adds.
+pub const OBJECT_OVERHEAD_BYTES: usize = 512;
+
+/// Lone commits take a block of the log each: a log of so many times the budget is long enough.
+const LOG_PER_BUDGET: u64 = 4;
+
+/// How long a group is held back when twice the budget is dirty.
+const PRESSURE_AT_TWICE: Duration = Duration::from_millis(100);
+const PRESSURE_MAX: Duration = Duration::from_secs(5);
+
+/// Smooth backpressure: the further memory is over its budget, the longer each group is held back,
+/// so that commits slow down to what checkpoints can take and never stop.
+pub(super) fn pressure(dirty: usize, budget: usize) -> Duration {
+    // In thousandths of the budget: exact enough, and no floating point.
+    let over = (dirty.saturating_sub(budget) as u64).saturating_mul(1000) / budget as u64;
+    let nanos = u64::try_from(PRESSURE_AT_TWICE.as_nanos()).unwrap_or(u64::MAX);
+    let delay = nanos.saturating_mul(over).saturating_mul(over) / 1_000_000;
+    let delay = Duration::from_nanos(delay).min(PRESSURE_MAX);
+    if delay > Duration::from_micros(50) { delay } else { Duration::ZERO }
+}
+
+impl Engine {
+    /// Logs and applies a write set. `inner` is what the object's lock guards, held by the caller.
+    pub fn commit(
+        &self,
+        object: &Arc<ObjectState>,
+        inner: &mut Inner,
+        changes: WriteSet,
+    ) -> Result<Grant> {
+        let mut record = changes.into_record(object.address);
+        let bytes = record.len();
+        let mut cut = 0;
+        let mut is_first = false;
+        let dirty_cut = inner.dirty_cut;
+        let logged = self.wal.append(&mut record, |dirty, _| {
+            cut = dirty.cut;
+            is_first = dirty_cut != cut;
+            dirty.record_bytes += bytes as u64;
+            if is_first && !planted(Mistake::MissDirty) {
+                dirty.objects.push(Arc::clone(object));
+            }
+        });
+        let grant = logged.inspect_err(|error| {
+            if error.kind() == ErrorKind::Full {
+                mark(Mark::Full);
+            }
+        })?;
+        inner.dirty_cut = cut;
+        inner.apply(Arc::from(record), grant.lsn, grant.time, cut);
+        let more = bytes + if is_first { OBJECT_OVERHEAD_BYTES } else { 0 };
+        self.dirty_bytes.fetch_add(more, Ordering::Relaxed);
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.counters.record_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(grant)
+    }
+
+    /// Runs `change` on the object, brought into memory if it is not there, under its lock.
+    ///
+    /// An object is registered in the table before its head is looked up: from then on only this
+    /// registration can change what the head says, so the look-up cannot be outdated.
+    pub fn with_object<R>(
+        &self,
+        address: Address,
+        change: impl FnOnce(&Arc<ObjectState>, &mut Inner) -> Result<R>,
+    ) -> Result<R> {
+        loop {
+            let object = self.table.get_or_insert(address);
+            let mut inner = object.inner.lock();
+            if inner.is_evicted {
+                continue;
+            }
+            if !inner.is_loaded {
+                let loaded = self.version().head(address);
+                let head = loaded.inspect_err(|_| {
+                    // Nobody may take the object for one without content.
+                    inner.is_evicted = true;
+                });
+                match head {
+                    Ok(head) => inner.load(head.as_ref()),
+                    Err(error) => {
+                        drop(inner);
+                        self.table.remove(&object);
+                        return Err(error);
+                    }
+                }
+            }
+            return change(&object, &mut inner);
+        }
+    }
+
+    /// The object as it is now, without bringing it into memory.
+    pub fn view(&self, address: Address) -> Result<View> {
+        if let Some(object) = self.table.get(&address) {
+            let inner = object.inner.lock();
+            // One that is only registered, or has just left, has nothing that pages do not have.
+            if inner.is_loaded && !inner.is_evicted {
+                return Ok(View::of_inner(address, &inner, || self.version()));
+            }
+        }
+        // Not in the table: whatever was committed is in pages that this version names, for an
+        // object leaves the table only after the version with its pages is installed.
+        View::of_version(address, self.version())
+    }
+
+    /// Waits until everything up to `lsn` is durable, unless it is already.
+    pub fn wait_durable(&self, lsn: crate::ids::Lsn) -> Result<()> {
+        self.wal.wait(lsn)
+    }
+
+    /// Fails when the store is poisoned.
+    pub fn check_alive(&self) -> Result<()> {
+        self.wal.poison().map_or(Ok(()), |error| Err(Error::clone(error)))
+    }
+}
+
+impl Engine {
+    /// Whether enough is dirty for a checkpoint, or the log has grown long.
+    pub fn wants_checkpoint(&self) -> bool {
+        let dirty = self.dirty_bytes.load(Ordering::Relaxed);
+        let budget = self.options.dirty_bytes;
+        dirty > budget || self.wal.bytes_since_cut() > LOG_PER_BUDGET * budget as u64
+    }
+
+    /// Whether the pool should have one more file.
+    pub fn wants_prepared_file(&self) -> bool {
+        // A process that logs little does not pay for zeros that it will not use.
+        let logged = self.counters.record_bytes.load(Ordering::Relaxed);
+        let is_busy = logged > self.options.wal_file_bytes / 32;
+        is_busy && self.wal.pool().ready_count() < self.options.pool_files
+    }
+
+    /// Everything into pages, then a mark that nothing follows. Later commits fail.
+    ///
+    /// Commits of other handles may still come in; the log ends only once none waits. Nobody else
+    /// publishes from the checkpoint to the end: another writer may be let in then.
+    pub fn close(&self) -> Result<()> {
+        let closed = Error::new(ErrorKind::Broken, "store.closed", "the store is closed");
+        let mut publisher = self.publisher.lock();
+        loop {
+            self.check_alive()?;
+            self.wal.wait(self.wal.last_lsn())?;
+            self.checkpoint_as(&mut publisher)?;
+            self.move_replay(&mut publisher)?;
+            if self.wal.finish(&closed)? {
+                break;
+            }
+        }
+        self.unlock();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_begins_at_the_budget_and_grows_without_a_step() {
+        assert_eq!(pressure(100, 100), Duration::ZERO);
+        assert_eq!(pressure(2_000, 1_000), PRESSURE_AT_TWICE);
+        let at = |dirty| pressure(dirty, 1_000);
+        assert!(at(1_100) > Duration::ZERO && at(1_100) < at(1_500) && at(1_500) < at(3_000));
+        assert_eq!(at(usize::MAX), PRESSURE_MAX);
+    }
+}

@@ -1,0 +1,132 @@
+//! Merging: several sorted runs become one, so that a look-up asks few.
+//!
+//! Runs are tiered: the newest are taken together as long as the next one is not much larger than
+//! what was taken, so each entry is rewritten about as often as the store's size doubles.
+//!
+//! Invariants:
+//!   * Inputs are neighbours in the order of runs, and the output takes exactly their place.
+//!   * Written without the publisher lock; thrown away if any input is gone when it is done.
+
+use super::Engine;
+use super::publish::Publisher;
+use crate::directory;
+use crate::error::Result;
+use crate::format::run::{RunFacts, RunUse};
+use crate::ids::FileNumber;
+use crate::marks::{Mark, mark};
+use crate::names::FileName;
+use crate::object::version::Version;
+use crate::run::{Run, RunWriter};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Runs that are worth merging at the least.
+const INPUTS_MIN: usize = 4;
+/// Runs of one use beyond which merging takes all of them.
+const RUNS_MAX: usize = 12;
+
+impl Engine {
+    /// Whether any use has runs to merge.
+    pub fn wants_merge(&self) -> bool {
+        let version = self.version();
+        choose(version.directory.runs()).is_some() || choose(&version.names).is_some()
+    }
+
+    /// Merges runs of one use. Says whether there were any to merge.
+    pub fn merge(&self) -> Result<bool> {
+        self.check_alive()?;
+        let version = self.version();
+        for (usage, runs) in
+            [(RunUse::Directory, version.directory.runs()), (RunUse::Names, &version.names[..])]
+        {
+            if let Some(count) = choose(runs) {
+                self.merge_newest(&version, usage, &runs[..count])?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn merge_newest(&self, version: &Version, usage: RunUse, inputs: &[Arc<Run>]) -> Result<()> {
+        let number = self.numbers.take();
+        let name = FileName::Run(number);
+        let written = self.write_merged(version, usage, inputs, number);
+        let merged = written.inspect_err(|_| drop(self.disk.remove(name)))?;
+        let mut publisher = self.publisher.lock();
+        let inputs: Vec<FileNumber> = inputs.iter().map(|run| run.facts().number).collect();
+        if self.install_merged(&mut publisher, &inputs, &merged)? {
+            mark(Mark::RunsMerged);
+            self.counters.merges.fetch_add(1, Ordering::Relaxed);
+        } else {
+            mark(Mark::MergeDiscarded);
+            let _ = self.disk.remove(name);
+        }
+        Ok(())
+    }
+
+    fn write_merged(
+        &self,
+        version: &Version,
+        usage: RunUse,
+        inputs: &[Arc<Run>],
+        number: FileNumber,
+    ) -> Result<Merged> {
+        let pace = Arc::clone(&self.pace);
+        let mut out = RunWriter::create(&*self.disk, pace, self.context, number, usage)?;
+        let all =
+            if usage == RunUse::Directory { version.directory.runs() } else { &version.names };
+        let is_bottom = inputs.len() == all.len();
+        let stats = match usage {
+            RunUse::Directory => directory::merge(inputs, is_bottom, &mut out)?,
+            _ => directory::merge_plain(inputs, &mut out)?,
+        };
+        let facts = out.finish()?;
+        // A run of holes alone still says what was lost.
+        Ok(Merged { says_nothing: facts.entries == 0 && stats.holes == 0, facts })
+    }
+
+    fn install_merged(
+        &self,
+        publisher: &mut Publisher,
+        inputs: &[FileNumber],
+        merged: &Merged,
+    ) -> Result<bool> {
+        let facts = &merged.facts;
+        let mut next = publisher.manifest.clone();
+        let of_use: Vec<FileNumber> =
+            next.runs.iter().filter(|run| run.usage == facts.usage).map(|run| run.number).collect();
+        if !of_use.windows(inputs.len()).any(|window| window == inputs) {
+            return Ok(false);
+        }
+        let place = next.runs.iter().position(|run| Some(&run.number) == inputs.first());
+        next.runs.retain(|run| !inputs.contains(&run.number));
+        if !merged.says_nothing {
+            next.runs.insert(place.unwrap_or(0), *facts);
+        }
+        self.publish_new(publisher, next, &[FileName::Run(facts.number)])?;
+        Ok(true)
+    }
+}
+
+/// What a merge has written.
+struct Merged {
+    facts: RunFacts,
+    says_nothing: bool,
+}
+
+/// How many of the newest runs to merge.
+fn choose(runs: &[Arc<Run>]) -> Option<usize> {
+    if runs.len() > RUNS_MAX {
+        return Some(runs.len());
+    }
+    let mut taken = 0;
+    let mut bytes = 0;
+    for run in runs {
+        if taken > 0 && run.facts().bytes > 2 * bytes {
+            break;
+        }
+        bytes += run.facts().bytes;
+        taken += 1;
+    }
+    (taken >= INPUTS_MIN).then_some(taken)
+}

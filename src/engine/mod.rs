@@ -1,0 +1,111 @@
+//! All objects of a store: the commit path, recovery, and the steps that publish.
+//!
+//! Owns every part below it and alone knows in which order they must become durable. Read
+//! [`commit`] (the hot path), [`recovery`] (open), [`publish`] (the one way the manifest changes),
+//! then [`checkpoint`] with [`build`], [`clean`] and [`merge`].
+//!
+//! The steps own no threads; threads only call them, so a simulation drives the whole engine.
+//!
+//! Lock order: publisher, table shard, object, log. A thread never waits for an earlier lock, for
+//! durability or for a checkpoint while it holds a later one; an object's lock alone may be held
+//! while a full group is written, because the log's writer takes no object.
+//!
+//! Invariants:
+//!   * Groups are durable before their commits are acknowledged; pages before the run that names
+//!     them; the run before the manifest that names it; the manifest before what the old one named
+//!     is removed.
+//!   * At most one cut is open. It stays open until a checkpoint of it is published.
+
+pub mod build;
+mod build_large;
+pub mod catalog;
+pub mod checkpoint;
+pub mod clean;
+pub mod commit;
+mod delta;
+pub mod merge;
+pub mod publish;
+pub mod recovery;
+mod splitter;
+pub mod stats;
+pub mod table;
+
+use crate::disk::pace::Pace;
+use crate::disk::{Clock, Disk, Lock};
+use crate::format::header::FileContext;
+use crate::object::ObjectState;
+use crate::object::version::Version;
+use crate::options::Options;
+use crate::wal::group_commit::Wal;
+use crate::wal::pool::FileNumbers;
+use catalog::Catalog;
+use parking_lot::{Mutex, RwLock};
+use publish::Publisher;
+use recovery::RecoveryReport;
+use stats::Counters;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use table::Table;
+
+/// What changes together with the order of commits: who is dirty since the last cut.
+#[derive(Debug)]
+pub struct DirtyList {
+    /// The number of the cut that the next checkpoint will choose.
+    pub cut: u64,
+    /// Objects with commits before it and none on an earlier list.
+    pub objects: Vec<Arc<ObjectState>>,
+    /// Record bytes since the last cut.
+    pub record_bytes: u64,
+}
+
+/// A store, open for writing.
+pub struct Engine {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: Options,
+    pub(crate) context: FileContext,
+    pub(crate) numbers: Arc<FileNumbers>,
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) wal: Wal<DirtyList>,
+    pub(crate) table: Table,
+    pub(crate) catalog: Catalog,
+    /// What is installed now. Held for the time of a clone; a leaf lock.
+    version: RwLock<Arc<Version>>,
+    /// Who may change the manifest. The first lock of the order.
+    pub(crate) publisher: Mutex<Publisher>,
+    /// Committed bytes that no page holds yet, as the budget counts them.
+    pub(crate) dirty_bytes: Arc<AtomicUsize>,
+    pub(crate) dictionaries: clean::Dictionaries,
+    pub(crate) counters: Counters,
+    /// What the open found.
+    pub(crate) report: RecoveryReport,
+    /// Holds other writers out until the store is closed, or dropped. A leaf lock.
+    lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Engine of store {}", self.context.store)
+    }
+}
+
+impl Engine {
+    /// The published state installed now.
+    pub fn version(&self) -> Arc<Version> {
+        Arc::clone(&self.version.read())
+    }
+
+    pub(crate) fn install(&self, version: Arc<Version>) {
+        *self.version.write() = version;
+    }
+
+    /// Lets other writers in.
+    pub(crate) fn unlock(&self) {
+        drop(self.lock.lock().take());
+    }
+
+    /// What the open found.
+    pub fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+}

@@ -1,0 +1,265 @@
+//! The one way the manifest changes.
+//!
+//! Files written, files synced, folders synced, the next manifest written and synced beside the
+//! old one, renamed over it, folder synced: that is the moment of change. Then the new version is
+//! installed in memory, and what only the old one named is retired.
+//!
+//! Invariants:
+//!   * A failure before the rename changes nothing; from the rename on it poisons the store.
+//!   * A retired file is removed only when its time has passed and no version that names it is
+//!     held in this process.
+//!   * The next version can be opened before its manifest is written.
+
+use super::Engine;
+use crate::directory::Directory;
+use crate::disk::SyncFailed;
+use crate::error::{Error, Result};
+use crate::format::manifest::Manifest;
+use crate::format::run::{RunFacts, RunUse};
+use crate::ids::FileNumber;
+use crate::manifest::{self, WriteError};
+use crate::names::{FileName, Folder};
+use crate::object::version::Version;
+use crate::planted::{Mistake, planted};
+use crate::run::Run;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::checkpoint::OpenCut;
+
+/// Retired files may take so many times the dirty budget before the oldest are removed early.
+const RETIRED_PER_BUDGET: u64 = 2;
+
+/// What the publisher lock guards.
+#[derive(Debug)]
+pub struct Publisher {
+    /// The present manifest.
+    pub manifest: Manifest,
+    /// A cut that no checkpoint has published yet.
+    pub open_cut: Option<Arc<OpenCut>>,
+    /// WAL files that hold or held groups, the present one excluded.
+    pub log_files: BTreeSet<FileNumber>,
+    /// Segments with a live page that cannot be read: cleaning leaves them alone.
+    pub pinned: BTreeSet<FileNumber>,
+    retired: VecDeque<Retired>,
+}
+
+/// Files that the version after `last_namer` does not name.
+#[derive(Debug)]
+struct Retired {
+    last_namer: Weak<Version>,
+    files: Vec<FileName>,
+    bytes: u64,
+    at: Duration,
+}
+
+/// Bytes and pages that came alive or died, by segment.
+#[derive(Clone, Debug, Default)]
+pub struct Liveness(BTreeMap<FileNumber, (i64, i64)>);
+
+impl Liveness {
+    /// A page came alive.
+    pub fn add(&mut self, file: FileNumber, bytes: u32) {
+        self.change(file, i64::from(bytes), 1);
+    }
+
+    /// A page died.
+    pub fn remove(&mut self, file: FileNumber, bytes: u32) {
+        self.change(file, -i64::from(bytes), -1);
+    }
+
+    fn change(&mut self, file: FileNumber, bytes: i64, pages: i64) {
+        let entry = self.0.entry(file).or_default();
+        entry.0 += bytes;
+        entry.1 += pages;
+    }
+
+    /// Adds the changes to the manifest's account, and drops segments without a live page.
+    pub fn apply(&self, manifest: &mut Manifest) {
+        for segment in &mut manifest.segments {
+            let Some(&(bytes, pages)) = self.0.get(&segment.facts.number) else { continue };
+            segment.live_bytes = segment.live_bytes.saturating_add_signed(bytes);
+            segment.live_pages = segment.live_pages.saturating_add_signed(pages);
+        }
+        manifest.segments.retain(|segment| segment.live_pages > 0);
+    }
+}
+
+impl Publisher {
+    /// The publisher of a store whose present manifest is this one.
+    pub fn new(manifest: Manifest, log_files: BTreeSet<FileNumber>) -> Self {
+        Self {
+            manifest,
+            open_cut: None,
+            log_files,
+            pinned: BTreeSet::new(),
+            retired: VecDeque::new(),
+        }
+    }
+}
+
+impl Engine {
+    /// Makes `next` the manifest and installs its version.
+    pub(crate) fn publish(&self, publisher: &mut Publisher, mut next: Manifest) -> Result<()> {
+        self.check_alive()?;
+        next.term = self.context.term;
+        next.generation = publisher.manifest.generation + 1;
+        next.next_file = self.numbers.peek();
+        next.closed = None;
+        for folder in [Folder::Segments, Folder::Runs] {
+            if planted(Mistake::SkipFolderSync) {
+                break;
+            }
+            let synced = self.disk.sync_folder(folder);
+            // The system may tell of a lost name once only, and not to who made it.
+            synced.map_err(|SyncFailed(cause)| {
+                let error = Error::io("syncing a folder", cause);
+                self.wal.set_poison(&error);
+                error
+            })?;
+        }
+        let before = self.version();
+        let version = Arc::new(self.next_version(&before, next.clone())?);
+        match manifest::write(&*self.disk, &next) {
+            Ok(()) => {}
+            Err(WriteError::BeforeRename(error)) => return Err(error),
+            Err(WriteError::AfterRename(error)) => {
+                self.wal.set_poison(&error);
+                return Err(error);
+            }
+        }
+        let files = self.dropped_files(publisher, &next);
+        let bytes = files.iter().map(|name| self.bytes_of(*name, &publisher.manifest)).sum();
+        publisher.manifest = next;
+        self.install(version);
+        let at = self.clock.uptime();
+        let last_namer = Arc::downgrade(&before);
+        publisher.retired.push_back(Retired { last_namer, files, bytes, at });
+        Ok(())
+    }
+
+    /// The same, with files that only `next` names: they are removed again if it does not become
+    /// the manifest.
+    pub(crate) fn publish_new(
+        &self,
+        publisher: &mut Publisher,
+        next: Manifest,
+        created: &[FileName],
+    ) -> Result<()> {
+        let published = self.publish(publisher, next);
+        if published.is_err() && self.wal.poison().is_some() {
+            return published;
+        }
+        let named = named_files(&publisher.manifest);
+        for name in created.iter().filter(|name| !named.contains(name)) {
+            let _ = self.remove_file(*name);
+        }
+        published
+    }
+
+    fn next_version(&self, before: &Version, next: Manifest) -> Result<Version> {
+        let facts = next.segments.iter().map(|segment| &segment.facts);
+        facts.for_each(|facts| before.segments.add(facts));
+        let known: BTreeMap<FileNumber, Arc<Run>> = before
+            .directory
+            .runs()
+            .iter()
+            .chain(&before.names)
+            .map(|run| (run.facts().number, Arc::clone(run)))
+            .collect();
+        let open = |facts: &RunFacts| match known.get(&facts.number) {
+            Some(run) => Ok(Arc::clone(run)),
+            None => Run::open(&*self.disk, self.context.store, facts),
+        };
+        let of_use = |usage: RunUse| -> Result<Vec<_>> {
+            next.runs.iter().filter(|facts| facts.usage == usage).map(open).collect()
+        };
+        Ok(Version {
+            directory: Directory::new(of_use(RunUse::Directory)?),
+            names: of_use(RunUse::Names)?,
+            segments: Arc::clone(&before.segments),
+            cache: Arc::clone(&before.cache),
+            manifest: next,
+        })
+    }
+
+    fn dropped_files(&self, publisher: &mut Publisher, next: &Manifest) -> Vec<FileName> {
+        let named = named_files(next);
+        let mut dropped: Vec<_> = named_files(&publisher.manifest)
+            .into_iter()
+            .filter(|name| !named.contains(name))
+            .collect();
+        publisher.log_files.extend(self.wal.take_left_files());
+        let kept = publisher.log_files.split_off(&next.replay.file);
+        let done = std::mem::replace(&mut publisher.log_files, kept);
+        dropped.extend(done.into_iter().map(FileName::Wal));
+        dropped
+    }
+
+    /// Bytes of a file that this manifest, or the log before it, names.
+    fn bytes_of(&self, name: FileName, manifest: &Manifest) -> u64 {
+        let runs = || manifest.runs.iter().chain(manifest.history.iter().map(|file| &file.facts));
+        let segments = || manifest.segments.iter().map(|segment| &segment.facts);
+        match name {
+            FileName::Wal(_) => self.options.wal_file_bytes,
+            FileName::Segment(number) => {
+                segments().find(|facts| facts.number == number).map_or(0, |facts| facts.bytes)
+            }
+            FileName::Run(number) => {
+                runs().find(|facts| facts.number == number).map_or(0, |facts| facts.bytes)
+            }
+            FileName::Lock | FileName::Manifest | FileName::ManifestTemporary => 0,
+        }
+    }
+
+    /// Removes retired files whose time has come, or that together take too much. Readers in other
+    /// processes find the newest manifest then. Says how many.
+    pub fn remove_retired(&self) -> Result<usize> {
+        let mut publisher = self.publisher.lock();
+        let now = self.clock.uptime();
+        let mut removed = 0;
+        let most = RETIRED_PER_BUDGET * self.options.dirty_bytes as u64;
+        let mut bytes: u64 = publisher.retired.iter().map(|retired| retired.bytes).sum();
+        while let Some(oldest) = publisher.retired.front() {
+            let is_old = now.saturating_sub(oldest.at) >= self.options.retire_after;
+            let is_due = is_old || bytes > most;
+            if !is_due || oldest.last_namer.strong_count() > 0 {
+                break;
+            }
+            for name in &oldest.files {
+                self.remove_file(*name)?;
+                removed += 1;
+            }
+            bytes -= oldest.bytes;
+            publisher.retired.pop_front();
+        }
+        Ok(removed)
+    }
+
+    pub(crate) fn remove_file(&self, name: FileName) -> Result<()> {
+        if let FileName::Segment(number) = name {
+            self.version().segments.remove(number);
+        }
+        match self.disk.remove(name) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("removing {name}"), cause))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Files that wait for their time to be removed.
+    pub fn retired_files(&self) -> Vec<FileName> {
+        let publisher = self.publisher.lock();
+        publisher.retired.iter().flat_map(|retired| retired.files.iter().copied()).collect()
+    }
+}
+
+/// Segments and runs that a manifest names.
+pub fn named_files(manifest: &Manifest) -> BTreeSet<FileName> {
+    let segments = manifest.segments.iter().map(|segment| FileName::Segment(segment.facts.number));
+    let runs = manifest.runs.iter().map(|facts| FileName::Run(facts.number));
+    let history = manifest.history.iter().map(|file| FileName::Run(file.facts.number));
+    segments.chain(runs).chain(history).collect()
+}

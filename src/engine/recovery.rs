@@ -1,0 +1,427 @@
+//! Open: the manifest, then the tail of the log, then a new term.
+//!
+//! Costs time in proportion to the tail of the log, not to the number of objects: no page is read,
+//! and of the directory only the heads of objects that the tail mentions.
+//!
+//! Invariants:
+//!   * What is trusted was read from the medium in this pass, not from a page cache that may
+//!     remember writes whose sync failed.
+//!   * Nothing of an earlier term is written to. The new term's first file says exactly where the
+//!     log before it ends, and is durable before anything is served.
+//!   * A file is removed only when the replayed log and the manifest together do not need it.
+
+use super::catalog::Catalog;
+use super::clean::Dictionaries;
+use super::publish::{Publisher, named_files};
+use super::stats::{Counters, files};
+use super::table::Table;
+use super::{DirtyList, Engine};
+use crate::directory::Directory;
+use crate::disk::pace::Pace;
+use crate::disk::{Disk, Lock, ReadDisk, SyncFailed, read_exact_at};
+use crate::error::{Error, ErrorKind, Place, Result};
+use crate::format::group::WalHeader;
+use crate::format::header::{FileContext, HEADER_BLOCK_BYTES};
+use crate::format::manifest::{Manifest, TermSpan};
+use crate::format::record::{RecordHeader, RecordView};
+use crate::format::run::RunUse;
+use crate::ids::{Address, FileNumber, LogPoint, Lsn, StoreId, Term, Timestamp};
+use crate::manifest::{self, WriteError};
+use crate::names::{FileName, Folder};
+use crate::object::ObjectState;
+use crate::object::cache::PageCache;
+use crate::object::version::Version;
+use crate::options::Options;
+use crate::planted::{Mistake, planted};
+use crate::run::Run;
+use crate::segment::SegmentSet;
+use crate::wal::group_commit::Wal;
+use crate::wal::pool::{FileNumbers, Pool};
+use crate::wal::reader::{Medium, Replayed, replay};
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::commit::{OBJECT_OVERHEAD_BYTES, pressure};
+
+/// What an open found and did.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveryReport {
+    /// Whether the store was made by this open.
+    pub created: bool,
+    /// Whether the last writer had closed it.
+    pub was_closed: bool,
+    /// Commits replayed from the tail of the log.
+    pub records_replayed: u64,
+    /// Bytes of a group that a crash had cut, if any; none of it was ever acknowledged.
+    pub discarded_bytes: u64,
+    /// Files that nothing named, removed.
+    pub files_removed: u64,
+}
+
+/// The state that replay builds up.
+struct Tail<'a> {
+    version: &'a Version,
+    table: Table,
+    dirty: DirtyList,
+    dirty_bytes: usize,
+    /// Heads looked up so far.
+    lookups: u64,
+    /// Bytes of the directory's runs, until they were asked for as a whole.
+    directory_bytes: u64,
+    scratch: Vec<u8>,
+    /// What was read, by the first byte of the object's id. Objects of one part fit a processor's
+    /// cache together, and their heads lie side by side.
+    parts: Vec<Vec<Commit>>,
+}
+
+/// A commit that was read and is to be applied.
+struct Commit {
+    record: Arc<[u8]>,
+    address: Address,
+    lsn: Lsn,
+    time: Timestamp,
+}
+
+const PARTS: usize = 256;
+
+/// Records that are fetched from memory together.
+const TOUCHED_AT_ONCE: usize = 32;
+
+/// Reads a byte of each cache line. Waiting for many lines at once takes as long as for one, and
+/// applying records one by one would wait for each.
+fn touch(commits: &[Commit]) {
+    let lines = commits.iter().flat_map(|commit| commit.record.iter().step_by(64));
+    std::hint::black_box(lines.fold(0_u8, |sum, byte| sum ^ byte));
+}
+
+/// Reading so many bytes in a row takes about as long as reading one block at random.
+const BYTES_PER_LOOKUP: u64 = 64 << 10;
+
+/// The cut number of replayed commits; the first checkpoint covers them.
+const FIRST_CUT: u64 = 1;
+
+impl Engine {
+    /// Opens a store for writing.
+    pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Arc<Self>> {
+        options.check()?;
+        disk.make_folders().map_err(|cause| Error::io("making the store's folders", cause))?;
+        let lock = take_lock(&*disk)?;
+        let mut report = RecoveryReport::default();
+        // Whatever name is read below is durable first.
+        sync_folders(&*disk)?;
+        let mut manifest = match manifest::read(&*disk)? {
+            Some(manifest) => manifest,
+            None => create(&*disk, &options, &mut report)?,
+        };
+        let log = survey(&*disk, &manifest)?;
+        let version = Arc::new(open_version(&disk, &manifest, &options)?);
+        let mut tail = Tail::new(&version);
+        let replayed = tail.replay(&*disk, &manifest)?;
+        report.records_replayed = replayed.records;
+        report.was_closed = replayed.closed;
+        report.discarded_bytes =
+            replayed.discarded.as_ref().map_or(0, |range| range.end - range.start);
+        let term = Term(manifest.term.0.max(log.last_term.0) + 1);
+        let context = FileContext { store: manifest.store, term };
+        let numbers = Arc::new(FileNumbers::from(log.next_file));
+        let first_lsn = first_lsn(&replayed);
+        let clock = disk.clock();
+        let pace = Arc::new(Pace::new(Arc::clone(&clock)));
+        pace.set_rate(options.background_bytes_per_second);
+        let pool = Arc::new(Pool::new(
+            Arc::clone(&disk),
+            Arc::clone(&pace),
+            context,
+            Arc::clone(&numbers),
+            options.wal_file_bytes,
+        ));
+        let file = pool.start(replayed.end, first_lsn)?;
+        manifest.terms.push(TermSpan { term, first: first_lsn, last: Lsn(first_lsn.0 - 1) });
+        if manifest.replay.file == FileNumber(0) {
+            begin_log(&*disk, &mut manifest, file.number, replayed.end.point)?;
+        }
+        let mut log_files = log.used;
+        log_files.insert(file.number);
+        report.files_removed = remove_orphans(&*disk, &manifest, &log_files)?;
+        let Tail { table, dirty, dirty_bytes, .. } = tail;
+        let dirty_bytes = Arc::new(AtomicUsize::new(dirty_bytes));
+        let (counted, budget) = (Arc::clone(&dirty_bytes), options.dirty_bytes);
+        let pressure = Box::new(move || pressure(counted.load(Ordering::Relaxed), budget));
+        let wal = Wal::new(pool, file, replayed.end, first_lsn, dirty, pressure);
+        let engine = Arc::new(Self {
+            clock,
+            options,
+            context,
+            numbers,
+            pace,
+            wal,
+            table,
+            catalog: Catalog::default(),
+            version: RwLock::new(version),
+            publisher: Mutex::new(Publisher::new(manifest, log_files)),
+            dirty_bytes,
+            dictionaries: Dictionaries::default(),
+            counters: Counters::default(),
+            report,
+            disk,
+            lock: Mutex::new(Some(lock)),
+        });
+        engine.load_catalog()?;
+        Ok(engine)
+    }
+}
+
+/// Behind every LSN that any term may have given away, its own first one included.
+fn first_lsn(replayed: &Replayed) -> Lsn {
+    if planted(Mistake::ReuseLsn) {
+        return replayed.end.lsn.next();
+    }
+    replayed.highest.max(replayed.end.lsn).first_of_next_term()
+}
+
+fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>> {
+    let locked = disk.lock().map_err(|cause| Error::io("locking the store", cause))?;
+    locked.map_err(|holder| {
+        let what = format!("the store is open for writing by {holder}");
+        Error::new(ErrorKind::Locked, "store.locked", what)
+    })
+}
+
+/// A manifest for a folder that has no store. Files of the log, pages or runs without a manifest
+/// are a store that lost it, not an empty folder.
+fn create(disk: &dyn Disk, options: &Options, report: &mut RecoveryReport) -> Result<Manifest> {
+    let is_numbered =
+        |(name, _): &(Option<FileName>, u64)| name.is_some_and(|name| name.number().is_some());
+    if files(disk)?.iter().any(is_numbered) {
+        let place = Place::new(FileName::Manifest, 0);
+        return Err(Error::corrupt("manifest.missing", "the manifest is missing", place));
+    }
+    if !options.create {
+        return Err(Error::new(ErrorKind::NotFound, "store.missing", "there is no store here"));
+    }
+    let mut store = StoreId::default();
+    disk.random(&mut store.0).map_err(|cause| Error::io("drawing the store's id", cause))?;
+    let next_file = FileNumber(1);
+    let manifest = Manifest { store, next_file, ..Manifest::default() };
+    manifest::write(disk, &manifest).map_err(|failed| match failed {
+        WriteError::BeforeRename(error) | WriteError::AfterRename(error) => error,
+    })?;
+    report.created = true;
+    Ok(manifest)
+}
+
+/// The first file of a store's first log goes into the manifest before anything is served: from
+/// here on a log that is not there is a loss and not a beginning.
+fn begin_log(
+    disk: &dyn Disk,
+    manifest: &mut Manifest,
+    file: FileNumber,
+    end: LogPoint,
+) -> Result<()> {
+    manifest.replay = LogPoint { file, offset: HEADER_BLOCK_BYTES, ..end };
+    manifest.next_file = FileNumber(file.0 + 1);
+    manifest.generation += 1;
+    manifest::write(disk, manifest).map_err(|failed| match failed {
+        WriteError::BeforeRename(error) | WriteError::AfterRename(error) => error,
+    })
+}
+
+fn sync_folders(disk: &dyn Disk) -> Result<()> {
+    for folder in Folder::ALL {
+        let synced = disk.sync_folder(folder);
+        synced.map_err(|SyncFailed(cause)| Error::io("syncing a folder", cause))?;
+    }
+    Ok(())
+}
+
+/// What the names and headers of the log's files say, before any group is read.
+struct Survey {
+    /// Files taken into use by some term.
+    used: BTreeSet<FileNumber>,
+    last_term: Term,
+    /// The last LSN that a file says it begins with.
+    last_begun: Lsn,
+    next_file: FileNumber,
+}
+
+fn survey(disk: &dyn Disk, manifest: &Manifest) -> Result<Survey> {
+    let mut survey = Survey {
+        used: BTreeSet::new(),
+        last_term: manifest.term,
+        last_begun: Lsn::ZERO,
+        next_file: manifest.next_file,
+    };
+    for (name, _) in files(disk)? {
+        let Some((name, number)) = name.and_then(|name| Some((name, name.number()?))) else {
+            continue;
+        };
+        survey.next_file = survey.next_file.max(FileNumber(number.0 + 1));
+        if !matches!(name, FileName::Wal(_)) {
+            continue;
+        }
+        match read_wal_header(disk, name)? {
+            LogHeader::Unused => {}
+            // Replay says whether the log needs it; nothing is removed on a guess.
+            LogHeader::Unreadable => drop(survey.used.insert(number)),
+            LogHeader::Used(header) => {
+                survey.used.insert(number);
+                if header.header.store == manifest.store {
+                    survey.last_term = survey.last_term.max(header.header.term);
+                    survey.last_begun = survey.last_begun.max(header.first_lsn);
+                }
+            }
+        }
+    }
+    Ok(survey)
+}
+
+/// What the first block of a log file says.
+enum LogHeader {
+    /// The file was prepared and never taken into use.
+    Unused,
+    Used(Box<WalHeader>),
+    Unreadable,
+}
+
+fn read_wal_header(disk: &dyn Disk, name: FileName) -> Result<LogHeader> {
+    let failed = |cause| Error::io(format!("reading {name}"), cause);
+    let file = disk.open(name).map_err(failed)?;
+    let bytes = usize::try_from(HEADER_BLOCK_BYTES).unwrap_or(0);
+    let mut block = vec![0; bytes];
+    match read_exact_at(&*file, &mut block, 0) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof => {}
+        Err(cause) => return Err(failed(cause)),
+        Ok(()) => {}
+    }
+    if block.iter().all(|byte| *byte == 0) {
+        return Ok(LogHeader::Unused);
+    }
+    let decoded = WalHeader::decode(&block).map(Box::new);
+    Ok(decoded.map_or(LogHeader::Unreadable, LogHeader::Used))
+}
+
+fn open_version(disk: &Arc<dyn Disk>, manifest: &Manifest, options: &Options) -> Result<Version> {
+    let reading: Arc<dyn ReadDisk> = Arc::clone(disk) as Arc<dyn ReadDisk>;
+    load_version(&reading, manifest, options.cache_bytes)
+}
+
+/// Opens what a manifest names.
+pub fn load_version(
+    disk: &Arc<dyn ReadDisk>,
+    manifest: &Manifest,
+    cache_bytes: usize,
+) -> Result<Version> {
+    let segments = Arc::new(SegmentSet::new(Arc::clone(disk), manifest.store));
+    manifest.segments.iter().for_each(|segment| segments.add(&segment.facts));
+    if manifest.runs.len() > 1 {
+        manifest.runs.iter().for_each(|facts| Run::prefetch(&**disk, facts));
+    }
+    let of_use = |usage: RunUse| -> Result<Vec<_>> {
+        let wanted = manifest.runs.iter().filter(|facts| facts.usage == usage);
+        wanted.map(|facts| Run::open(&**disk, manifest.store, facts)).collect()
+    };
+    Ok(Version {
+        directory: Directory::new(of_use(RunUse::Directory)?),
+        names: of_use(RunUse::Names)?,
+        segments,
+        cache: Arc::new(PageCache::new(cache_bytes)),
+        manifest: manifest.clone(),
+    })
+}
+
+impl<'a> Tail<'a> {
+    fn new(version: &'a Version) -> Self {
+        let dirty = DirtyList { cut: FIRST_CUT, objects: Vec::new(), record_bytes: 0 };
+        let runs = version.directory.runs();
+        let directory_bytes = runs.iter().map(|run| run.facts().bytes).sum();
+        let (table, scratch) = (Table::default(), Vec::new());
+        let parts = std::iter::repeat_with(Vec::new).take(PARTS).collect();
+        Self { version, table, dirty, dirty_bytes: 0, lookups: 0, directory_bytes, scratch, parts }
+    }
+
+    fn replay(&mut self, disk: &dyn Disk, manifest: &Manifest) -> Result<Replayed> {
+        let medium = Medium(disk);
+        let (store, from, cut) = (manifest.store, manifest.replay, manifest.cut);
+        let mut replayed = replay(&medium, store, from, cut, cut, &mut |record, _| {
+            self.keep(&record);
+            Ok(())
+        })?;
+        for part in std::mem::take(&mut self.parts) {
+            let mut rest = part.into_iter();
+            while !rest.as_slice().is_empty() {
+                touch(&rest.as_slice()[..rest.len().min(TOUCHED_AT_ONCE)]);
+                rest.by_ref().take(TOUCHED_AT_ONCE).try_for_each(|commit| self.apply(commit))?;
+            }
+        }
+        replayed.end.lsn = replayed.end.lsn.max(cut);
+        replayed.end.time = replayed.end.time.max(manifest.cut_time);
+        Ok(replayed)
+    }
+
+    /// Keeps a commit for later. Commits of one object stay in their order.
+    fn keep(&mut self, view: &RecordView<'_>) {
+        let RecordHeader { address, lsn, time, .. } = view.header;
+        let record = &mut self.scratch;
+        record.clear();
+        let length = u32::try_from(view.payload.len()).unwrap_or(u32::MAX);
+        record.extend_from_slice(&RecordHeader { length, ..view.header }.encode());
+        record.extend_from_slice(view.payload);
+        let record = Arc::from(record.as_slice());
+        self.parts[usize::from(address.id.0[0])].push(Commit { record, address, lsn, time });
+    }
+
+    fn apply(&mut self, commit: Commit) -> Result<()> {
+        let Commit { record, address, lsn, time } = commit;
+        let object: Arc<ObjectState> = self.table.get_or_insert(address);
+        let mut inner = object.inner.lock();
+        if !inner.is_loaded {
+            self.lookups += 1;
+            // A tail that touches many objects is quicker behind one pass over the directory.
+            if self.lookups.saturating_mul(BYTES_PER_LOOKUP) > self.directory_bytes {
+                self.version.directory.runs().iter().for_each(|run| run.will_need());
+                self.directory_bytes = u64::MAX;
+            }
+            match self.version.head(address) {
+                // Its commits are kept; what was below them is not known, and reads will say so.
+                Err(error) if error.kind() == ErrorKind::Corrupt => inner.load_lost(),
+                head => inner.load(head?.as_ref()),
+            }
+        }
+        self.dirty_bytes += record.len();
+        self.dirty.record_bytes += record.len() as u64;
+        inner.apply(record, lsn, time, FIRST_CUT);
+        if inner.dirty_cut != FIRST_CUT {
+            inner.dirty_cut = FIRST_CUT;
+            self.dirty_bytes += OBJECT_OVERHEAD_BYTES;
+            self.dirty.objects.push(Arc::clone(&object));
+        }
+        Ok(())
+    }
+}
+
+/// Removes what neither the manifest nor the log needs: output of publishes that a crash cut off,
+/// prepared files, log files wholly before the replay point.
+fn remove_orphans(
+    disk: &dyn Disk,
+    manifest: &Manifest,
+    log_files: &BTreeSet<FileNumber>,
+) -> Result<u64> {
+    let named = named_files(manifest);
+    let mut removed = 0;
+    for (name, _) in files(disk)? {
+        let is_orphan = match name {
+            Some(FileName::Wal(number)) => {
+                number < manifest.replay.file || !log_files.contains(&number)
+            }
+            Some(name @ (FileName::Segment(_) | FileName::Run(_))) => !named.contains(&name),
+            Some(FileName::ManifestTemporary) => true,
+            Some(FileName::Lock | FileName::Manifest) | None => false,
+        };
+        let Some(name) = name.filter(|_| is_orphan) else { continue };
+        disk.remove(name).map_err(|cause| Error::io(format!("removing {name}"), cause))?;
+        removed += 1;
+    }
+    Ok(removed)
+}

@@ -1,0 +1,140 @@
+//! Entries in key order become pages of about the size asked for.
+//!
+//! The pages of one fold are made equally large, so that a page one byte over the size becomes two
+//! halves and not a whole one and a crumb. A value of more than half a page has a page of its own.
+//!
+//! Invariants:
+//!   * Nothing is written for a fold without content, unless the caller keeps its first page. The
+//!     store's own words about an object are not content.
+//!   * An entry's count is of the user's keys; its bytes are keys with kinds, and values, of all
+//!     content, so that they are zero only where there is none.
+//!   * Each page but the first has its first key as its fence.
+
+use super::build::{Builder, is_user_key};
+use crate::error::Result;
+use crate::format::entry::PageEntry;
+use crate::format::page::{PageBuilder, PageKind, PageMeta};
+use crate::ids::{Address, Codec, KeyKind, Life, Lsn};
+use crate::marks::{Mark, mark};
+
+/// Takes the entries of one fold.
+pub(super) struct Splitter<'b, 'e> {
+    builder: &'b mut Builder<'e>,
+    address: Address,
+    life: Life,
+    first_fence: Vec<u8>,
+    page_bytes: usize,
+    alone_bytes: usize,
+    page: Option<Open>,
+    is_first_kept: bool,
+    done: Vec<(Vec<u8>, PageEntry)>,
+}
+
+/// The page being filled.
+struct Open {
+    fence: Vec<u8>,
+    page: PageBuilder,
+    users: u32,
+    content_bytes: u64,
+    is_closed: bool,
+}
+
+impl<'b, 'e> Splitter<'b, 'e> {
+    /// Pages of one life; about `expected_bytes` of entries will come.
+    pub fn new(
+        builder: &'b mut Builder<'e>,
+        address: Address,
+        life: Life,
+        first_fence: &[u8],
+        expected_bytes: usize,
+    ) -> Self {
+        let target = builder.engine.options.page_bytes;
+        let pages = expected_bytes.div_ceil(target + target / 3).max(1);
+        let page_bytes = (expected_bytes / pages).max(target / 2);
+        Self {
+            builder,
+            address,
+            life,
+            first_fence: first_fence.to_vec(),
+            page_bytes,
+            alone_bytes: target / 2,
+            page: None,
+            is_first_kept: false,
+            done: Vec::new(),
+        }
+    }
+
+    /// The first page is written even without content: there are other pages in its life.
+    pub fn keep_first(&mut self) {
+        self.is_first_kept = true;
+        if self.page.is_none() {
+            self.page = Some(self.open_page(&[]));
+        }
+    }
+
+    /// Takes the next entry.
+    pub fn push(&mut self, key: &[u8], codec: Codec, value: &[u8]) -> Result<()> {
+        let is_alone = value.len() > self.alone_bytes;
+        let is_full = self.page.as_ref().is_some_and(|open| {
+            let bytes = open.page.body_bytes() + key.len() + value.len();
+            open.is_closed || is_alone || bytes > self.page_bytes
+        });
+        if is_full {
+            self.finish_page()?;
+        }
+        if is_alone {
+            mark(Mark::ValueAlone);
+        }
+        if self.page.is_none() {
+            self.page = Some(self.open_page(key));
+        }
+        if let Some(open) = &mut self.page {
+            open.page.push(key, codec, value);
+            let is_user = is_user_key(key);
+            open.users += u32::from(is_user);
+            if key.first() != Some(&(KeyKind::Meta as u8)) {
+                // A user's key is what the user gave, without its kind.
+                open.content_bytes += (key.len() - usize::from(is_user) + value.len()) as u64;
+            }
+            open.is_closed = is_alone;
+        }
+        Ok(())
+    }
+
+    fn open_page(&self, key: &[u8]) -> Open {
+        let fence = if self.done.is_empty() { self.first_fence.clone() } else { key.to_vec() };
+        let page = PageBuilder::new(PageMeta {
+            kind: PageKind::Page,
+            address: self.address,
+            life: self.life,
+            exact_at: self.builder.exact_at,
+            until: Lsn::ZERO,
+            fence: fence.clone(),
+        });
+        Open { fence, page, users: 0, content_bytes: 0, is_closed: false }
+    }
+
+    fn finish_page(&mut self) -> Result<()> {
+        let Some(open) = self.page.take() else { return Ok(()) };
+        let Open { fence, page, users, content_bytes, .. } = open;
+        let mut part = self.builder.write_page(&page.finish())?;
+        part.count = users;
+        part.content_bytes = content_bytes;
+        self.done.push((fence, PageEntry { base: Some(part), ..PageEntry::default() }));
+        Ok(())
+    }
+
+    /// The entries of the pages written.
+    pub fn finish(mut self) -> Result<Vec<(Vec<u8>, PageEntry)>> {
+        // What the store itself says about an object does not make it exist.
+        let is_empty = |open: &Open| open.users == 0 && open.content_bytes == 0;
+        let is_bare = self.page.as_ref().is_none_or(is_empty);
+        if self.is_first_kept || !self.done.is_empty() || !is_bare {
+            self.finish_page()?;
+        }
+        if self.done.len() > 1 {
+            mark(Mark::PageSplit);
+        }
+        Ok(self.done)
+    }
+}

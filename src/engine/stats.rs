@@ -1,0 +1,147 @@
+//! What a store has done since it was opened, and where its bytes are.
+
+use super::Engine;
+use crate::disk::ReadDisk;
+use crate::error::{Error, Result};
+use crate::names::{FileName, Folder};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts since open. Each only grows.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Commits logged.
+    pub commits: AtomicU64,
+    /// Their record bytes.
+    pub record_bytes: AtomicU64,
+    /// Groups written and synced.
+    pub groups: AtomicU64,
+    /// Checkpoints published.
+    pub checkpoints: AtomicU64,
+    /// Segments cleaned.
+    pub cleaned: AtomicU64,
+    /// Merges published.
+    pub merges: AtomicU64,
+    /// Rounds of maintenance in which a step failed.
+    pub failed_steps: AtomicU64,
+}
+
+/// Figures of a store at one moment. Bytes are lengths of files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Commits since the store was opened.
+    pub commits: u64,
+    /// Record bytes of those commits.
+    pub record_bytes: u64,
+    /// Groups written since the store was opened; each cost one sync.
+    pub groups: u64,
+    /// Checkpoints since the store was opened.
+    pub checkpoints: u64,
+    /// Segments cleaned since the store was opened.
+    pub segments_cleaned: u64,
+    /// Merges of runs since the store was opened.
+    pub merges: u64,
+    /// Rounds of background work, since the store was opened, in which a step failed; each step is
+    /// tried again.
+    pub failed_rounds: u64,
+    /// Objects in memory: open, or with changes that no page holds yet.
+    pub objects_in_memory: u64,
+    /// Committed bytes that no page holds yet.
+    pub dirty_bytes: u64,
+    /// Bytes of pages cached.
+    pub cache_bytes: u64,
+    /// Bytes of pages that are live.
+    pub live_bytes: u64,
+    /// Bytes of segments that are not: dead pages, headers, footers.
+    pub reclaimable_bytes: u64,
+    /// Bytes of sorted runs of the present: directory, names, alarms.
+    pub run_bytes: u64,
+    /// Bytes of history.
+    pub history_bytes: u64,
+    /// Bytes of the log: files that hold or held groups.
+    pub log_bytes: u64,
+    /// Bytes of log files that stand ready.
+    pub pool_bytes: u64,
+    /// Bytes of files that no manifest names any more and that wait to be removed.
+    pub retired_bytes: u64,
+    /// Bytes of the manifest and the lock.
+    pub other_bytes: u64,
+    /// Bytes of files that are not the store's.
+    pub foreign_bytes: u64,
+}
+
+impl Stats {
+    /// The sum of all bytes on disk: equals the sum of the file lengths on an idle store.
+    pub fn disk_bytes(&self) -> u64 {
+        self.live_bytes
+            + self.reclaimable_bytes
+            + self.run_bytes
+            + self.history_bytes
+            + self.log_bytes
+            + self.pool_bytes
+            + self.retired_bytes
+            + self.other_bytes
+            + self.foreign_bytes
+    }
+}
+
+impl Engine {
+    /// Figures of this moment.
+    pub fn stats(&self) -> Result<Stats> {
+        let retired: BTreeSet<FileName> = self.retired_files().into_iter().collect();
+        let ready: BTreeSet<_> = self.wal.pool().ready_numbers().into_iter().collect();
+        let version = self.version();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut stats = Stats {
+            commits: count(&self.counters.commits),
+            record_bytes: count(&self.counters.record_bytes),
+            groups: self.wal.groups(),
+            checkpoints: count(&self.counters.checkpoints),
+            segments_cleaned: count(&self.counters.cleaned),
+            merges: count(&self.counters.merges),
+            failed_rounds: count(&self.counters.failed_steps),
+            objects_in_memory: self.table.count() as u64,
+            dirty_bytes: self.dirty_bytes.load(Ordering::Relaxed) as u64,
+            cache_bytes: version.cache.bytes() as u64,
+            ..Stats::default()
+        };
+        let manifest = &version.manifest;
+        stats.live_bytes = manifest.segments.iter().map(|segment| segment.live_bytes).sum();
+        let history: BTreeSet<_> = manifest.history.iter().map(|file| file.facts.number).collect();
+        for (name, bytes) in files(&*self.disk)? {
+            let Some(name) = name else {
+                stats.foreign_bytes += bytes;
+                continue;
+            };
+            let account = match name {
+                _ if retired.contains(&name) => &mut stats.retired_bytes,
+                FileName::Wal(number) if ready.contains(&number) => &mut stats.pool_bytes,
+                FileName::Wal(_) => &mut stats.log_bytes,
+                FileName::Segment(_) => &mut stats.reclaimable_bytes,
+                FileName::Run(number) if history.contains(&number) => &mut stats.history_bytes,
+                FileName::Run(_) => &mut stats.run_bytes,
+                FileName::Lock | FileName::Manifest | FileName::ManifestTemporary => {
+                    &mut stats.other_bytes
+                }
+            };
+            *account += bytes;
+        }
+        stats.reclaimable_bytes = stats.reclaimable_bytes.saturating_sub(stats.live_bytes);
+        Ok(stats)
+    }
+}
+
+/// Every file under a store's folder with its length; foreign ones without a name.
+pub fn files(disk: &(impl ReadDisk + ?Sized)) -> Result<Vec<(Option<FileName>, u64)>> {
+    let mut files = Vec::new();
+    for folder in Folder::ALL {
+        let listed = disk.list(folder).map_err(|cause| Error::io("listing a folder", cause))?;
+        let is_folder = |leaf: &str| {
+            folder == Folder::Root && Folder::ALL.iter().any(|inner| inner.path() == leaf)
+        };
+        let named = |leaf: &str| FileName::parse(folder, leaf);
+        let own = listed.iter().filter(|listed| !is_folder(&listed.leaf));
+        files.extend(own.map(|listed| (named(&listed.leaf), listed.bytes)));
+    }
+    Ok(files)
+}
