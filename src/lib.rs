@@ -39,3 +39,6 @@ pub mod object;
 // Layer 4: all objects.
 #[doc(hidden)]
 pub mod engine;
+
+// Layer 5: the interface.
+pub mod store;

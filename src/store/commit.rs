@@ -1,0 +1,81 @@
+//! A commit that is logged, and the future of its durability.
+
+use super::Store;
+use crate::error::Result;
+use crate::ids::{Lsn, Timestamp};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Where a commit stands in the one order of commits of its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Its LSN.
+    pub lsn: Lsn,
+    /// Its time: the clock's, but never before the commit before it.
+    pub time: Timestamp,
+}
+
+/// A commit that is ordered and applied, but not yet known durable.
+///
+/// As a future, or by [`Commit::wait`], it resolves to the commit's position once it survives any
+/// crash; or fails with `commit.indeterminate` when a sync failed, and then only reopening tells
+/// whether the commit is there. Dropping it takes nothing back: the commit becomes durable all the
+/// same, soon.
+#[derive(Debug)]
+#[must_use = "a commit is not durable before it is waited for"]
+pub struct Commit {
+    /// Keeps the store's threads running until the commit is durable or dropped.
+    store: Store,
+    position: Position,
+    is_told: bool,
+}
+
+impl Commit {
+    pub(crate) fn new(store: Store, position: Position) -> Self {
+        Self { store, position, is_told: false }
+    }
+
+    /// The commit's position, durable or not.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Whether it is durable now.
+    pub fn is_durable(&self) -> bool {
+        self.store.engine().wal.durable() >= self.position.lsn
+    }
+
+    /// Blocks until the commit is durable. On an idle store the caller writes and syncs the log
+    /// itself: one write, one sync, no change of threads.
+    pub fn wait(mut self) -> Result<Position> {
+        self.is_told = true;
+        self.store.engine().wait_durable(self.position.lsn)?;
+        Ok(self.position)
+    }
+
+    /// Lets the commit become durable on its own. [`crate::store::Store::durable`] tells when.
+    pub fn detach(self) -> Position {
+        self.position
+    }
+}
+
+impl Future for Commit {
+    type Output = Result<Position>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.is_told = true;
+        match self.store.engine().wal.poll(self.position.lsn, context.waker()) {
+            Some(done) => Poll::Ready(done.map(|()| self.position)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        if !self.is_told && !self.is_durable() {
+            self.store.engine().wal.tell_writer();
+        }
+    }
+}

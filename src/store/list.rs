@@ -1,0 +1,193 @@
+//! Listing keys: options as in Durable Objects, bounds as in Rust.
+
+use super::value::Value;
+use crate::error::{Error, Result};
+use crate::ids::KeyKind;
+use crate::object::range::{KeyBounds, RangeIter};
+use std::ops::{Bound, RangeBounds};
+
+/// Which keys to list, and how. An empty span is no error: it lists nothing.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct ListOptions {
+    start: Option<Vec<u8>>,
+    start_after: Option<Vec<u8>>,
+    end: Option<Vec<u8>>,
+    prefix: Option<Vec<u8>>,
+    limit: Option<usize>,
+    reverse: bool,
+    keys_only: bool,
+}
+
+impl ListOptions {
+    /// Every key, ascending.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From this key on, itself included.
+    pub fn start(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.start = Some(key.as_ref().to_vec());
+        self
+    }
+
+    /// Behind this key. Not together with `start`.
+    pub fn start_after(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.start_after = Some(key.as_ref().to_vec());
+        self
+    }
+
+    /// Before this key.
+    pub fn end(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.end = Some(key.as_ref().to_vec());
+        self
+    }
+
+    /// Only keys that begin so.
+    pub fn prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
+        self.prefix = Some(prefix.as_ref().to_vec());
+        self
+    }
+
+    /// At most so many; at least one.
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// The last key first. Start and end keep their meaning; the limit counts from the end.
+    pub fn reverse(mut self) -> Self {
+        self.reverse = true;
+        self
+    }
+
+    /// Values come empty.
+    pub fn keys_only(mut self) -> Self {
+        self.keys_only = true;
+        self
+    }
+
+    pub(crate) fn bounds(&self) -> Result<KeyBounds> {
+        if self.start.is_some() && self.start_after.is_some() {
+            let what = "a list has a start or a start_after, not both";
+            return Err(Error::invalid("list.start", what));
+        }
+        if self.limit == Some(0) {
+            return Err(Error::invalid("list.limit", "a list's limit must be at least one"));
+        }
+        let prefix = self.prefix.clone().unwrap_or_default();
+        let mut from = match (&self.start, &self.start_after) {
+            (Some(start), _) => Bound::Included(start.clone()),
+            (_, Some(after)) => Bound::Excluded(after.clone()),
+            _ => Bound::Unbounded,
+        };
+        let begins_before = match &from {
+            Bound::Included(key) | Bound::Excluded(key) => *key < prefix,
+            Bound::Unbounded => true,
+        };
+        if begins_before {
+            from = Bound::Included(prefix.clone());
+        }
+        let behind = behind_prefix(&prefix);
+        let to = match (self.end.clone(), behind) {
+            (Some(end), Some(behind)) => Some(end.min(behind)),
+            (end, behind) => end.or(behind),
+        };
+        Ok(full_bounds(from, to.map_or(Bound::Unbounded, Bound::Excluded)))
+    }
+
+    pub(crate) fn entries(self, iter: RangeIter) -> Entries {
+        let left = self.limit.unwrap_or(usize::MAX);
+        Entries { iter, left, reverse: self.reverse, keys_only: self.keys_only }
+    }
+}
+
+/// The first key behind all that begin with `prefix`; none where there is no such key.
+fn behind_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != 0xFF)?;
+    let mut behind = prefix[..=last].to_vec();
+    behind[last] += 1;
+    Some(behind)
+}
+
+/// Bounds of the user's keys as bounds of full keys.
+pub(crate) fn full_bounds(from: Bound<Vec<u8>>, to: Bound<Vec<u8>>) -> KeyBounds {
+    let full = |key: Vec<u8>| [&[KeyKind::User as u8], &key[..]].concat();
+    let from = match from {
+        Bound::Included(key) => Bound::Included(full(key)),
+        Bound::Excluded(key) => Bound::Excluded(full(key)),
+        Bound::Unbounded => Bound::Included(vec![KeyKind::User as u8]),
+    };
+    let to = match to {
+        Bound::Included(key) => Bound::Included(full(key)),
+        Bound::Excluded(key) => Bound::Excluded(full(key)),
+        Bound::Unbounded => Bound::Excluded(vec![KeyKind::User as u8 + 1]),
+    };
+    (from, to)
+}
+
+/// The bounds of a Rust range of keys.
+pub(crate) fn range_bounds<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> KeyBounds {
+    let owned = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
+    full_bounds(owned(range.start_bound()), owned(range.end_bound()))
+}
+
+/// Keys and values in order, from both ends. A snapshot as of its creation; lazy: pages of a large
+/// object are read as they are reached. Ends after the first error.
+#[derive(Debug)]
+pub struct Entries {
+    iter: RangeIter,
+    left: usize,
+    reverse: bool,
+    keys_only: bool,
+}
+
+impl Entries {
+    fn take(&mut self, from_back: bool) -> Option<Result<(Value, Value)>> {
+        self.left = self.left.checked_sub(1)?;
+        let from_back = from_back != self.reverse;
+        let next = if from_back { self.iter.next_back() } else { self.iter.next() };
+        if !matches!(next, Some(Ok(_))) {
+            self.left = 0;
+        }
+        Some(next?.map(|entry| {
+            let key = Value::of_key(&entry.key);
+            let value = Value::new(entry.codec, entry.value);
+            (key, if self.keys_only { Value::empty() } else { value })
+        }))
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<(Value, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.take(false)
+    }
+}
+
+impl DoubleEndedIterator for Entries {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.take(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_of_ones_has_nothing_behind_it() {
+        assert_eq!(behind_prefix(b"a"), Some(b"b".to_vec()));
+        assert_eq!(behind_prefix(b"a\xFF\xFF"), Some(b"b".to_vec()));
+        assert_eq!(behind_prefix(b"\xFF\xFF"), None);
+        assert_eq!(behind_prefix(b""), None);
+    }
+
+    #[test]
+    fn contradictory_options_are_refused() {
+        let code = |options: ListOptions| options.bounds().unwrap_err().code();
+        assert_eq!(code(ListOptions::new().start("a").start_after("a")), "list.start");
+        assert_eq!(code(ListOptions::new().limit(0)), "list.limit");
+    }
+}

@@ -1,0 +1,212 @@
+//! The public face of the engine: a store, its namespaces, objects and turns.
+//!
+//! Reads and writes are ordinary calls; durability is a future. Owns the threads.
+
+pub mod activate;
+pub mod commit;
+pub mod list;
+pub mod namespace;
+pub mod object;
+pub mod objects;
+pub mod reader;
+pub mod snapshot;
+mod threads;
+pub mod turn;
+pub mod value;
+
+pub use crate::engine::recovery::RecoveryReport;
+pub use crate::engine::stats::Stats;
+pub use crate::options::Options;
+
+use crate::disk::Disk;
+use crate::disk::real::RealDisk;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::format::group::GroupKind;
+use crate::ids::Lsn;
+use crate::wal::pool::Fill;
+use namespace::Namespace;
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+use threads::{Job, Threads};
+
+/// A store, open for writing. Cloning is cheap; all clones are the same store.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> dostore::error::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("data");
+/// use dostore::store::Store;
+///
+/// let store = Store::open(path)?;
+/// let rooms = store.namespace("rooms")?;
+/// let mut lobby = rooms.open_by_name("lobby")?;
+///
+/// let mut turn = lobby.turn();
+/// turn.put("topic", "rust")?.put("visitors", "1")?;
+/// turn.commit()?.wait()?; // Durable from here on.
+///
+/// assert_eq!(lobby.get("topic")?.as_deref(), Some(&b"rust"[..]));
+/// drop(lobby);
+/// store.close()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    engine: Arc<Engine>,
+    /// None in a store without threads, and after it was closed.
+    threads: Mutex<Option<Threads>>,
+}
+
+impl Options {
+    /// Opens the store in a folder. Fails with `store.locked` while another process has it open
+    /// for writing, and with `Corrupt` where what a crash cannot explain is missing or damaged.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        let opened = if self.create { RealDisk::create(path) } else { RealDisk::open(path) };
+        let disk = opened.map_err(|cause| Error::io("opening the store's folder", cause))?;
+        self.open_on(disk)
+    }
+
+    /// Opens the store on a disk of one's own, as a simulated one.
+    pub fn open_on(self, disk: impl Disk + 'static) -> Result<Store> {
+        let is_threaded = self.is_threaded;
+        let engine = Engine::open(Arc::new(disk), self)?;
+        let threads = if is_threaded { Some(Threads::start(&engine)?) } else { None };
+        Ok(Store { shared: Arc::new(Shared { engine, threads: Mutex::new(threads) }) })
+    }
+}
+
+impl Store {
+    /// Opens the store in a folder, with the defaults; makes one where there is none.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::options().open(path)
+    }
+
+    /// Settings, to be finished by [`Options::open`].
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
+    /// The namespace of this name; created, and durable when this returns, if there is none.
+    /// Object ids in it are derived with its name.
+    pub fn namespace(&self, name: &str) -> Result<Namespace> {
+        let entry = self.engine().namespace(name, None)?;
+        Ok(Namespace::new(self.clone(), name, entry))
+    }
+
+    /// The same; if it is created now, object ids in it are derived with `unique_key`.
+    pub fn namespace_with_key(&self, name: &str, unique_key: &str) -> Result<Namespace> {
+        let entry = self.engine().namespace(name, Some(unique_key))?;
+        Ok(Namespace::new(self.clone(), name, entry))
+    }
+
+    /// Every namespace, by name.
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        let all = self.engine().namespaces();
+        all.into_iter().map(|(name, entry)| Namespace::new(self.clone(), &name, entry)).collect()
+    }
+
+    /// Everything up to here survives a crash. One atomic read: with many commits in flight it is
+    /// cheaper to compare with than a future for each.
+    pub fn durable(&self) -> Lsn {
+        self.engine().wal.durable()
+    }
+
+    /// Blocks until everything up to `lsn` is durable.
+    pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+        self.engine().wait_durable(lsn)
+    }
+
+    /// Figures of this moment. Lists the store's folders.
+    pub fn stats(&self) -> Result<Stats> {
+        self.engine().stats()
+    }
+
+    /// What the open found.
+    pub fn report(&self) -> &RecoveryReport {
+        self.engine().report()
+    }
+
+    /// The steps that threads would take, for whoever opened the store without them.
+    pub fn steps(&self) -> Steps<'_> {
+        Steps { engine: self.engine() }
+    }
+
+    pub(crate) fn run_on_reader(&self, job: Job) -> bool {
+        self.shared.threads.lock().as_ref().is_some_and(|threads| threads.run(job).is_ok())
+    }
+
+    /// Writes everything into pages, marks the log as closed and stops the threads. What is left
+    /// open fails from here on. Without it nothing is lost, but the next open replays the log.
+    pub fn close(self) -> Result<()> {
+        if let Some(threads) = self.shared.threads.lock().take() {
+            threads.stop(self.engine());
+        }
+        self.engine().close()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.lock().take() {
+            threads.stop(&self.engine);
+        }
+    }
+}
+
+/// What a store does in the background, one step at a time: for simulations and for tools.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps<'s> {
+    engine: &'s Engine,
+}
+
+impl Steps<'_> {
+    /// Writes and syncs the open group of the log. Says whether it had any commit.
+    pub fn write_group(&self) -> Result<bool> {
+        self.engine.wal.write_group()
+    }
+
+    /// Writes a mark that proves the last group durable to whoever reads the log later.
+    pub fn write_mark(&self) -> Result<bool> {
+        self.engine.wal.write_mark(GroupKind::Mark)
+    }
+
+    /// Puts what was committed into pages. Says whether there was anything.
+    pub fn checkpoint(&self) -> Result<bool> {
+        self.engine.checkpoint()
+    }
+
+    /// Moves live pages out of mostly dead segments. Says whether any was worth it.
+    pub fn clean(&self) -> Result<bool> {
+        self.engine.clean()
+    }
+
+    /// Merges sorted runs. Says whether there were any to merge.
+    pub fn merge(&self) -> Result<bool> {
+        self.engine.merge()
+    }
+
+    /// Makes one more log file ready.
+    pub fn prepare_file(&self) -> Result<()> {
+        self.engine.wal.pool().prepare(Fill::Written)
+    }
+
+    /// Removes files that no manifest names any more and whose time has come. Says how many.
+    pub fn remove_retired(&self) -> Result<usize> {
+        self.engine.remove_retired()
+    }
+}

@@ -1,0 +1,190 @@
+//! The one handle on an object that may change it.
+
+use super::Store;
+use super::commit::{Commit, Position};
+use super::list::{Entries, ListOptions, range_bounds};
+use super::snapshot::Snapshot;
+use super::turn::Turn;
+use super::value::{FullKey, Value};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::record::Operation;
+use crate::ids::{Address, Codec, ObjectId};
+use crate::limits::Limits;
+use crate::object::overlay::{Found, NAME_KEY};
+use crate::object::range::RangeIter;
+use crate::object::write_set::WriteSet;
+use crate::object::{Inner, ObjectState, View};
+use parking_lot::MutexGuard;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+/// An open object. There is one at a time; it may move between threads.
+///
+/// Its reads see everything committed through it, durable or not: whoever lets what it read leave
+/// the process must wait first ([`Object::sync`]). Dropping it lets the object go; what was
+/// committed stays.
+#[derive(Debug)]
+pub struct Object {
+    /// Keeps the store's threads running for as long as commits may come.
+    store: Store,
+    state: Arc<ObjectState>,
+    id: ObjectId,
+    name: Option<String>,
+    fence: u64,
+}
+
+impl Object {
+    pub(crate) fn open(
+        store: Store,
+        address: Address,
+        id: ObjectId,
+        name: Option<&str>,
+    ) -> Result<Self> {
+        let engine = store.engine();
+        engine.check_alive()?;
+        let (state, fence) = engine.with_object(address, |state, inner| {
+            if inner.is_open {
+                let what = "the object is open already; one handle at a time may change it";
+                return Err(Error::new(ErrorKind::Busy, "object.open", what));
+            }
+            inner.is_open = true;
+            inner.fence += 1;
+            Ok((Arc::clone(state), inner.fence))
+        })?;
+        Ok(Self { store, state, id, name: name.map(str::to_owned), fence })
+    }
+
+    /// The object's id.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// The name it was opened by, if it was.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn engine(&self) -> &Engine {
+        self.store.engine()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.engine().options.limits
+    }
+
+    /// The object's lock, as long as this handle has a right to it.
+    fn inner(&self) -> Result<MutexGuard<'_, Inner>> {
+        self.engine().check_alive()?;
+        let inner = self.state.inner.lock();
+        if inner.fence == self.fence {
+            return Ok(inner);
+        }
+        let what = "the object was deleted from outside this handle; open it again";
+        Err(Error::new(ErrorKind::Broken, "handle.fenced", what))
+    }
+
+    /// The value of a key. Memory only, once the object's page is loaded.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        let full = FullKey::user(key.as_ref());
+        let mut inner = self.inner()?;
+        let found = inner.find(self.state.address, &full, || self.engine().version())?;
+        Ok(match found {
+            Some(Found::Value(codec, value)) => Some(Value::new(codec, value)),
+            Some(Found::Deleted) | None => None,
+        })
+    }
+
+    /// Keys and values as of now.
+    pub fn list(&self, options: ListOptions) -> Result<Entries> {
+        let bounds = options.bounds()?;
+        Ok(options.entries(RangeIter::new(self.view()?, None, bounds)))
+    }
+
+    /// Keys and values in a range of keys, as of now.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Entries> {
+        let iter = RangeIter::new(self.view()?, None, range_bounds(&range));
+        Ok(ListOptions::new().entries(iter))
+    }
+
+    pub(crate) fn view(&self) -> Result<View> {
+        let inner = self.inner()?;
+        Ok(View::of_inner(self.state.address, &inner, || self.engine().version()))
+    }
+
+    /// The object as of now, fixed, once it is durable: blocks until then.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::durable(self.engine(), self.view()?)
+    }
+
+    /// The object as of now, fixed, durable or not.
+    pub fn snapshot_unconfirmed(&self) -> Result<Snapshot> {
+        Ok(Snapshot::new(self.view()?))
+    }
+
+    /// Begins a turn.
+    pub fn turn(&mut self) -> Turn<'_> {
+        Turn::new(self)
+    }
+
+    /// Sets one key, as a turn of its own.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Commit> {
+        let mut turn = self.turn();
+        turn.put(key, value)?;
+        turn.commit()
+    }
+
+    /// Deletes one key, as a turn of its own.
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<Commit> {
+        let mut turn = self.turn();
+        turn.delete(key)?;
+        turn.commit()
+    }
+
+    /// What resolves when everything committed so far is durable.
+    pub fn sync(&self) -> Result<Commit> {
+        let inner = self.inner()?;
+        let state = inner.state();
+        let position = Position { lsn: state.last_lsn, time: state.last_time };
+        Ok(Commit::new(self.store.clone(), position))
+    }
+
+    pub(crate) fn commit(&mut self, changes: WriteSet) -> Result<Commit> {
+        if changes.is_empty() {
+            return self.sync();
+        }
+        let mut inner = self.inner()?;
+        let changes = self.with_name(&inner, changes);
+        let grant = self.engine().commit(&self.state, &mut inner, changes)?;
+        drop(inner);
+        let position = Position { lsn: grant.lsn, time: grant.time };
+        Ok(Commit::new(self.store.clone(), position))
+    }
+
+    /// An object opened by name keeps its name beside its keys from its first commit on.
+    fn with_name(&self, inner: &Inner, mut changes: WriteSet) -> WriteSet {
+        let Some(name) = &self.name else { return changes };
+        if inner.state().named && !changes.is_wiped() {
+            return changes;
+        }
+        let value = name.as_bytes();
+        let put = Operation::Put { key: NAME_KEY, codec: Codec::Raw, value };
+        changes.push_name(&put);
+        changes
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        let mut inner = self.state.inner.lock();
+        if inner.fence != self.fence {
+            return;
+        }
+        inner.is_open = false;
+        let is_idle = inner.layers.is_empty();
+        drop(inner);
+        if is_idle {
+            self.engine().table.evict(&self.state);
+        }
+    }
+}

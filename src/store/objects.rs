@@ -1,0 +1,183 @@
+//! Listing the objects of a namespace.
+//!
+//! The directory and the objects in memory, merged by id. Nothing is shown that a crash could take
+//! back.
+
+use super::namespace::Namespace;
+use crate::error::Result;
+use crate::format::entry::Head;
+use crate::ids::{Address, KeyKind, Lsn, ObjectId, Timestamp};
+use crate::object::View;
+use crate::object::overlay::{Found, NAME_KEY};
+use crate::object::range::RangeIter;
+use crate::object::version::Version;
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// How many of the directory's heads are looked at in one go.
+pub(crate) const PAGE_OF_HEADS: usize = 256;
+
+/// What the directory knows of an object.
+#[derive(Clone, Debug)]
+pub struct ObjectInfo {
+    /// Its id.
+    pub id: ObjectId,
+    /// Its name, if it was ever opened by name.
+    pub name: Option<String>,
+    /// Its keys.
+    pub keys: u64,
+    /// Bytes of its keys and values.
+    pub bytes: u64,
+    /// Whether keys and bytes are of its pages alone, with newer changes still beside them.
+    pub is_approximate: bool,
+    /// When its alarm is due, if it has one.
+    pub alarm: Option<Timestamp>,
+    /// Its last commit.
+    pub last_lsn: Lsn,
+    /// The time of that commit.
+    pub last_time: Timestamp,
+}
+
+/// The objects of a namespace, by id. Those committed while the listing runs may show or not.
+#[derive(Debug)]
+pub struct Objects {
+    namespace: Namespace,
+    next: Option<Address>,
+    ready: VecDeque<Address>,
+}
+
+impl Objects {
+    pub(crate) fn new(namespace: Namespace, from: Address) -> Self {
+        Self { namespace, next: Some(from), ready: VecDeque::new() }
+    }
+
+    /// Finds the next addresses: those in memory first, for an object leaves memory only after the
+    /// version with its pages is there.
+    fn refill(&mut self) -> Result<()> {
+        let engine = self.namespace.store.engine();
+        while self.ready.is_empty()
+            && let Some(from) = self.next
+        {
+            let last = Address { id: crate::ids::ShortId([0xFF; 16]), ..from };
+            let in_memory = engine.table.addresses_from(from, last);
+            let version = engine.version();
+            let mut found = Vec::new();
+            let mut end = last;
+            self.next = None;
+            for head in version.directory.heads(from) {
+                let (address, head) = head?;
+                if address.namespace != from.namespace {
+                    break;
+                }
+                if found.len() == PAGE_OF_HEADS {
+                    self.next = Some(address);
+                    end = address;
+                    break;
+                }
+                if !head.deleted {
+                    found.push(address);
+                }
+            }
+            let has_more = self.next.is_some();
+            found.extend(in_memory.into_iter().filter(|address| !has_more || *address < end));
+            found.sort_unstable();
+            found.dedup();
+            self.ready = found.into();
+        }
+        Ok(())
+    }
+
+    fn info(&self, address: Address) -> Result<Option<ObjectInfo>> {
+        let engine = self.namespace.store.engine();
+        let view = engine.view(address)?;
+        engine.wait_durable(view.state.last_lsn)?;
+        info_of(&view, self.namespace.id_of(address.id))
+    }
+}
+
+/// What a view shows of its object; none for one without content.
+pub(crate) fn info_of(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
+    if view.state.life.is_none() {
+        return Ok(None);
+    }
+    let head = if view.has_base() { view.version.head(view.address)? } else { None };
+    let Some((keys, bytes, is_approximate)) = count(view, head.as_ref())? else {
+        return Ok(None);
+    };
+    Ok(Some(ObjectInfo {
+        id,
+        name: name_of(view)?,
+        keys,
+        bytes,
+        is_approximate,
+        alarm: view.state.alarm.as_ref().map(|alarm| alarm.time),
+        last_lsn: view.state.last_lsn,
+        last_time: view.state.last_time,
+    }))
+}
+
+/// Keys, bytes and whether they are approximate; none for an object without content.
+fn count(view: &View, head: Option<&Head>) -> Result<Option<(u64, u64, bool)>> {
+    let live = head.filter(|head| !head.deleted);
+    if view.layers.is_empty() {
+        return Ok(live.map(|head| (head.count, head.content_bytes, head.approximate)));
+    }
+    let any_kind = (Bound::Excluded(vec![KeyKind::Meta as u8, 0xFF]), Bound::Unbounded);
+    let mut entries = RangeIter::new(view.clone(), None, any_kind);
+    if let Some(head) = live {
+        let is_empty = entries.next().transpose()?.is_none() && view.state.alarm.is_none();
+        return Ok((!is_empty).then_some((head.count, head.content_bytes, true)));
+    }
+    let (mut keys, mut bytes) = (0, 0);
+    let mut exists = view.state.alarm.is_some();
+    for entry in entries {
+        let entry = entry?;
+        exists = true;
+        let is_user = entry.key.first() == Some(&(KeyKind::User as u8));
+        keys += u64::from(is_user);
+        bytes += (entry.key.len() - usize::from(is_user) + entry.value.len()) as u64;
+    }
+    Ok(exists.then_some((keys, bytes, false)))
+}
+
+/// The name kept with an object: in its overlay, or in the runs of names.
+fn name_of(view: &View) -> Result<Option<String>> {
+    for layer in view.live_layers() {
+        if let Some(Found::Value(_, name)) = layer.find(NAME_KEY) {
+            return Ok(Some(String::from_utf8_lossy(&name).into_owned()));
+        }
+    }
+    name_in_runs(&view.version, view.address)
+}
+
+/// The name that the runs of names have for an object.
+pub(crate) fn name_in_runs(version: &Arc<Version>, address: Address) -> Result<Option<String>> {
+    for run in &version.names {
+        let read = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        if run.may_hold(&address)
+            && let Some(name) = run.get(&address.to_bytes(), read)?
+        {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+impl Iterator for Objects {
+    type Item = Result<ObjectInfo>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Err(error) = self.refill() {
+                self.next = None;
+                return Some(Err(error));
+            }
+            let address = self.ready.pop_front()?;
+            match self.info(address).transpose() {
+                None => {}
+                some => return some,
+            }
+        }
+    }
+}

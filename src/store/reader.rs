@@ -1,0 +1,448 @@
+//! Reading a store that another process has open: without a lock, without a thread, without a
+//! byte written.
+//!
+//! A [`Reader`] holds one moment: the files that a manifest names, and of the log behind them what
+//! something written later proves durable. [`Reader::refresh`] moves on to the present one.
+//!
+//! Invariants:
+//!   * It holds a [`ReadDisk`] only, so it cannot change anything.
+//!   * Nothing is shown that a crash of the writer could take back.
+//!   * A moment does not change while it is held, and positions never go back.
+
+use super::objects::{ObjectInfo, PAGE_OF_HEADS, info_of};
+use super::snapshot::Snapshot;
+use crate::disk::real::RealReadDisk;
+use crate::disk::{Clock, Listed, ReadDisk, ReadFile};
+use crate::engine::catalog::{self, CATALOG, NamespaceEntry};
+use crate::engine::recovery::load_version;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::Manifest;
+use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordView};
+use crate::ids::{Address, LogPoint, Lsn, ObjectId, ShortId, Timestamp};
+use crate::manifest;
+use crate::names::{FileName, Folder};
+use crate::object::version::Version;
+use crate::object::{Inner, View};
+use crate::wal::reader::{Live, replay_proven};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How often a load begins again when the writer removes what it reads.
+const ATTEMPTS: usize = 8;
+/// Bytes of pages kept in memory beside what the operating system caches.
+const CACHE_BYTES: usize = 64 << 20;
+/// The cut number of all that is replayed: no checkpoint ever comes.
+const CUT: u64 = 1;
+
+/// A store, open for reading only, also while another process writes to it.
+///
+/// Memory is that of the commits which no page holds yet: the writer's budget for them.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> dostore::error::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("data");
+/// use dostore::store::Store;
+/// use dostore::store::reader::Reader;
+///
+/// let store = Store::open(&path)?;
+/// let mut lobby = store.namespace("rooms")?.open_by_name("lobby")?;
+/// lobby.put("topic", "rust")?.wait()?;
+/// drop(lobby);
+/// store.close()?;
+///
+/// let mut reader = Reader::open(&path)?;
+/// let rooms = reader.namespace("rooms")?;
+/// let lobby = rooms.snapshot(rooms.id_from_name("lobby"))?;
+/// assert_eq!(lobby.get("topic")?.as_deref(), Some(&b"rust"[..]));
+/// println!("as of commit {}", reader.position());
+/// reader.refresh()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    disk: Arc<dyn ReadDisk>,
+    moment: Arc<Moment>,
+}
+
+/// All that a reader shows.
+#[derive(Clone, Debug)]
+struct Moment {
+    version: Arc<Version>,
+    /// Objects with commits behind the version's cut.
+    objects: BTreeMap<Address, Arc<Tail>>,
+    namespaces: Arc<BTreeMap<String, NamespaceEntry>>,
+    /// The last commit of the catalog that `namespaces` shows.
+    catalog_lsn: Lsn,
+    position: Lsn,
+    time: Timestamp,
+    /// Where to go on reading the log.
+    resume: LogPoint,
+}
+
+/// What was committed to one object behind the cut.
+#[derive(Debug, Default)]
+struct Tail {
+    inner: Inner,
+    /// Why the commits could not be laid over what is in pages.
+    fault: Option<Error>,
+}
+
+impl Clone for Tail {
+    fn clone(&self) -> Self {
+        let Inner { bottom, is_loaded, layers, .. } = &self.inner;
+        let (bottom, is_loaded, layers) = (bottom.clone(), *is_loaded, layers.clone());
+        let inner = Inner { bottom, is_loaded, layers, ..Inner::default() };
+        Self { inner, fault: self.fault.clone() }
+    }
+}
+
+impl Reader {
+    /// Opens the store in a folder. Fails with `store.missing` where there is none.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let disk = RealReadDisk::open(path).map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound => missing(),
+            _ => Error::io("opening the store's folder", cause),
+        })?;
+        Self::open_on(disk)
+    }
+
+    /// Opens the store on a disk of one's own, as a simulated one.
+    pub fn open_on(disk: impl ReadDisk + 'static) -> Result<Self> {
+        let disk: Arc<dyn ReadDisk> = Arc::new(Watched { disk });
+        let moment = Arc::new(Moment::load(&disk)?);
+        Ok(Self { disk, moment })
+    }
+
+    /// The last commit that is shown.
+    pub fn position(&self) -> Lsn {
+        self.moment.position
+    }
+
+    /// The time of that commit.
+    pub fn time(&self) -> Timestamp {
+        self.moment.time
+    }
+
+    /// Moves to what is durable now; says how far that is. What was handed out stays as it is.
+    pub fn refresh(&mut self) -> Result<Lsn> {
+        let newest = manifest::read(&*self.disk)?.ok_or_else(missing)?;
+        if newest.store != self.moment.version.manifest.store {
+            return Err(replaced());
+        }
+        if newest.generation != self.moment.version.manifest.generation {
+            return self.reload();
+        }
+        // A failure in between must not leave half of a walk behind.
+        let mut next = Moment::clone(&self.moment);
+        match next.follow(&self.disk) {
+            Ok(()) => self.moment = Arc::new(next),
+            Err(error) if is_given_up(&error) => return self.reload(),
+            Err(error) => return Err(error),
+        }
+        Ok(self.position())
+    }
+
+    fn reload(&mut self) -> Result<Lsn> {
+        let next = Moment::load(&self.disk)?;
+        let is_other = next.version.manifest.store != self.moment.version.manifest.store;
+        if is_other || next.position < self.moment.position {
+            return Err(replaced());
+        }
+        self.moment = Arc::new(next);
+        Ok(self.position())
+    }
+
+    /// Reads with `read`. If the writer has removed a file that it needs, moves to what is durable
+    /// now and reads again, once: `read` must take namespaces and snapshots from its argument.
+    pub fn read<T>(&mut self, mut read: impl FnMut(&Self) -> Result<T>) -> Result<T> {
+        match read(self) {
+            Err(error) if is_given_up(&error) => {
+                self.reload()?;
+                read(self)
+            }
+            done => done,
+        }
+    }
+
+    /// Every namespace, by name.
+    pub fn namespaces(&self) -> Vec<ReaderNamespace> {
+        let all = self.moment.namespaces.iter();
+        all.map(|(name, entry)| ReaderNamespace::new(&self.moment, name, entry)).collect()
+    }
+
+    /// The namespace of this name. Fails with `namespace.missing` if there is none.
+    pub fn namespace(&self, name: &str) -> Result<ReaderNamespace> {
+        let found = self.moment.namespaces.get(name);
+        let found = found.map(|entry| ReaderNamespace::new(&self.moment, name, entry));
+        found.ok_or_else(|| {
+            let what = format!("there is no namespace {name:?}");
+            Error::new(ErrorKind::NotFound, "namespace.missing", what)
+        })
+    }
+}
+
+#[cold]
+fn missing() -> Error {
+    Error::new(ErrorKind::NotFound, "store.missing", "there is no store here")
+}
+
+#[cold]
+fn replaced() -> Error {
+    let what = "another store, or an earlier state of it, is here now; open the reader again";
+    Error::new(ErrorKind::Broken, "reader.replaced", what)
+}
+
+/// Whether a file is gone because the newest manifest does not need it any more.
+fn is_given_up(error: &Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::StaleNetworkFileHandle)
+}
+
+impl Moment {
+    fn load(disk: &Arc<dyn ReadDisk>) -> Result<Self> {
+        let mut attempt = 1;
+        loop {
+            match Self::load_once(disk) {
+                Err(error) if is_given_up(&error) && attempt < ATTEMPTS => attempt += 1,
+                done => return done,
+            }
+        }
+    }
+
+    fn load_once(disk: &Arc<dyn ReadDisk>) -> Result<Self> {
+        let manifest = manifest::read(&**disk)?.ok_or_else(missing)?;
+        let version = Arc::new(load_version(disk, &manifest, CACHE_BYTES)?);
+        let mut moment = Self {
+            version,
+            objects: BTreeMap::new(),
+            namespaces: Arc::default(),
+            catalog_lsn: Lsn::ZERO,
+            position: manifest.cut,
+            time: manifest.cut_time,
+            resume: manifest.replay,
+        };
+        moment.follow(disk)?;
+        Ok(moment)
+    }
+
+    /// Reads the log from where the last walk ended.
+    fn follow(&mut self, disk: &Arc<dyn ReadDisk>) -> Result<()> {
+        let Manifest { store, cut, .. } = self.version.manifest;
+        let (from, after) = (self.resume, self.position);
+        let files = Live(&**disk);
+        let mut sink = |record: RecordView<'_>, _| self.apply(&record);
+        let replayed = replay_proven(&files, store, from, after, cut, &mut sink)?;
+        self.position = after.max(replayed.end.lsn);
+        self.time = self.time.max(replayed.end.time);
+        self.resume = replayed.resume;
+        let catalog = self.view(CATALOG)?;
+        if catalog.state.last_lsn != self.catalog_lsn {
+            self.catalog_lsn = catalog.state.last_lsn;
+            self.namespaces = Arc::new(catalog::read(catalog)?);
+        }
+        Ok(())
+    }
+
+    /// Lays a commit over its object. Damage in one object concerns no other.
+    fn apply(&mut self, view: &RecordView<'_>) -> Result<()> {
+        let RecordHeader { address, lsn, time, .. } = view.header;
+        let tail = Arc::make_mut(self.objects.entry(address).or_default());
+        if !tail.inner.is_loaded && tail.fault.is_none() {
+            match self.version.head(address) {
+                Ok(head) => tail.inner.load(head.as_ref()),
+                Err(error) if error.kind() == ErrorKind::Corrupt => tail.fault = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        if tail.fault.is_none() {
+            let mut record = Vec::with_capacity(RECORD_HEADER_BYTES + view.payload.len());
+            let length = u32::try_from(view.payload.len()).unwrap_or(u32::MAX);
+            record.extend_from_slice(&RecordHeader { length, ..view.header }.encode());
+            record.extend_from_slice(view.payload);
+            tail.inner.apply(Arc::from(record), lsn, time, CUT);
+        }
+        Ok(())
+    }
+
+    fn view(&self, address: Address) -> Result<View> {
+        let version = || Arc::clone(&self.version);
+        match self.objects.get(&address).map(|tail| &**tail) {
+            None => View::of_version(address, version()),
+            Some(Tail { fault: Some(fault), .. }) => Err(fault.clone()),
+            Some(Tail { inner, .. }) => Ok(View::of_inner(address, inner, version)),
+        }
+    }
+}
+
+/// A namespace at one moment. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct ReaderNamespace {
+    moment: Arc<Moment>,
+    name: Arc<str>,
+    entry: NamespaceEntry,
+}
+
+impl ReaderNamespace {
+    fn new(moment: &Arc<Moment>, name: &str, entry: &NamespaceEntry) -> Self {
+        Self { moment: Arc::clone(moment), name: name.into(), entry: entry.clone() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The last commit of the store that is shown here.
+    pub fn position(&self) -> Lsn {
+        self.moment.position
+    }
+
+    /// The id of the object with this name: always the same one.
+    pub fn id_from_name(&self, name: &str) -> ObjectId {
+        self.entry.key.named(name)
+    }
+
+    /// The id that 64 hex digits say. Fails with `id.malformed`, or with `id.foreign` for an id of
+    /// another namespace.
+    pub fn id_from_hex(&self, hex: &str) -> Result<ObjectId> {
+        self.entry.key.parse(hex)
+    }
+
+    fn address(&self, id: ObjectId) -> Result<Address> {
+        let short = id.short();
+        if self.entry.key.from_short(short) != id {
+            return Err(Error::invalid("id.foreign", "the id is of another namespace"));
+        }
+        Ok(Address { namespace: self.entry.number, id: short })
+    }
+
+    /// An object at this moment, there or not. Reading from it may fail with an error that can be
+    /// tried again with a fresh one: see [`Reader::read`].
+    pub fn snapshot(&self, id: ObjectId) -> Result<Snapshot> {
+        Ok(Snapshot::new(self.moment.view(self.address(id)?)?))
+    }
+
+    /// The objects of the namespace, by id.
+    pub fn objects(&self) -> ReaderObjects {
+        let from = Address { namespace: self.entry.number, id: ShortId::default() };
+        ReaderObjects { namespace: self.clone(), next: Some(from), ready: VecDeque::new() }
+    }
+
+    /// The objects from this id on, itself included.
+    pub fn objects_from(&self, id: ObjectId) -> Result<ReaderObjects> {
+        let next = Some(self.address(id)?);
+        Ok(ReaderObjects { namespace: self.clone(), next, ready: VecDeque::new() })
+    }
+}
+
+/// The objects of a namespace at one moment, by id.
+#[derive(Debug)]
+pub struct ReaderObjects {
+    namespace: ReaderNamespace,
+    next: Option<Address>,
+    ready: VecDeque<Address>,
+}
+
+impl ReaderObjects {
+    fn refill(&mut self) -> Result<()> {
+        let moment = &self.namespace.moment;
+        while self.ready.is_empty()
+            && let Some(from) = self.next.take()
+        {
+            let last = Address { id: ShortId([0xFF; 16]), ..from };
+            let mut found = Vec::new();
+            for head in moment.version.directory.heads(from) {
+                let (address, head) = head?;
+                if address > last {
+                    break;
+                }
+                if found.len() == PAGE_OF_HEADS {
+                    self.next = Some(address);
+                    break;
+                }
+                if !head.deleted {
+                    found.push(address);
+                }
+            }
+            let is_here = |address: &&Address| self.next.is_none_or(|next| **address < next);
+            found.extend(moment.objects.range(from..=last).map(|(at, _)| at).take_while(is_here));
+            found.sort_unstable();
+            found.dedup();
+            self.ready = found.into();
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for ReaderObjects {
+    type Item = Result<ObjectInfo>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Err(error) = self.refill() {
+                self.next = None;
+                return Some(Err(error));
+            }
+            let address = self.ready.pop_front()?;
+            let id = self.namespace.entry.key.from_short(address.id);
+            let view = self.namespace.moment.view(address);
+            match view.and_then(|view| info_of(&view, id)).transpose() {
+                None => {}
+                some => return some,
+            }
+        }
+    }
+}
+
+/// A disk on which a writer may be at work: a file that is not there is told apart by whether the
+/// newest manifest needs it.
+#[derive(Debug)]
+struct Watched<D> {
+    disk: D,
+}
+
+impl<D: ReadDisk> Watched<D> {
+    fn is_needed(&self, name: FileName) -> bool {
+        let Ok(Some(newest)) = manifest::read(&self.disk) else { return true };
+        let mut runs = newest.runs.iter().chain(newest.history.iter().map(|file| &file.facts));
+        match name {
+            FileName::Segment(number) => {
+                newest.segments.iter().any(|state| state.facts.number == number)
+            }
+            FileName::Run(number) => runs.any(|facts| facts.number == number),
+            // Any other may be a prepared one that the next writer removed.
+            FileName::Wal(number) => number == newest.replay.file,
+            FileName::Lock | FileName::Manifest | FileName::ManifestTemporary => true,
+        }
+    }
+}
+
+impl<D: ReadDisk> ReadDisk for Watched<D> {
+    fn open(&self, name: FileName) -> io::Result<Arc<dyn ReadFile>> {
+        self.disk.open(name).map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound if !self.is_needed(name) => {
+                io::ErrorKind::StaleNetworkFileHandle.into()
+            }
+            _ => cause,
+        })
+    }
+
+    fn list(&self, folder: Folder) -> io::Result<Vec<Listed>> {
+        self.disk.list(folder)
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.disk.clock()
+    }
+
+    fn lock_holder(&self) -> io::Result<Option<String>> {
+        self.disk.lock_holder()
+    }
+}

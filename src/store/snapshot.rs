@@ -1,0 +1,63 @@
+//! An object at one moment.
+
+use super::list::{Entries, ListOptions, range_bounds};
+use super::value::{FullKey, Value};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::ids::{Lsn, Timestamp};
+use crate::object::View;
+use crate::object::overlay::Found;
+use crate::object::range::RangeIter;
+use crate::planted::{Mistake, planted};
+use std::ops::RangeBounds;
+
+/// An object as it was when the snapshot was taken. Later commits do not show. Holding one keeps
+/// the files that it reads from being removed.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    view: View,
+}
+
+impl Snapshot {
+    pub(crate) fn new(view: View) -> Self {
+        Self { view }
+    }
+
+    /// A snapshot that may leave the process: what it shows is durable.
+    pub(crate) fn durable(engine: &Engine, view: View) -> Result<Self> {
+        engine.check_alive()?;
+        if !planted(Mistake::ShowEarly) {
+            engine.wait_durable(view.state.last_lsn)?;
+        }
+        Ok(Self { view })
+    }
+
+    /// The last commit that it shows.
+    pub fn last_lsn(&self) -> Lsn {
+        self.view.state.last_lsn
+    }
+
+    /// The time of that commit.
+    pub fn last_time(&self) -> Timestamp {
+        self.view.state.last_time
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        Ok(match self.view.find(&FullKey::user(key.as_ref()))? {
+            Some(Found::Value(codec, value)) => Some(Value::new(codec, value)),
+            Some(Found::Deleted) | None => None,
+        })
+    }
+
+    /// Keys and values.
+    pub fn list(&self, options: ListOptions) -> Result<Entries> {
+        let bounds = options.bounds()?;
+        Ok(options.entries(RangeIter::new(self.view.clone(), None, bounds)))
+    }
+
+    /// Keys and values in a range of keys.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Entries {
+        ListOptions::new().entries(RangeIter::new(self.view.clone(), None, range_bounds(&range)))
+    }
+}

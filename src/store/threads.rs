@@ -1,0 +1,240 @@
+//! The threads of a store: one that writes the log, one that maintains, a few that read. None of
+//! them belongs to an object.
+//!
+//! Invariants:
+//!   * Threads only call the engine's steps; every decision of what is durable is the engine's.
+//!   * A step that panics poisons the store: nothing is promised after it.
+
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::group::GroupKind;
+use crate::wal::pool::Fill;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Work for a reader.
+pub(super) type Job = Box<dyn FnOnce() + Send>;
+
+/// Silence after which a mark proves the last group durable, when the last mark is old; and when
+/// it is not.
+const MARK_SOON: Duration = Duration::from_millis(100);
+const MARK_EVERY: Duration = Duration::from_secs(5);
+/// How often maintenance looks for work.
+const MAINTENANCE_EVERY: Duration = Duration::from_millis(20);
+/// How long it waits after a step that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The running threads.
+pub(super) struct Threads {
+    stop: Arc<AtomicBool>,
+    maintenance: Arc<Bell>,
+    jobs: Arc<Jobs>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Threads {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} threads", self.handles.len())
+    }
+}
+
+/// Wakes a thread that waits for time to pass.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        *self.rung.lock() = true;
+        self.bell.notify_all();
+    }
+
+    fn wait(&self, most: Duration) {
+        let mut rung = self.rung.lock();
+        if !*rung {
+            let _ = self.bell.wait_for(&mut rung, most);
+        }
+        *rung = false;
+    }
+}
+
+/// Work that waits for a reader.
+#[derive(Default)]
+struct Jobs {
+    queue: Mutex<(VecDeque<Job>, bool)>,
+    bell: Condvar,
+}
+
+impl Jobs {
+    /// The next job; none when the store stops.
+    fn take(&self) -> Option<Job> {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(job) = queue.0.pop_front() {
+                return Some(job);
+            }
+            if queue.1 {
+                return None;
+            }
+            self.bell.wait(&mut queue);
+        }
+    }
+}
+
+impl Threads {
+    pub fn start(engine: &Arc<Engine>) -> Result<Self> {
+        let mut threads = Self {
+            stop: Arc::default(),
+            maintenance: Arc::default(),
+            jobs: Arc::default(),
+            handles: Vec::new(),
+        };
+        let (stop, owner) = (Arc::clone(&threads.stop), Arc::clone(engine));
+        threads.spawn("dostore-log", move || write_log(&owner, &stop))?;
+        let (stop, owner) = (Arc::clone(&threads.stop), Arc::clone(engine));
+        let bell = Arc::clone(&threads.maintenance);
+        threads.spawn("dostore-maintain", move || maintain(&owner, &stop, &bell))?;
+        for _ in 0..engine.options.reader_threads {
+            let jobs = Arc::clone(&threads.jobs);
+            threads.spawn("dostore-read", move || {
+                while let Some(job) = jobs.take() {
+                    let _ = catch_unwind(AssertUnwindSafe(job));
+                }
+            })?;
+        }
+        Ok(threads)
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+        let builder = std::thread::Builder::new().name(name.to_owned());
+        let handle = builder.spawn(body).map_err(|cause| Error::io("starting a thread", cause))?;
+        self.handles.push(handle);
+        Ok(())
+    }
+
+    /// Hands a job to a reader; false when there are none.
+    pub fn run(&self, job: Job) -> std::result::Result<(), Job> {
+        let mut queue = self.jobs.queue.lock();
+        if queue.1 {
+            return Err(job);
+        }
+        queue.0.push_back(job);
+        drop(queue);
+        self.jobs.bell.notify_one();
+        Ok(())
+    }
+
+    /// Stops all threads and waits for them.
+    pub fn stop(mut self, engine: &Engine) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.jobs.queue.lock().1 = true;
+        self.jobs.bell.notify_all();
+        self.maintenance.ring();
+        engine.wal.tell_writer();
+        for handle in self.handles.drain(..) {
+            // A thread that dropped the last handle of the store cannot wait for itself.
+            if handle.thread().id() != std::thread::current().id() {
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+/// Runs a step; a panic in it poisons the store.
+fn guarded<R>(engine: &Engine, step: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
+        let error = Error::new(ErrorKind::Poisoned, "store.panicked", "a store thread panicked");
+        engine.wal.set_poison(&error);
+        Err(error)
+    })
+}
+
+fn write_log(engine: &Engine, stop: &AtomicBool) {
+    engine.wal.set_thread(true);
+    write_log_until(engine, stop);
+    engine.wal.set_thread(false);
+    // What came in before the flag fell has nobody else to write it.
+    while matches!(guarded(engine, || engine.wal.write_group()), Ok(true)) {}
+}
+
+fn write_log_until(engine: &Engine, stop: &AtomicBool) {
+    let mut marked_at = Duration::ZERO;
+    let mut is_marked = true;
+    while !stop.load(Ordering::SeqCst) {
+        match guarded(engine, || engine.wal.write_group()) {
+            Err(_) => return,
+            Ok(true) => is_marked = false,
+            Ok(false) => {
+                let before = engine.wal.groups();
+                let since_mark = engine.clock.uptime().saturating_sub(marked_at);
+                let patience = if since_mark > MARK_EVERY { MARK_SOON } else { MARK_EVERY };
+                let patience = if is_marked { MARK_EVERY } else { patience };
+                engine.wal.sleep_until_work(patience, || stop.load(Ordering::SeqCst));
+                let is_quiet = engine.wal.groups() == before && !engine.wal.has_work();
+                is_marked &= engine.wal.groups() == before;
+                if is_quiet && !is_marked && !stop.load(Ordering::SeqCst) {
+                    if guarded(engine, || engine.wal.write_mark(GroupKind::Mark)).is_err() {
+                        return;
+                    }
+                    marked_at = engine.clock.uptime();
+                    is_marked = true;
+                }
+            }
+        }
+    }
+}
+
+fn maintain(engine: &Engine, stop: &AtomicBool, bell: &Bell) {
+    while !stop.load(Ordering::SeqCst) {
+        if engine.wal.poison().is_some() {
+            return;
+        }
+        match guarded(engine, || Ok(maintenance_round(engine))) {
+            Ok(Round { failed: true, .. }) | Err(_) => bell.wait(RETRY_AFTER),
+            Ok(Round { did_something: true, .. }) => {}
+            Ok(_) => bell.wait(MAINTENANCE_EVERY),
+        }
+    }
+}
+
+/// What a round of maintenance came to.
+#[derive(Clone, Copy, Default)]
+struct Round {
+    did_something: bool,
+    failed: bool,
+}
+
+/// One round of background work. No step keeps another from its turn: what fails is tried again
+/// later, and what frees space goes first.
+fn maintenance_round(engine: &Engine) -> Round {
+    let mut round = Round::default();
+    let mut note = |done: Result<bool>| {
+        round.did_something |= matches!(done, Ok(true));
+        round.failed |= done.is_err();
+    };
+    note(engine.remove_retired().map(|removed| removed > 0));
+    // Quick, and without it commits make their own files and wait for them.
+    if engine.wants_prepared_file() {
+        note(engine.wal.pool().prepare(Fill::Written).map(|()| true));
+    }
+    if engine.wants_checkpoint() {
+        note(engine.checkpoint());
+    }
+    if engine.wants_merge() {
+        note(engine.merge());
+    }
+    if engine.wants_clean() {
+        note(engine.clean());
+    }
+    if round.failed {
+        engine.counters.failed_steps.fetch_add(1, Ordering::Relaxed);
+    }
+    round
+}
