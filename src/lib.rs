@@ -42,3 +42,9 @@ pub mod engine;
 
 // Layer 5: the interface.
 pub mod store;
+
+// Beside the engine: looking from outside.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+pub mod inspect;

@@ -1,0 +1,126 @@
+//! The store's own object that lists the namespaces, read without the engine: its pages as of the
+//! cut, and the commits behind them if they are wanted too.
+//!
+//! Invariants:
+//!   * Nothing here is trusted beyond its checksum: what does not decode is a fault, not a panic.
+
+use crate::directory::Directory;
+use crate::error::{Error, Place, Result};
+use crate::format::entry::PageEntry;
+use crate::format::page::{Page, PageItem};
+use crate::format::record::{Operation, Operations};
+use crate::format::{Cursor, Malformed};
+use crate::ids::{Address, KeyKind, Life, NamespaceNumber, ShortId};
+use crate::names::FileName;
+use crate::object_id::NamespaceKey;
+use crate::segment::SegmentSet;
+use std::collections::BTreeMap;
+
+/// The object that holds the catalog.
+pub const CATALOG: Address = Address { namespace: NamespaceNumber(0), id: ShortId([0; 16]) };
+
+/// A namespace, as the catalog has it.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// What its object ids are derived with.
+    pub key: NamespaceKey,
+    /// Its retention class.
+    pub class: u32,
+}
+
+/// The catalog's entries as they stand: full keys and values.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Catalog {
+    /// What the pages say.
+    pub fn read(directory: &Directory, segments: &SegmentSet) -> Result<Self> {
+        let mut catalog = Self::default();
+        let Some(head) = directory.head(CATALOG)?.filter(|head| !head.deleted) else {
+            return Ok(catalog);
+        };
+        if let Some(entry) = &head.page {
+            catalog.add_entry(segments, entry, head.life)?;
+            return Ok(catalog);
+        }
+        for page in directory.pages(CATALOG, head.life) {
+            let (_, entry) = page?;
+            catalog.add_entry(segments, &entry, head.life)?;
+        }
+        Ok(catalog)
+    }
+
+    fn add_entry(&mut self, segments: &SegmentSet, entry: &PageEntry, life: Life) -> Result<()> {
+        for part in entry.parts() {
+            self.add_page(&segments.read(part, CATALOG, life)?);
+        }
+        Ok(())
+    }
+
+    fn add_page(&mut self, page: &Page) {
+        for (start, end) in page.ranges() {
+            self.remove(start, end);
+        }
+        for (key, item) in page.items() {
+            match item {
+                PageItem::Value { value, .. } => drop(self.0.insert(key.to_vec(), value.to_vec())),
+                PageItem::Deleted => drop(self.0.remove(key)),
+            }
+        }
+    }
+
+    fn remove(&mut self, start: &[u8], end: &[u8]) {
+        self.0.retain(|key, _| key.as_slice() < start || key.as_slice() >= end);
+    }
+
+    /// Applies the payload of a commit of the catalog.
+    pub fn apply(&mut self, payload: &[u8]) -> std::result::Result<(), Malformed> {
+        for operation in Operations::new(payload) {
+            match operation? {
+                Operation::Put { key, value, .. } => {
+                    self.0.insert(key.to_vec(), value.to_vec());
+                }
+                Operation::Delete { key } => drop(self.0.remove(key)),
+                Operation::DeleteRange { start, end } => self.remove(start, end),
+                Operation::DeleteAll { .. } => self.0.clear(),
+                Operation::SetAlarm { .. } | Operation::ClearAlarm => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The namespaces by number.
+    pub fn namespaces(&self) -> Result<BTreeMap<NamespaceNumber, Namespace>> {
+        let of_users = |(key, _): &(&Vec<u8>, &Vec<u8>)| key[..] >= [KeyKind::User as u8][..];
+        let mut found = BTreeMap::new();
+        for (key, value) in self.0.iter().filter(of_users) {
+            let (number, namespace) = decode(key, value).map_err(damaged)?;
+            let name = namespace.name.clone();
+            if found.insert(number, namespace).is_some() || number == CATALOG.namespace {
+                return Err(damaged(format!("namespace {name} has the number of another")));
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn damaged(fault: impl std::fmt::Display) -> Error {
+    let what = format!("the catalog of namespaces is damaged: {fault}");
+    Error::corrupt("catalog.damaged", what, Place::new(FileName::Manifest, 0))
+}
+
+fn decode(
+    key: &[u8],
+    value: &[u8],
+) -> std::result::Result<(NamespaceNumber, Namespace), Malformed> {
+    let name = std::str::from_utf8(key.get(1..).unwrap_or_default())
+        .map_err(|_| Malformed("a name that is not UTF-8"))?;
+    let mut cursor = Cursor::new(value);
+    let number = NamespaceNumber(cursor.varint_u32()?);
+    let class = cursor.varint_u32()?;
+    let key = NamespaceKey::from_bytes(cursor.array()?);
+    cursor.finish()?;
+    Ok((number, Namespace { name: name.to_owned(), key, class }))
+}

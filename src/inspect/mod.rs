@@ -1,0 +1,21 @@
+//! Looking at a store from outside: what is in it, and whether all of it is right.
+//!
+//! Works on closed stores, on broken ones and beside a writer, with nothing but the formats and
+//! the structures below the engine: what it says does not depend on the code that wrote the store.
+//! Read [`verify`](mod@verify) first; `runs`, `objects` and `files` are its parts;
+//! [`summary`](mod@summary) counts.
+//!
+//! Invariants:
+//!   * Takes no lock and writes nothing: it holds a [`ReadDisk`](crate::disk::ReadDisk) only.
+
+pub mod catalog;
+mod files;
+mod objects;
+pub mod report;
+mod runs;
+pub mod summary;
+pub mod verify;
+
+pub use report::{Counts, Fault, Report, Verdict};
+pub use summary::{Summary, summary};
+pub use verify::{Depth, verify, verify_to};

@@ -1,0 +1,5 @@
+//! The `dostore` binary.
+
+fn main() -> std::process::ExitCode {
+    dostore::cli::run()
+}
