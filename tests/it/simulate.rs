@@ -1,0 +1,305 @@
+//! Many short lives of a store on a simulated disk, each ended by a crash, against a model.
+//!
+//! `DOSTORE_SEED=n` replays one seed and tells what it does; `DOSTORE_SEEDS=n` runs that many, from
+//! `DOSTORE_FIRST_SEED` on.
+//!
+//! Invariants:
+//!   * A seed does the same each time: nothing in it depends on time, threads or other seeds.
+
+use super::simulate_plan::Action;
+use super::simulate_world::{Activity, Counts, Outcome, Stop, World};
+use dostore::marks::{Mark, unreached};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+const SEEDS: u64 = 200;
+/// From so many seeds on, the shares of crashes and the marks are checked too.
+const CAMPAIGN: u64 = 2_000;
+/// One seed in so many runs twice.
+const TWICE_EVERY: u64 = 100;
+/// Marks that no single thread can reach: other tests do.
+const REACHED_ELSEWHERE: &[Mark] = &[Mark::MergeDiscarded];
+
+/// The steps in which most crashes are wanted.
+const STEPS: &[(Activity, Action)] = &[
+    (Activity::Checkpoint, Action::Checkpoint),
+    (Activity::Checkpoint, Action::Checkpoint),
+    (Activity::Clean, Action::Clean),
+    (Activity::Merge, Action::Merge),
+];
+
+impl World {
+    /// One life: actions until something ends it. Whatever ended it is over when this returns.
+    fn live(&mut self) -> Outcome {
+        let ended = self.actions().and_then(|()| self.end());
+        match ended {
+            Ok(()) => Ok(()),
+            Err(Stop::Crashed) => {
+                self.crash(true);
+                Ok(())
+            }
+            Err(Stop::Poisoned) => {
+                self.counts.poisoned += 1;
+                self.check_poisoned()?;
+                let with_power = self.chance.percent(50);
+                self.crash(with_power);
+                Ok(())
+            }
+            Err(violation) => Err(violation),
+        }
+    }
+
+    fn actions(&mut self) -> Outcome {
+        if self.chance.percent(15) {
+            let calls = self.chance.pick(&[20, 200, 1_000]);
+            let calls = self.chance.below(calls);
+            self.disk.crash_after(calls);
+        }
+        let most = self.plan.actions_max;
+        for _ in 0..self.chance.below(most) {
+            let action = Action::ALL[self.chance.weighted(&self.plan.weights)];
+            self.act(action)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Outcome {
+        match self.chance.below(20) {
+            0..=11 => self.end_in_a_step(),
+            12..=14 => {
+                self.crash(true);
+                Ok(())
+            }
+            15..=16 => {
+                self.crash(false);
+                Ok(())
+            }
+            17..=18 => self.close(),
+            _ => {
+                // Dropped without a close: the machine goes on.
+                self.note_durable();
+                self.running = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets the power fail inside a checkpoint, a clean or a merge.
+    fn end_in_a_step(&mut self) -> Outcome {
+        let (activity, action) = self.chance.pick(STEPS);
+        if activity != Activity::Checkpoint {
+            // Something to clean, something to merge.
+            for _ in 0..self.chance.below(4) {
+                self.turn()?;
+                self.step(Activity::Checkpoint, Action::Checkpoint)?;
+            }
+        }
+        let most = self.calls_of.get(&activity).copied().unwrap_or(40);
+        let calls = self.chance.below(most + 2);
+        if activity == Activity::Checkpoint {
+            self.turn()?;
+        }
+        self.disk.crash_after(calls);
+        self.step(activity, action)?;
+        // It was shorter than that, or there was nothing to do.
+        for _ in 0..20 {
+            self.turn()?;
+            self.step(Activity::Checkpoint, Action::Checkpoint)?;
+            let (activity, action) = self.chance.pick(STEPS);
+            self.step(activity, action)?;
+        }
+        self.crash(true);
+        Ok(())
+    }
+
+    fn close(&mut self) -> Outcome {
+        if self.chance.percent(30) {
+            let calls = self.chance.below(60);
+            self.disk.crash_after(calls);
+        }
+        self.activity = Activity::Close;
+        let running = self.running.take().expect("the store is open");
+        let store = running.store.clone();
+        // Handles go first or last.
+        let handles = self.chance.percent(50).then_some(running.handles);
+        let closed = store.clone().close();
+        self.note(format_args!("close: {closed:?}"));
+        self.floor = self.floor.max(store.durable().min(self.issued_here));
+        drop((store, handles));
+        match closed {
+            Ok(()) => self.floor = self.floor.max(self.issued_here),
+            Err(error) => self.judge("a close", &error)?,
+        }
+        let floor = self.floor;
+        self.note(format_args!("closed, durable up to {floor}"));
+        if self.disk.is_off() { Err(Stop::Crashed) } else { Ok(()) }
+    }
+
+    /// A poisoned store promises nothing more.
+    fn check_poisoned(&mut self) -> Outcome {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let before = running.store.durable();
+        let taken = running.handles.values_mut().find_map(|handle| handle.put("late", "1").ok());
+        let step = running.store.steps().checkpoint();
+        if let Some(commit) = taken {
+            let what = format!("a poisoned store takes commit {}", commit.position().lsn);
+            return Err(Stop::Violation(what));
+        }
+        if step.is_ok() || running.store.durable() != before {
+            return Err(Stop::Violation("a poisoned store goes on".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The whole seed.
+    fn run(&mut self) -> Outcome {
+        self.open()?;
+        for life in 0..self.plan.lives {
+            self.note(format_args!("life {life}"));
+            self.live()?;
+            self.open()?;
+        }
+        self.set_faults(false);
+        self.crash(false);
+        self.limit_space(None);
+        self.open_undisturbed()?;
+        self.check_drained()?;
+        if self.plan.is_damaged_at_the_end {
+            self.damage()?;
+        }
+        self.counts.calls = self.disk.calls();
+        Ok(())
+    }
+
+    /// When faults stop, all work drains, and a clean close is seen as one.
+    fn check_drained(&mut self) -> Outcome {
+        self.act(Action::WaitForAll)?;
+        for action in [Action::Checkpoint, Action::Clean, Action::Merge] {
+            for _ in 0..100 {
+                if !self.step(Activity::OtherStep, action)? {
+                    break;
+                }
+            }
+        }
+        let running = self.running.take().expect("the store is open");
+        drop(running.handles);
+        if let Err(error) = running.store.close() {
+            return Err(Stop::Violation(format!("a clean close fails: {error:?}")));
+        }
+        self.floor = self.floor.max(self.issued_here);
+        self.open_undisturbed()?;
+        let report = self.running().store.report();
+        if !report.was_closed || report.records_replayed > 0 {
+            return Err(Stop::Violation(format!("opened after a close: {report:?}")));
+        }
+        Ok(())
+    }
+}
+
+/// Runs one seed; what is wrong, if anything is.
+fn run_seed(seed: u64, is_verbose: bool) -> (Counts, u64, Option<String>) {
+    let mut world = World::new(seed, is_verbose);
+    let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let wrong = match ran {
+        Ok(Ok(())) => None,
+        Ok(Err(Stop::Violation(what))) => Some(what),
+        Ok(Err(stop)) => Some(format!("ends by {stop:?}")),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Some(format!("panics: {}", text.unwrap_or_default()))
+        }
+    };
+    let wrong = wrong.map(|what| format!("seed {seed}: {what}\n{}", world.story()));
+    let trace = world.disk.trace();
+    (world.counts, trace, wrong)
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+/// Runs seeds on every core until all are done or one is wrong.
+fn campaign(first: u64, seeds: u64) -> (Counts, Option<String>) {
+    let next = AtomicU64::new(first);
+    let is_over = AtomicBool::new(false);
+    let total = Mutex::new((Counts::default(), None::<(u64, String)>));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + seeds {
+                        break;
+                    }
+                    let (counts, trace, mut wrong) = run_seed(seed, false);
+                    if wrong.is_none()
+                        && seed.is_multiple_of(TWICE_EVERY)
+                        && run_seed(seed, false).1 != trace
+                    {
+                        wrong = Some(format!("seed {seed} runs differently the second time"));
+                    }
+                    let mut total = total.lock().expect("no thread panics");
+                    total.0.add(&counts);
+                    if let Some(what) = wrong {
+                        is_over.store(true, Ordering::Relaxed);
+                        // The lowest seed is told: it is the same one each time.
+                        if total.1.as_ref().is_none_or(|(other, _)| seed < *other) {
+                            total.1 = Some((seed, what));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (counts, wrong) = total.into_inner().expect("no thread panics");
+    (counts, wrong.map(|(_, what)| what))
+}
+
+fn tell(seeds: u64, counts: &Counts) {
+    let cycles = counts.cycles();
+    let percent = |count: u64| count * 100 / cycles.max(1);
+    let in_steps = counts.crashes_in(&[Activity::Checkpoint, Activity::Clean, Activity::Merge]);
+    println!("{seeds} seeds, {cycles} crash cycles, {} opens", counts.opens);
+    println!("  by activity: {:?}", counts.crashes);
+    println!("  {} % in a checkpoint, clean or merge", percent(in_steps));
+    println!("  {} % in recovery", percent(counts.crashes_in(&[Activity::Recovery])));
+    println!(
+        "  {} commits, {} reads, {} errors, {} poisoned, {} damages, {} calls to the disk",
+        counts.commits, counts.reads, counts.errors, counts.poisoned, counts.damages, counts.calls
+    );
+    println!("  marks not reached: {:?}", unreached());
+}
+
+fn check_campaign(counts: &Counts) {
+    let cycles = counts.cycles();
+    let in_steps = counts.crashes_in(&[Activity::Checkpoint, Activity::Clean, Activity::Merge]);
+    assert!(in_steps * 100 >= cycles * 30, "too few crashes in steps: {in_steps} of {cycles}");
+    let in_recovery = counts.crashes_in(&[Activity::Recovery]);
+    assert!(in_recovery * 100 >= cycles * 10, "too few in recovery: {in_recovery} of {cycles}");
+    let missed: Vec<Mark> =
+        unreached().into_iter().filter(|mark| !REACHED_ELSEWHERE.contains(mark)).collect();
+    assert!(missed.is_empty(), "branches never taken: {missed:?}");
+}
+
+#[test]
+fn a_store_loses_nothing_that_it_showed_to_be_durable() {
+    if let Some(seed) = from_environment("DOSTORE_SEED") {
+        let (counts, trace, wrong) = run_seed(seed, true);
+        tell(1, &counts);
+        println!("  trace {trace:016x}");
+        assert!(wrong.is_none(), "\n{}", wrong.unwrap_or_default());
+        return;
+    }
+    let first = from_environment("DOSTORE_FIRST_SEED").unwrap_or(0);
+    let seeds = from_environment("DOSTORE_SEEDS").unwrap_or(SEEDS);
+    let (counts, wrong) = campaign(first, seeds);
+    tell(seeds, &counts);
+    assert!(wrong.is_none(), "\n{}", wrong.unwrap_or_default());
+    if seeds >= CAMPAIGN {
+        check_campaign(&counts);
+    }
+}
