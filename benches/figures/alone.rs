@@ -1,0 +1,72 @@
+//! One commit at a time, beside one raw write and sync of the same size.
+//!
+//! Invariants:
+//!   * Both write into blocks that were written before, and take turns commit by commit.
+
+use crate::load::{self, DataSet};
+use crate::measure::{Goal, Histogram, Random, line};
+use crate::raw::{BLOCK, RawFile};
+use crate::{Result, Settings};
+use dostore::store::Store;
+use std::time::{Duration, Instant};
+
+pub fn run(settings: &Settings) -> Result<()> {
+    let wal_file_bytes: u64 = if settings.quick { 4 << 20 } else { 64 << 20 };
+    let time = Duration::from_secs_f64(settings.seconds(10.0));
+    let set = DataSet::make(&settings.root, "churn", settings.objects(100_000))?;
+    let store = set.open(Store::options().wal_file_bytes(wal_file_bytes))?;
+    let mut raw =
+        RawFile::create(&settings.root, "raw-alone", if settings.quick { 8 } else { 64 })?;
+    warm(&store, wal_file_bytes)?;
+    let namespace = load::namespace(&store)?;
+    let mut random = Random::new(1);
+    let (mut own, mut bare) = (Histogram::new(), Histogram::new());
+    let end = Instant::now() + time;
+    let before = store.stats()?;
+    while Instant::now() < end {
+        let mut object = namespace.open(load::id(&namespace, random.below(set.objects)))?;
+        let mut values = [0; 2 * load::VALUE_BYTES];
+        random.fill(&mut values);
+        let (first, second) = values.split_at(load::VALUE_BYTES);
+        let began = Instant::now();
+        let mut turn = object.turn();
+        turn.put(load::KEYS[0], first)?.put(load::KEYS[1], second)?;
+        turn.commit()?.wait()?;
+        own.record(began.elapsed());
+        drop(object);
+        bare.record(raw.append(BLOCK)?);
+    }
+    let after = store.stats()?;
+    let groups = (after.groups - before.groups) as f64 / (after.commits - before.commits) as f64;
+    let goal = Goal::RatioAtMost(1.3);
+    line("alone: commit p50", own.micros(0.5), "us", goal, Some(bare.micros(0.5)));
+    line("alone: commit p99", own.micros(0.99), "us", Goal::None, Some(bare.micros(0.99)));
+    line("alone: groups", groups, "per commit", Goal::None, None);
+    Ok(store.close()?)
+}
+
+/// Fills log files until one that was prepared with written zeros is in use.
+fn warm(store: &Store, wal_file_bytes: u64) -> Result<()> {
+    // A store prepares files once it has logged a little.
+    fill(store, wal_file_bytes / 4)?;
+    let patience = Instant::now() + Duration::from_mins(1);
+    while store.stats()?.pool_bytes < wal_file_bytes {
+        if Instant::now() > patience {
+            return Err("no log file was prepared".into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fill(store, wal_file_bytes)
+}
+
+fn fill(store: &Store, bytes: u64) -> Result<()> {
+    let mut object = load::namespace(store)?.open_by_name("warm-up")?;
+    let mut value = vec![0; 256 << 10];
+    let mut random = Random::new(2);
+    for _ in 0..=bytes / value.len() as u64 {
+        random.fill(&mut value);
+        object.put("filling", &value)?.wait()?;
+    }
+    object.delete("filling")?.wait()?;
+    Ok(())
+}
