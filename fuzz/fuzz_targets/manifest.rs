@@ -1,0 +1,34 @@
+//! Any bytes are a manifest that encodes back to them, or are refused; also behind a right header
+//! and in front of a right checksum, which chance does not find.
+#![no_main]
+
+use dostore::format::header::{FileKind, HEADER_BYTES, Header};
+use dostore::format::manifest::Manifest;
+use dostore::format::{checksum, place_seed};
+use dostore::ids::{FileNumber, StoreId, Term};
+use libfuzzer_sys::fuzz_target;
+
+fn sealed(body: &[u8]) -> Vec<u8> {
+    let header = Header {
+        kind: FileKind::Manifest,
+        store: StoreId([1; 16]),
+        number: FileNumber(0),
+        term: Term(2),
+        salt: 3,
+    };
+    let mut out = header.encode().to_vec();
+    out.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    out.extend_from_slice(body);
+    let seed = place_seed(header.salt, 0, HEADER_BYTES as u64);
+    let sum = checksum(seed, &out[HEADER_BYTES..]);
+    out.extend_from_slice(&sum.to_le_bytes());
+    out
+}
+
+fuzz_target!(|data: &[u8]| {
+    let _ = Manifest::decode(data);
+    let bytes = sealed(data);
+    if let Ok(manifest) = Manifest::decode(&bytes) {
+        assert_eq!(manifest.encode(), bytes);
+    }
+});
