@@ -1,4 +1,73 @@
 //! An embedded, log-structured storage engine for millions of small transactional objects.
+//!
+//! An object is a private, ordered key-value space with one writer: the storage of one actor,
+//! session, room or cart. Each object commits by itself, and all objects of a store share one log
+//! and one set of files. So a new object costs no file, no descriptor and no sync of its own, many
+//! commits share one sync, an idle object takes no memory, and a store opens in the time that the
+//! tail of its log takes, however many objects it holds.
+//!
+//! # Examples
+//!
+//! ```
+//! # fn main() -> dostore::error::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("data");
+//! use dostore::store::Store;
+//!
+//! let store = Store::open(path)?;
+//! let mut lobby = store.namespace("rooms")?.open_by_name("lobby")?;
+//! lobby.put("topic", "rust")?.wait()?; // Durable from here on.
+//! assert_eq!(lobby.get("topic")?.as_deref(), Some(&b"rust"[..]));
+//! # drop(lobby);
+//! # store.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Overview
+//!
+//! * [`Store`](store::Store): a folder, open for writing by this process alone. It owns a few
+//!   threads, none of them for an object. [`Options`](store::Options) says how it is opened.
+//! * [`Namespace`](store::namespace::Namespace): a set of objects, which it opens, lists and
+//!   deletes by id or by name. Ids are derived from names or drawn at random, and prove their
+//!   namespace.
+//! * [`Object`](store::object::Object): the one handle that may change an object. Its reads see
+//!   everything committed through it, durable or not.
+//! * [`Turn`](store::turn::Turn): changes of one object that commit together, with savepoints.
+//!   Dropping it changes nothing.
+//! * [`Commit`](store::commit::Commit): a turn that is ordered and applied. As a future of any
+//!   runtime, or by waiting, it tells when the turn survives any crash.
+//! * [`Snapshot`](store::snapshot::Snapshot): an object at one moment, shown only when that is
+//!   durable.
+//! * [`Reader`](store::reader::Reader): a store that another process may have open, read without a
+//!   lock and without writing.
+//! * [`Error`](error::Error): one type, with a [kind](error::ErrorKind) that says what to do, a
+//!   stable code, and the file and byte concerned where there is one.
+//!
+//! [`inspect`] checks a store from outside. [`disk::sim`] is a simulated machine with faults and
+//! power cuts, for tests of the code that uses a store: open one on it with
+//! [`Options::open_on`](store::Options::open_on).
+//!
+//! What is promised, and what is not, is in `docs/guarantees.md`; how to run a store, in
+//! `docs/operating.md`.
+//!
+//! # What it deliberately does not do
+//!
+//! * No transaction over two objects: an object is the unit of consistency.
+//! * No two handles on one object, and no two writing processes on one store.
+//! * No server, no actor runtime, no replication. It calls nothing back and runs none of its
+//!   caller's code in its threads, but for the wakers of futures.
+//! * No acknowledgement before a sync, and no setting that would allow one.
+//! * No second try of a sync that failed, and no repair by leaving out what is damaged.
+//! * No logging: what happened is in errors, in [`Stats`](store::Stats) and in the
+//!   [report](store::RecoveryReport) of an open.
+//! * No platform but 64-bit little-endian Unix.
+//!
+//! # Features
+//!
+//! All are off by default.
+//!
+//! * `cli`: the `dostore` binary, with `dostore inspect` and `dostore verify`.
 
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
 compile_error!("dostore runs on 64-bit little-endian Unix only");
@@ -48,3 +117,8 @@ pub mod store;
 #[doc(hidden)]
 pub mod cli;
 pub mod inspect;
+
+// The example of the front page compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
