@@ -383,3 +383,22 @@ fn g14_a_missing_manifest_or_log_is_damage_and_not_an_empty_store() {
     disk.damage(FileName::Manifest, Damage::FlipBit(700)).unwrap();
     assert_eq!(options().open_on(disk).unwrap_err().kind(), ErrorKind::Corrupt);
 }
+
+#[test]
+fn retired_files_go_before_their_time_when_they_take_too_much() {
+    let dirty_bytes = 64 << 10;
+    let disk = SimDisk::new(16);
+    let patient = options().retire_after(std::time::Duration::from_hours(1));
+    let store = patient.dirty_bytes(dirty_bytes).open_on(disk).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    let mut removed = 0;
+    for round in 0..40 {
+        let mut object = rooms.open_by_name("one").unwrap();
+        object.put("key", vec![round; 20_000]).unwrap().wait().unwrap();
+        store.steps().checkpoint().unwrap();
+        removed += store.steps().remove_retired().unwrap();
+        let retired = store.stats().unwrap().retired_bytes;
+        assert!(retired <= 2 * dirty_bytes as u64, "{retired} bytes wait for readers");
+    }
+    assert!(removed > 0, "nothing was ever retired");
+}
