@@ -81,7 +81,7 @@ impl<'e> Builder<'e> {
 
     /// Writes one object's changes. Objects come in address order.
     pub fn add(&mut self, changes: &mut Frozen) -> Result<()> {
-        let address = changes.object.address;
+        let address = changes.address;
         let layer = &changes.layer;
         let Some(life) = layer.after.life else {
             // Deletes of what never was: there is nothing to say.
@@ -222,7 +222,7 @@ impl<'e> Builder<'e> {
             let changed = self.append_delta(address, life, (&[], entry), &sorted, everything)?;
             return Ok(content_of_entry(changed));
         }
-        match self.version.stack(entry, address, life) {
+        match self.version.stack_once(entry, address, life) {
             Ok(stack) => {
                 let pages = self.fold_pages(
                     address,

@@ -17,7 +17,7 @@ use super::Engine;
 use super::build::Builder;
 use super::publish::Publisher;
 use crate::error::Result;
-use crate::ids::Lsn;
+use crate::ids::{Address, Lsn};
 use crate::marks::{Mark, mark};
 use crate::object::ObjectState;
 use crate::object::overlay::{HeadState, Layer};
@@ -41,6 +41,8 @@ pub struct OpenCut {
 #[derive(Debug)]
 pub struct Frozen {
     /// Whose they are.
+    pub address: Address,
+    /// The same object in memory.
     pub object: Arc<ObjectState>,
     /// What they say together.
     pub layer: Arc<Layer>,
@@ -87,7 +89,7 @@ impl Engine {
 
     fn write_cut(&self, publisher: &mut Publisher, open: &OpenCut) -> Result<()> {
         if !planted(Mistake::CheckpointEarly) {
-            self.wal.wait(open.cut.lsn)?;
+            self.wal.wait_in_hurry(open.cut.lsn)?;
         }
         let mut frozen = freeze(open);
         let version = self.version();
@@ -157,14 +159,20 @@ fn freeze(open: &OpenCut) -> Vec<Frozen> {
     for object in &open.objects {
         let inner = object.inner.lock();
         let count = inner.layers.partition_point(|layer| layer.cut <= open.number);
-        let layers = inner.layers[..count].to_vec();
+        let merged = match &inner.layers[..count] {
+            [] => continue,
+            [layer] => Arc::clone(layer),
+            [first, rest @ ..] => {
+                let over = |below: Arc<Layer>, above: &Arc<Layer>| Arc::new(above.over(&below));
+                rest.iter().fold(Arc::clone(first), over)
+            }
+        };
         drop(inner);
-        let merged = layers.into_iter().reduce(|below, above| Arc::new(above.over(&below)));
-        if let Some(layer) = merged {
-            let bottom = layer.after.clone();
-            frozen.push(Frozen { object: Arc::clone(object), layer, bottom });
-        }
+        let bottom = merged.after.clone();
+        let (address, object) = (object.address, Arc::clone(object));
+        frozen.push(Frozen { address, object, layer: merged, bottom });
     }
-    frozen.sort_unstable_by_key(|changes| changes.object.address);
+    // By a copy: the objects lie all over memory.
+    frozen.sort_unstable_by_key(|changes| changes.address);
     frozen
 }

@@ -29,6 +29,9 @@ use std::sync::atomic::Ordering;
 
 /// Dead share of a segment, in percent, from which on cleaning pays.
 const DEAD_PERCENT_MIN: u64 = 30;
+/// Dead bytes that threads let be, in percent of the live ones: the more there are, the emptier are
+/// the victims, and the less is rewritten for each byte that comes free.
+const DEAD_PERCENT_KEPT: u64 = 80;
 /// Small segments that are let be.
 const SMALL_SEGMENTS_MAX: usize = 32;
 /// Pages that a dictionary is trained on, and how few are not worth it.
@@ -41,10 +44,26 @@ const DICTIONARY_BYTES: usize = 16 * 1024;
 type Range = (Address, Life, Vec<u8>);
 
 impl Engine {
-    /// Whether cleaning would pay.
+    /// Whether enough is dead, or enough segments are small, for cleaning on its own account.
     pub fn wants_clean(&self) -> bool {
         let version = self.version();
-        !self.choose_victims(&version.manifest.segments, &BTreeSet::new()).is_empty()
+        let segments = &version.manifest.segments;
+        let live: u64 = segments.iter().map(|segment| segment.live_bytes).sum();
+        let pages: u64 = segments.iter().map(|segment| segment.facts.page_bytes).sum();
+        let kept = (live * DEAD_PERCENT_KEPT / 100).max(self.options.dirty_bytes as u64 / 2);
+        let is_due = pages.saturating_sub(live) > kept || self.has_crumbs(segments);
+        is_due && !self.choose_victims(segments, &BTreeSet::new()).is_empty()
+    }
+
+    /// Below this a segment is small.
+    fn crumb_bytes(&self) -> u64 {
+        self.options.segment_bytes / 8
+    }
+
+    fn has_crumbs(&self, segments: &[SegmentState]) -> bool {
+        let small = self.crumb_bytes();
+        let is_small = |segment: &&SegmentState| segment.facts.bytes < small;
+        segments.iter().filter(is_small).count() > SMALL_SEGMENTS_MAX
     }
 
     /// Cleans some segments. Says whether any was worth it.
@@ -64,16 +83,16 @@ impl Engine {
         segments: &[SegmentState],
         pinned: &BTreeSet<FileNumber>,
     ) -> BTreeSet<FileNumber> {
-        let small = self.options.segment_bytes / 8;
+        let small = self.crumb_bytes();
+        let has_crumbs = self.has_crumbs(segments);
         let newest = segments.iter().map(|segment| segment.facts.number.0).max().unwrap_or(0);
-        let small_count = segments.iter().filter(|segment| segment.facts.bytes < small).count();
         let mut candidates: Vec<(u64, &SegmentState)> = segments
             .iter()
             .filter(|segment| !pinned.contains(&segment.facts.number))
             .filter_map(|segment| {
                 let dead = segment.facts.page_bytes.saturating_sub(segment.live_bytes);
                 let percent = dead * 100 / segment.facts.page_bytes.max(1);
-                let is_crumb = segment.facts.bytes < small && small_count > SMALL_SEGMENTS_MAX;
+                let is_crumb = segment.facts.bytes < small && has_crumbs;
                 let age = newest - segment.facts.number.0 + 1;
                 let pays = percent >= DEAD_PERCENT_MIN || is_crumb;
                 pays.then(|| (percent.max(1) * u64::from(64 - age.leading_zeros()), segment))
@@ -209,7 +228,7 @@ impl Builder<'_> {
     }
 
     fn move_tiny(&mut self, address: Address, head: &Head, entry: &PageEntry) -> Result<()> {
-        let stack = self.version.stack(entry, address, head.life)?;
+        let stack = self.version.stack_once(entry, address, head.life)?;
         let everything = (Bound::Unbounded, Bound::Unbounded);
         let nothing = Sorted::default();
         let pages = self.fold_pages(address, head.life, (&[], &nothing, &stack), everything, 0)?;

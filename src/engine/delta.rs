@@ -60,8 +60,10 @@ impl DeltaPages<'_> {
     ) -> Result<Option<PagePart>> {
         let is_full = self.page.as_ref().is_some_and(|page| page.body_bytes() > DELTA_BYTES);
         let full = if is_full { self.finish(builder)? } else { None };
-        let fresh = self.fresh(builder);
-        let page = self.page.get_or_insert(fresh);
+        if self.page.is_none() {
+            self.page = Some(self.fresh(builder));
+        }
+        let Some(page) = &mut self.page else { return Ok(full) };
         match found {
             Found::Value(codec, value) => page.push(key, *codec, value),
             Found::Deleted => page.push_deleted(key),

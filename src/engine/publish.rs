@@ -22,6 +22,7 @@ use crate::names::{FileName, Folder};
 use crate::object::version::Version;
 use crate::planted::{Mistake, planted};
 use crate::run::Run;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -42,12 +43,15 @@ pub struct Publisher {
     pub log_files: BTreeSet<FileNumber>,
     /// Segments with a live page that cannot be read: cleaning leaves them alone.
     pub pinned: BTreeSet<FileNumber>,
-    retired: VecDeque<Retired>,
 }
+
+/// Files that wait to be removed, the first to go at the front. A leaf lock: whoever removes them
+/// waits for no publisher.
+pub type RetiredFiles = Mutex<VecDeque<Retired>>;
 
 /// Files that the version after `last_namer` does not name.
 #[derive(Debug)]
-struct Retired {
+pub struct Retired {
     last_namer: Weak<Version>,
     files: Vec<FileName>,
     bytes: u64,
@@ -89,13 +93,7 @@ impl Liveness {
 impl Publisher {
     /// The publisher of a store whose present manifest is this one.
     pub fn new(manifest: Manifest, log_files: BTreeSet<FileNumber>) -> Self {
-        Self {
-            manifest,
-            open_cut: None,
-            log_files,
-            pinned: BTreeSet::new(),
-            retired: VecDeque::new(),
-        }
+        Self { manifest, open_cut: None, log_files, pinned: BTreeSet::new() }
     }
 }
 
@@ -135,7 +133,7 @@ impl Engine {
         self.install(version);
         let at = self.clock.uptime();
         let last_namer = Arc::downgrade(&before);
-        publisher.retired.push_back(Retired { last_namer, files, bytes, at });
+        self.retired.lock().push_back(Retired { last_namer, files, bytes, at });
         Ok(())
     }
 
@@ -216,25 +214,29 @@ impl Engine {
     /// Removes retired files whose time has come, or that together take too much. Readers in other
     /// processes find the newest manifest then. Says how many.
     pub fn remove_retired(&self) -> Result<usize> {
-        let mut publisher = self.publisher.lock();
-        let now = self.clock.uptime();
         let mut removed = 0;
-        let most = RETIRED_PER_BUDGET * self.options.dirty_bytes as u64;
-        let mut bytes: u64 = publisher.retired.iter().map(|retired| retired.bytes).sum();
-        while let Some(oldest) = publisher.retired.front() {
-            let is_old = now.saturating_sub(oldest.at) >= self.options.retire_after;
-            let is_due = is_old || bytes > most;
-            if !is_due || oldest.last_namer.strong_count() > 0 {
-                break;
-            }
-            for name in &oldest.files {
-                self.remove_file(*name)?;
+        while let Some(due) = self.take_due() {
+            for (index, name) in due.files.iter().enumerate() {
+                if let Err(error) = self.remove_file(*name) {
+                    let files = due.files[index..].to_vec();
+                    self.retired.lock().push_front(Retired { files, ..due });
+                    return Err(error);
+                }
                 removed += 1;
             }
-            bytes -= oldest.bytes;
-            publisher.retired.pop_front();
         }
         Ok(removed)
+    }
+
+    /// The first files in line, if it is their time.
+    fn take_due(&self) -> Option<Retired> {
+        let mut retired = self.retired.lock();
+        let oldest = retired.front()?;
+        let is_old = self.clock.uptime().saturating_sub(oldest.at) >= self.options.retire_after;
+        let most = RETIRED_PER_BUDGET * self.options.dirty_bytes as u64;
+        let is_due = is_old || retired.iter().map(|retired| retired.bytes).sum::<u64>() > most;
+        let is_free = oldest.last_namer.strong_count() == 0;
+        if is_due && is_free { retired.pop_front() } else { None }
     }
 
     pub(crate) fn remove_file(&self, name: FileName) -> Result<()> {
@@ -251,8 +253,8 @@ impl Engine {
 
     /// Files that wait for their time to be removed.
     pub fn retired_files(&self) -> Vec<FileName> {
-        let publisher = self.publisher.lock();
-        publisher.retired.iter().flat_map(|retired| retired.files.iter().copied()).collect()
+        let retired = self.retired.lock();
+        retired.iter().flat_map(|retired| retired.files.iter().copied()).collect()
     }
 }
 

@@ -12,7 +12,7 @@
 
 use super::catalog::Catalog;
 use super::clean::Dictionaries;
-use super::publish::{Publisher, named_files};
+use super::publish::{Publisher, RetiredFiles, named_files};
 use super::stats::{Counters, files};
 use super::table::Table;
 use super::{DirtyList, Engine};
@@ -161,6 +161,7 @@ impl Engine {
             catalog: Catalog::default(),
             version: RwLock::new(version),
             publisher: Mutex::new(Publisher::new(manifest, log_files)),
+            retired: RetiredFiles::default(),
             dirty_bytes,
             dictionaries: Dictionaries::default(),
             counters: Counters::default(),

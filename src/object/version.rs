@@ -8,8 +8,8 @@
 
 use super::cache::PageCache;
 use crate::directory::Directory;
-use crate::error::Result;
-use crate::format::entry::{Head, PageEntry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::{Head, PageEntry, PagePart};
 use crate::format::manifest::Manifest;
 use crate::format::page::{Page, PageItem};
 use crate::ids::{Address, Life};
@@ -86,18 +86,28 @@ impl Version {
 
     /// The pages that an entry names.
     pub fn stack(&self, entry: &PageEntry, address: Address, life: Life) -> Result<Stack> {
-        let parts = entry.deltas.iter().rev().chain(entry.base.as_ref());
-        let mut pages = Vec::with_capacity(1 + entry.deltas.len());
-        for part in parts {
-            pages.push(self.cache.read(&self.segments, part, address, life)?);
-        }
-        if entry.base.is_none() {
-            return Err(crate::error::Error::new(
-                crate::error::ErrorKind::Corrupt,
-                "page.lost",
-                format!("a page of object {address:?} was damaged and its content is lost"),
-            ));
-        }
-        Ok(Stack(pages))
+        stack_of(entry, address, |part| self.cache.read(&self.segments, part, address, life))
     }
+
+    /// The same, for whoever is about to replace these pages: they do not enter the cache.
+    pub fn stack_once(&self, entry: &PageEntry, address: Address, life: Life) -> Result<Stack> {
+        stack_of(entry, address, |part| self.segments.read(part, address, life))
+    }
+}
+
+fn stack_of(
+    entry: &PageEntry,
+    address: Address,
+    read: impl Fn(&PagePart) -> Result<Page>,
+) -> Result<Stack> {
+    let parts = entry.deltas.iter().rev().chain(entry.base.as_ref());
+    let mut pages = Vec::with_capacity(1 + entry.deltas.len());
+    for part in parts {
+        pages.push(read(part)?);
+    }
+    if entry.base.is_none() {
+        let what = format!("a page of object {address:?} was damaged and its content is lost");
+        return Err(Error::new(ErrorKind::Corrupt, "page.lost", what));
+    }
+    Ok(Stack(pages))
 }

@@ -20,6 +20,9 @@ use crate::names::FileName;
 use std::io;
 use std::sync::Arc;
 
+/// Bodies that in a row did not shrink, from which on only one in so many is still tried.
+const STUBBORN_MAX: u32 = 16;
+
 /// Bodies below this gain nothing that is worth a frame.
 const COMPRESSED_BYTES_MIN: usize = 64;
 
@@ -42,6 +45,8 @@ pub struct SegmentWriter {
     dictionaries: Vec<Arc<Dictionary>>,
     stored: Vec<u8>,
     frame: Vec<u8>,
+    /// Bodies since the last that shrank enough.
+    stubborn: u32,
 }
 
 impl SegmentWriter {
@@ -72,6 +77,7 @@ impl SegmentWriter {
             dictionaries: Vec::new(),
             stored: block,
             frame: Vec::new(),
+            stubborn: 0,
         };
         writer.stored.resize(usize::try_from(PAGES_AT).unwrap_or(usize::MAX), 0);
         writer.flush_stored()?;
@@ -143,7 +149,9 @@ impl SegmentWriter {
     /// Compresses a body into `frame`, if that pays; then the dictionary's id, or zero.
     fn compressed(&mut self, page: &BuiltPage, with: Option<&Arc<Dictionary>>) -> Option<u32> {
         let raw = &page.body;
-        if raw.len() < COMPRESSED_BYTES_MIN {
+        let is_tried = self.stubborn < STUBBORN_MAX || self.stubborn.is_multiple_of(STUBBORN_MAX);
+        if raw.len() < COMPRESSED_BYTES_MIN || !is_tried {
+            self.stubborn = self.stubborn.wrapping_add(1);
             return None;
         }
         let known =
@@ -153,8 +161,10 @@ impl SegmentWriter {
         let is_new = known.is_none();
         let most = raw.len() - raw.len().div_ceil(8);
         if !dictionary::compress(with.map(Arc::as_ref), raw, most, &mut self.frame) {
+            self.stubborn = self.stubborn.wrapping_add(1);
             return None;
         }
+        self.stubborn = 0;
         let Some(with) = with else { return Some(0) };
         mark(Mark::DictionaryUsed);
         if is_new {

@@ -1,5 +1,5 @@
-//! The threads of a store: one that writes the log, one that maintains, a few that read. None of
-//! them belongs to an object.
+//! The threads of a store: one that writes the log, one that publishes pages, one that merges runs
+//! and tends files, a few that read. None of them belongs to an object.
 //!
 //! Invariants:
 //!   * Threads only call the engine's steps; every decision of what is durable is the engine's.
@@ -32,7 +32,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The running threads.
 pub(super) struct Threads {
     stop: Arc<AtomicBool>,
-    maintenance: Arc<Bell>,
+    /// Of the threads that maintain.
+    bells: Vec<Arc<Bell>>,
     jobs: Arc<Jobs>,
     handles: Vec<JoinHandle<()>>,
 }
@@ -92,15 +93,14 @@ impl Threads {
     pub fn start(engine: &Arc<Engine>) -> Result<Self> {
         let mut threads = Self {
             stop: Arc::default(),
-            maintenance: Arc::default(),
+            bells: Vec::new(),
             jobs: Arc::default(),
             handles: Vec::new(),
         };
         let (stop, owner) = (Arc::clone(&threads.stop), Arc::clone(engine));
         threads.spawn("dostore-log", move || write_log(&owner, &stop))?;
-        let (stop, owner) = (Arc::clone(&threads.stop), Arc::clone(engine));
-        let bell = Arc::clone(&threads.maintenance);
-        threads.spawn("dostore-maintain", move || maintain(&owner, &stop, &bell))?;
+        threads.spawn_maintenance("dostore-publish", engine, &PUBLISHING)?;
+        threads.spawn_maintenance("dostore-tidy", engine, &TIDYING)?;
         for _ in 0..engine.options.reader_threads {
             let jobs = Arc::clone(&threads.jobs);
             threads.spawn("dostore-read", move || {
@@ -117,6 +117,18 @@ impl Threads {
         let handle = builder.spawn(body).map_err(|cause| Error::io("starting a thread", cause))?;
         self.handles.push(handle);
         Ok(())
+    }
+
+    fn spawn_maintenance(
+        &mut self,
+        name: &str,
+        engine: &Arc<Engine>,
+        steps: &'static [Step],
+    ) -> Result<()> {
+        let (stop, owner) = (Arc::clone(&self.stop), Arc::clone(engine));
+        let bell = Arc::new(Bell::default());
+        self.bells.push(Arc::clone(&bell));
+        self.spawn(name, move || maintain(&owner, steps, &stop, &bell))
     }
 
     /// Hands a job to a reader; false when there are none.
@@ -136,7 +148,7 @@ impl Threads {
         self.stop.store(true, Ordering::SeqCst);
         self.jobs.queue.lock().1 = true;
         self.jobs.bell.notify_all();
-        self.maintenance.ring();
+        self.bells.iter().for_each(|bell| bell.ring());
         engine.wal.tell_writer();
         for handle in self.handles.drain(..) {
             // A thread that dropped the last handle of the store cannot wait for itself.
@@ -191,12 +203,12 @@ fn write_log_until(engine: &Engine, stop: &AtomicBool) {
     }
 }
 
-fn maintain(engine: &Engine, stop: &AtomicBool, bell: &Bell) {
+fn maintain(engine: &Engine, steps: &[Step], stop: &AtomicBool, bell: &Bell) {
     while !stop.load(Ordering::SeqCst) {
         if engine.wal.poison().is_some() {
             return;
         }
-        match guarded(engine, || Ok(maintenance_round(engine))) {
+        match guarded(engine, || Ok(round(engine, steps))) {
             Ok(Round { failed: true, .. }) | Err(_) => bell.wait(RETRY_AFTER),
             Ok(Round { did_something: true, .. }) => {}
             Ok(_) => bell.wait(MAINTENANCE_EVERY),
@@ -211,27 +223,36 @@ struct Round {
     failed: bool,
 }
 
+type Step = fn(&Engine) -> Result<bool>;
+
+/// What publishes pages. Both hold the publisher lock throughout, so one thread takes turns.
+const PUBLISHING: [Step; 2] = [
+    |engine| if engine.wants_checkpoint() { engine.checkpoint() } else { Ok(false) },
+    |engine| if engine.wants_clean() { engine.clean() } else { Ok(false) },
+];
+
+/// What needs the publisher lock for a moment or not at all. What commits would wait for goes
+/// first.
+const TIDYING: [Step; 3] = [
+    |engine| {
+        let is_wanted = engine.wants_prepared_file();
+        if is_wanted {
+            engine.wal.pool().prepare(Fill::Written)?;
+        }
+        Ok(is_wanted)
+    },
+    |engine| engine.remove_retired().map(|removed| removed > 0),
+    |engine| if engine.wants_merge() { engine.merge() } else { Ok(false) },
+];
+
 /// One round of background work. No step keeps another from its turn: what fails is tried again
-/// later, and what frees space goes first.
-fn maintenance_round(engine: &Engine) -> Round {
+/// later.
+fn round(engine: &Engine, steps: &[Step]) -> Round {
     let mut round = Round::default();
-    let mut note = |done: Result<bool>| {
+    for step in steps {
+        let done = step(engine);
         round.did_something |= matches!(done, Ok(true));
         round.failed |= done.is_err();
-    };
-    note(engine.remove_retired().map(|removed| removed > 0));
-    // Quick, and without it commits make their own files and wait for them.
-    if engine.wants_prepared_file() {
-        note(engine.wal.pool().prepare(Fill::Written).map(|()| true));
-    }
-    if engine.wants_checkpoint() {
-        note(engine.checkpoint());
-    }
-    if engine.wants_merge() {
-        note(engine.merge());
-    }
-    if engine.wants_clean() {
-        note(engine.clean());
     }
     if round.failed {
         engine.counters.failed_steps.fetch_add(1, Ordering::Relaxed);

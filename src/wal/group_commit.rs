@@ -15,6 +15,7 @@
 //!   * Lock order: `writer`, then `open`, then `waiters`. Nobody waits for an object meanwhile.
 
 use super::pool::{Fill, LogFile, Pool};
+use super::waiting::Waiters;
 use crate::disk::{Clock, SyncFailed, write_all_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, GroupKind, seal};
@@ -30,11 +31,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Waker;
 use std::time::Duration;
 
 /// Bytes of a group beyond which it takes no more records.
 const GROUP_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// How long a group is held back before anybody in a hurry is looked for again.
+const HELD_BACK_STEP: Duration = Duration::from_millis(5);
+/// Less than this is not worth holding a group back for.
+const HELD_BACK_MIN: Duration = Duration::from_micros(50);
 
 /// What a commit was given: its place in the order, and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,26 +67,28 @@ pub struct Wal<C> {
     clock: Arc<dyn Clock>,
     pool: Arc<Pool>,
     /// Held while a group is written and synced; whoever holds it is the leader.
-    writer: Mutex<Writer>,
+    pub(super) writer: Mutex<Writer>,
     /// Orders commits. Held for tens of nanoseconds; the last lock of the lock order.
     pub(super) open: Mutex<Open<C>>,
     /// Who waits for durability. A leaf lock, of blocking and asynchronous waiters alike.
-    waiters: Mutex<Waiters>,
-    group_done: Condvar,
+    pub(super) waiters: Mutex<Waiters>,
+    pub(super) group_done: Condvar,
     /// Wakes the log writer's thread; of `waiters` too.
-    work: Condvar,
+    pub(super) work: Condvar,
     durable: AtomicU64,
     poison: OnceLock<Error>,
     groups: AtomicU64,
     /// Set while the log writer's thread sleeps and wants to be told of work.
-    writer_sleeps: AtomicBool,
+    pub(super) writer_sleeps: AtomicBool,
     /// Whether a thread of its own writes the log; without one, who waits writes.
-    has_thread: AtomicBool,
+    pub(super) has_thread: AtomicBool,
     /// How long the next group is to be held back: smooth backpressure.
     pressure: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// How many wait for a group that must not be held back.
+    pub(super) in_hurry: AtomicU64,
 }
 
-struct Writer {
+pub(super) struct Writer {
     spare: Vec<u8>,
     /// The header checksum of the last group written.
     chain: u32,
@@ -96,7 +103,7 @@ pub(super) struct Open<C> {
     buffer: Vec<u8>,
     /// Commits in the open group; parts count as records only.
     commits: u64,
-    records: u32,
+    pub(super) records: u32,
     /// The number of the open group.
     group: u64,
     file: Arc<LogFile>,
@@ -114,14 +121,6 @@ pub(super) struct Open<C> {
     /// Files that groups were written into before the present one, not yet told to anybody.
     left: Vec<FileNumber>,
     pub(super) companion: C,
-}
-
-#[derive(Default)]
-struct Waiters {
-    wakers: VecDeque<(Lsn, Waker)>,
-    /// Counts groups done, so that a waiter does not miss one between its look and its wait.
-    groups_done: u64,
-    wake_writer: bool,
 }
 
 /// A group on its way to the disk.
@@ -179,6 +178,7 @@ impl<C> Wal<C> {
             writer_sleeps: AtomicBool::new(false),
             has_thread: AtomicBool::new(false),
             pressure,
+            in_hurry: AtomicU64::new(0),
         }
     }
 
@@ -207,7 +207,7 @@ impl<C> Wal<C> {
         self.open.lock().records > 0
     }
 
-    fn check_poison(&self) -> Result<()> {
+    pub(super) fn check_poison(&self) -> Result<()> {
         self.poison().map_or(Ok(()), |error| Err(error.clone()))
     }
 
@@ -246,10 +246,10 @@ impl<C> Wal<C> {
             if is_small && (fits_file || fits_next) {
                 return Ok(open);
             }
-            let has_records = open.records > 0;
+            let full = (open.records > 0).then_some(open.group);
             drop(open);
-            if has_records {
-                self.write_group()?;
+            if let Some(full) = full {
+                self.write_full(full)?;
             }
             if !fits_file && !fits_next {
                 self.pool.make_ready_now()?;
@@ -260,12 +260,34 @@ impl<C> Wal<C> {
     /// Writes and syncs the open group, if it has any record. Says whether it had.
     pub fn write_group(&self) -> Result<bool> {
         self.lead(|writer| {
-            let delay = (self.pressure)();
-            if !delay.is_zero() {
-                self.clock.sleep(delay);
-            }
+            self.hold_back();
             self.write_next(writer, None)
         })
+    }
+
+    /// The same for a group that is full, unless somebody has written it meanwhile.
+    fn write_full(&self, group: u64) -> Result<()> {
+        self.lead(|writer| {
+            if self.open.lock().group == group {
+                self.hold_back();
+                self.write_next(writer, None)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Waits for as long as backpressure asks, or until somebody is in a hurry.
+    fn hold_back(&self) {
+        let began = self.clock.uptime();
+        let delay = (self.pressure)();
+        loop {
+            let left = delay.saturating_sub(self.clock.uptime().saturating_sub(began));
+            // No clock is exact to the end: a remainder that it cannot sleep would never pass.
+            if left < HELD_BACK_MIN || self.in_hurry.load(Ordering::Relaxed) > 0 {
+                return;
+            }
+            self.clock.sleep(left.min(HELD_BACK_STEP));
+        }
     }
 
     /// Writes a group without records that proves the last group durable to whoever reads the log
@@ -399,92 +421,6 @@ impl<C> Wal<C> {
         let synced =
             if planted(Mistake::RetrySync) { synced.or_else(|_| file.sync()) } else { synced };
         synced.map_err(|SyncFailed(cause)| failed("syncing a group", cause))
-    }
-
-    fn wake_waiters(&self) {
-        let durable = self.durable();
-        let everyone = self.poison().is_some();
-        let mut waiters = self.waiters.lock();
-        waiters.groups_done += 1;
-        let reached = waiters.wakers.partition_point(|(lsn, _)| everyone || *lsn <= durable);
-        let wakers: Vec<_> = waiters.wakers.drain(..reached).collect();
-        drop(waiters);
-        self.group_done.notify_all();
-        for (_, waker) in wakers {
-            waker.wake();
-        }
-    }
-
-    /// Waits until `lsn` is durable, as the leader where nobody else is.
-    pub fn wait(&self, lsn: Lsn) -> Result<()> {
-        loop {
-            // Read before anything is looked at: whoever changes what is looked at counts on.
-            let seen = self.waiters.lock().groups_done;
-            if self.durable() >= lsn {
-                return Ok(());
-            }
-            self.check_poison()?;
-            if self.writer.try_lock().is_some() {
-                self.write_group()?;
-                continue;
-            }
-            let mut waiters = self.waiters.lock();
-            while waiters.groups_done == seen {
-                self.group_done.wait(&mut waiters);
-            }
-        }
-    }
-
-    /// From now on a thread writes the log when [`Wal::tell_writer`] is called, or no longer.
-    pub fn set_thread(&self, has_thread: bool) {
-        self.has_thread.store(has_thread, Ordering::SeqCst);
-    }
-
-    /// Whether `lsn` is durable; if not, `waker` is woken when it is, or when the log is poisoned.
-    pub fn poll(&self, lsn: Lsn, waker: &Waker) -> Option<Result<()>> {
-        if self.durable() < lsn
-            && !self.has_thread.load(Ordering::SeqCst)
-            && let Err(error) = self.write_group()
-        {
-            return Some(Err(error));
-        }
-        if self.durable() >= lsn {
-            return Some(Ok(()));
-        }
-        let mut waiters = self.waiters.lock();
-        if self.durable() >= lsn {
-            return Some(Ok(()));
-        }
-        if let Some(error) = self.poison() {
-            return Some(Err(error.clone()));
-        }
-        let place = waiters.wakers.partition_point(|(other, _)| *other <= lsn);
-        waiters.wakers.insert(place, (lsn, waker.clone()));
-        drop(waiters);
-        self.tell_writer();
-        None
-    }
-
-    /// Sees to it that the open group is written without anybody waiting for it.
-    pub fn tell_writer(&self) {
-        if self.writer_sleeps.load(Ordering::SeqCst) {
-            self.waiters.lock().wake_writer = true;
-            self.work.notify_one();
-        }
-    }
-
-    /// For the log writer's thread: sleeps until there is work, at most for `most`.
-    /// Returns at once when `is_over` says so; whoever makes it say so calls [`Wal::tell_writer`].
-    pub fn sleep_until_work(&self, most: Duration, is_over: impl Fn() -> bool) {
-        self.writer_sleeps.store(true, Ordering::SeqCst);
-        if !is_over() && self.open.lock().records == 0 {
-            let mut waiters = self.waiters.lock();
-            if !std::mem::take(&mut waiters.wake_writer) {
-                let _ = self.work.wait_for(&mut waiters, most);
-                waiters.wake_writer = false;
-            }
-        }
-        self.writer_sleeps.store(false, Ordering::SeqCst);
     }
 
     /// Chooses a cut: `change` runs in the critical section that orders commits.

@@ -1,6 +1,7 @@
 //! The log: one total order of commits, in files that are written once.
 //!
-//! Writing: [`group_commit`] gathers commits into groups, [`pool`] prepares the files for them.
+//! Writing: [`group_commit`] gathers commits into groups, `waiting` knows who waits for them,
+//! [`pool`] prepares the files for them.
 //!
 //! Reading: [`recovery`] is the decision where the log ends, [`reader`] walks it, `survey` knows
 //! which file follows which, `assembly` turns groups into commits, and [`files`] is the seam to
@@ -22,3 +23,4 @@ mod replay_tests;
 mod survey;
 #[cfg(test)]
 mod test_log;
+mod waiting;

@@ -14,6 +14,10 @@ use crate::ids::{Codec, KeyKind};
 use crate::limits::{PAGE_BYTES_MAX, VALUE_BYTES_MAX};
 use std::ops::Range;
 
+/// Enough for a tiny object, so that its page is allocated once.
+const FIRST_ENTRIES: usize = 16;
+const FIRST_BYTES: usize = 1024;
+
 /// Collects entries into a page.
 #[derive(Debug)]
 pub struct PageBuilder {
@@ -46,8 +50,8 @@ impl PageBuilder {
     pub fn new(meta: PageMeta) -> Self {
         Self {
             meta,
-            offsets: Vec::new(),
-            entries: Vec::new(),
+            offsets: Vec::with_capacity(FIRST_ENTRIES),
+            entries: Vec::with_capacity(FIRST_BYTES),
             last_key: 0..0,
             ranges: Vec::new(),
             range_bytes: 0,

@@ -1,0 +1,121 @@
+//! Waiting for durability, blocking or by a waker, and waking the log's writer.
+//!
+//! Invariants:
+//!   * A waiter looks at the watermark again after it has taken the lock under which it is woken:
+//!     no group is missed between a look and a wait.
+//!   * Wakers are called without any lock.
+
+use super::group_commit::Wal;
+use crate::error::Result;
+use crate::ids::Lsn;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::Duration;
+
+/// Who waits, and what they must not miss.
+#[derive(Default)]
+pub(super) struct Waiters {
+    wakers: VecDeque<(Lsn, Waker)>,
+    /// Counts groups done, so that a waiter does not miss one between its look and its wait.
+    groups_done: u64,
+    wake_writer: bool,
+}
+
+impl<C> Wal<C> {
+    /// Tells everybody whose commit is durable, or all when nothing more will be.
+    pub(super) fn wake_waiters(&self) {
+        let durable = self.durable();
+        let everyone = self.poison().is_some();
+        let mut waiters = self.waiters.lock();
+        waiters.groups_done += 1;
+        let reached = waiters.wakers.partition_point(|(lsn, _)| everyone || *lsn <= durable);
+        let wakers: Vec<_> = waiters.wakers.drain(..reached).collect();
+        drop(waiters);
+        self.group_done.notify_all();
+        for (_, waker) in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Waits until `lsn` is durable, as the leader where nobody else is.
+    pub fn wait(&self, lsn: Lsn) -> Result<()> {
+        loop {
+            // Read before anything is looked at: whoever changes what is looked at counts on.
+            let seen = self.waiters.lock().groups_done;
+            if self.durable() >= lsn {
+                return Ok(());
+            }
+            self.check_poison()?;
+            if self.writer.try_lock().is_some() {
+                self.write_group()?;
+                continue;
+            }
+            let mut waiters = self.waiters.lock();
+            while waiters.groups_done == seen {
+                self.group_done.wait(&mut waiters);
+            }
+        }
+    }
+
+    /// From now on a thread writes the log when [`Wal::tell_writer`] is called, or no longer.
+    pub fn set_thread(&self, has_thread: bool) {
+        self.has_thread.store(has_thread, Ordering::SeqCst);
+    }
+
+    /// Whether `lsn` is durable; if not, `waker` is woken when it is, or when the log is poisoned.
+    pub fn poll(&self, lsn: Lsn, waker: &Waker) -> Option<Result<()>> {
+        if self.durable() < lsn
+            && !self.has_thread.load(Ordering::SeqCst)
+            && let Err(error) = self.write_group()
+        {
+            return Some(Err(error));
+        }
+        if self.durable() >= lsn {
+            return Some(Ok(()));
+        }
+        let mut waiters = self.waiters.lock();
+        if self.durable() >= lsn {
+            return Some(Ok(()));
+        }
+        if let Some(error) = self.poison() {
+            return Some(Err(error.clone()));
+        }
+        let place = waiters.wakers.partition_point(|(other, _)| *other <= lsn);
+        waiters.wakers.insert(place, (lsn, waker.clone()));
+        drop(waiters);
+        self.tell_writer();
+        None
+    }
+
+    /// Sees to it that the open group is written without anybody waiting for it.
+    pub fn tell_writer(&self) {
+        if self.writer_sleeps.load(Ordering::SeqCst) {
+            self.waiters.lock().wake_writer = true;
+            self.work.notify_one();
+        }
+    }
+
+    /// For the log writer's thread: sleeps until there is work, at most for `most`.
+    /// Returns at once when `is_over` says so; whoever makes it say so calls [`Wal::tell_writer`].
+    pub fn sleep_until_work(&self, most: Duration, is_over: impl Fn() -> bool) {
+        self.writer_sleeps.store(true, Ordering::SeqCst);
+        if !is_over() && self.open.lock().records == 0 {
+            let mut waiters = self.waiters.lock();
+            if !std::mem::take(&mut waiters.wake_writer) {
+                let _ = self.work.wait_for(&mut waiters, most);
+                waiters.wake_writer = false;
+            }
+        }
+        self.writer_sleeps.store(false, Ordering::SeqCst);
+    }
+
+    /// Blocks until everything up to `lsn` is durable; no group is held back meanwhile. For those
+    /// whose work takes the pressure away.
+    pub fn wait_in_hurry(&self, lsn: Lsn) -> Result<()> {
+        self.in_hurry.fetch_add(1, Ordering::Relaxed);
+        let done = self.wait(lsn);
+        self.in_hurry.fetch_sub(1, Ordering::Relaxed);
+        done
+    }
+}
