@@ -56,12 +56,22 @@ marks! {
     CheckpointRetried,
     /// A prepared file was missing and an allocated one served.
     PoolEmpty,
+    /// A file of the log was overtaken by another while it was being filled.
+    FileOvertaken,
     /// A group's body was masked because a sector of it was all zeros.
     BodyMasked,
     /// A value had a page of its own.
     ValueAlone,
     /// A page was compressed with a dictionary.
     DictionaryUsed,
+    /// The simulated disk had no descriptor left for an open.
+    NoDescriptor,
+    /// Write-back failed on the simulated disk, and a later sync told of it.
+    LateSyncError,
+    /// The same, but told to another descriptor than the one that wrote: at the next open.
+    SyncErrorElsewhere,
+    /// A file of the log that held nothing gave its place to the next.
+    BlankFileReplaced,
     /// A merge was thrown away because its inputs had changed.
     MergeDiscarded,
 }

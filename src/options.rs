@@ -102,7 +102,9 @@ impl Options {
         self
     }
 
-    /// Bytes a second that all background writing shares; zero, the default, for no limit.
+    /// Bytes a second that all background writing shares; zero, the default, for no limit. It is
+    /// the rate of a store with nothing dirty. It grows in proportion to what is dirty, to four
+    /// times as much where that reaches `dirty_bytes`, so that checkpoints keep up.
     pub fn background_bytes_per_second(mut self, bytes: u64) -> Self {
         self.background_bytes_per_second = bytes;
         self

@@ -1,6 +1,10 @@
 //! The one limiter of background bytes: zeroing, pages, runs and merges all spend from it, so that
 //! commits keep their latency.
 //!
+//! Background work may not fall behind: the rate that was set holds while nothing is dirty, and
+//! grows with what is, to [`RATE_AT_BUDGET`] times as much where the whole budget is dirty and on
+//! beyond it.
+//!
 //! Invariants:
 //!   * Spending never blocks for longer than the spent bytes take at the rate in force.
 //!   * A rate of zero means no limit.
@@ -10,17 +14,22 @@ use crate::planted::{Mistake, planted};
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How much is written between two hints to write back.
 pub const PIECE_BYTES: usize = 1024 * 1024;
 
+/// How many times the rate that was set is in force where the whole budget is dirty.
+pub const RATE_AT_BUDGET: u64 = 4;
+
 /// Bytes per second that all background work shares.
 pub struct Pace {
     clock: Arc<dyn Clock>,
     bytes_per_second: AtomicU64,
+    /// What is dirty, and the budget for it.
+    dirty: OnceLock<(Arc<AtomicUsize>, usize)>,
     /// When the bytes spent so far will have been paid for. Guards arithmetic only; a leaf lock.
     paid_until: Mutex<Duration>,
 }
@@ -34,7 +43,12 @@ impl fmt::Debug for Pace {
 impl Pace {
     /// No limit until [`Pace::set_rate`] is called.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, bytes_per_second: AtomicU64::new(0), paid_until: Mutex::new(Duration::ZERO) }
+        Self {
+            clock,
+            bytes_per_second: AtomicU64::new(0),
+            dirty: OnceLock::new(),
+            paid_until: Mutex::new(Duration::ZERO),
+        }
     }
 
     /// From now on, this many bytes a second; zero for no limit.
@@ -42,9 +56,23 @@ impl Pace {
         self.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
     }
 
+    /// From now on the rate follows `dirty` bytes of a `budget`. Only the first call counts.
+    pub fn follow(&self, dirty: Arc<AtomicUsize>, budget: usize) {
+        let _ = self.dirty.set((dirty, budget.max(1)));
+    }
+
+    /// The rate in force now; zero for no limit.
+    fn rate(&self) -> u64 {
+        let rate = self.bytes_per_second.load(Ordering::Relaxed);
+        let Some((dirty, budget)) = self.dirty.get() else { return rate };
+        let dirty = dirty.load(Ordering::Relaxed) as u128;
+        let more = u128::from(rate) * u128::from(RATE_AT_BUDGET - 1) * dirty / *budget as u128;
+        rate.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+    }
+
     /// Waits until `bytes` more may be written.
     pub fn spend(&self, bytes: u64) {
-        let rate = self.bytes_per_second.load(Ordering::Relaxed);
+        let rate = self.rate();
         if rate == 0 {
             return;
         }
@@ -128,5 +156,33 @@ impl FinishError {
         match self {
             Self::Write(error) | Self::Sync(SyncFailed(error)) => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::ReadDisk;
+    use crate::disk::sim::SimDisk;
+
+    #[test]
+    fn background_work_speeds_up_with_what_is_dirty() {
+        let clock = SimDisk::new(1).clock();
+        let pace = Pace::new(Arc::clone(&clock));
+        let dirty = Arc::new(AtomicUsize::new(0));
+        pace.follow(Arc::clone(&dirty), 1_000);
+        let seconds = |bytes: usize| {
+            dirty.store(bytes, Ordering::Relaxed);
+            clock.sleep(Duration::from_hours(1));
+            let before = clock.uptime();
+            (0..13).for_each(|_| pace.spend(1_000));
+            clock.uptime().saturating_sub(before).as_secs()
+        };
+        assert_eq!(seconds(1_000_000), 0, "no rate, no limit");
+        pace.set_rate(1_000);
+        assert_eq!(seconds(0), 12, "the first is free");
+        assert_eq!(seconds(1_000), 12 / RATE_AT_BUDGET);
+        assert_eq!([seconds(333), seconds(1_666)], [6, 2]);
+        assert_eq!(seconds(usize::MAX), 0);
     }
 }

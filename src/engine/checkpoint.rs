@@ -22,7 +22,7 @@ use crate::marks::{Mark, mark};
 use crate::object::ObjectState;
 use crate::object::overlay::{HeadState, Layer};
 use crate::planted::{Mistake, planted};
-use crate::wal::group_commit::Cut;
+use crate::wal::cut::Cut;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

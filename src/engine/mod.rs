@@ -40,7 +40,7 @@ use crate::wal::group_commit::Wal;
 use crate::wal::pool::FileNumbers;
 use catalog::Catalog;
 use parking_lot::{Mutex, RwLock};
-use publish::{Publisher, RetiredFiles};
+use publish::Publisher;
 use recovery::RecoveryReport;
 use stats::Counters;
 use std::sync::Arc;
@@ -73,7 +73,8 @@ pub struct Engine {
     version: RwLock<Arc<Version>>,
     /// Who may change the manifest. The first lock of the order.
     pub(crate) publisher: Mutex<Publisher>,
-    pub(crate) retired: RetiredFiles,
+    /// What publishing has left to be removed. A leaf lock.
+    retired: publish::RetiredFiles,
     /// Committed bytes that no page holds yet, as the budget counts them.
     pub(crate) dirty_bytes: Arc<AtomicUsize>,
     pub(crate) dictionaries: clean::Dictionaries,

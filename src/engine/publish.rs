@@ -45,15 +45,15 @@ pub struct Publisher {
     pub pinned: BTreeSet<FileNumber>,
 }
 
-/// Files that wait to be removed, the first to go at the front. A leaf lock: whoever removes them
-/// waits for no publisher.
-pub type RetiredFiles = Mutex<VecDeque<Retired>>;
+/// Files that wait for their time to be removed, the oldest first. A leaf lock of its own: whoever
+/// looks, or removes them, waits for no publisher.
+pub(super) type RetiredFiles = Mutex<VecDeque<Retired>>;
 
 /// Files that the version after `last_namer` does not name.
 #[derive(Debug)]
-pub struct Retired {
+pub(super) struct Retired {
     last_namer: Weak<Version>,
-    files: Vec<FileName>,
+    files: Arc<[FileName]>,
     bytes: u64,
     at: Duration,
 }
@@ -133,7 +133,7 @@ impl Engine {
         self.install(version);
         let at = self.clock.uptime();
         let last_namer = Arc::downgrade(&before);
-        self.retired.lock().push_back(Retired { last_namer, files, bytes, at });
+        self.retired.lock().push_back(Retired { last_namer, files: files.into(), bytes, at });
         Ok(())
     }
 
@@ -214,29 +214,30 @@ impl Engine {
     /// Removes retired files whose time has come, or that together take too much. Readers in other
     /// processes find the newest manifest then. Says how many.
     pub fn remove_retired(&self) -> Result<usize> {
+        let most = RETIRED_PER_BUDGET * self.options.dirty_bytes as u64;
         let mut removed = 0;
-        while let Some(due) = self.take_due() {
-            for (index, name) in due.files.iter().enumerate() {
-                if let Err(error) = self.remove_file(*name) {
-                    let files = due.files[index..].to_vec();
-                    self.retired.lock().push_front(Retired { files, ..due });
-                    return Err(error);
-                }
+        while let Some(files) = self.due_files(self.clock.uptime(), most) {
+            for name in files.iter() {
+                self.remove_file(*name)?;
                 removed += 1;
+            }
+            let mut retired = self.retired.lock();
+            // Somebody else may have removed them meanwhile.
+            if retired.front().is_some_and(|oldest| Arc::ptr_eq(&oldest.files, &files)) {
+                retired.pop_front();
             }
         }
         Ok(removed)
     }
 
-    /// The first files in line, if it is their time.
-    fn take_due(&self) -> Option<Retired> {
-        let mut retired = self.retired.lock();
+    /// The oldest retired files, if they may go now.
+    fn due_files(&self, now: Duration, most: u64) -> Option<Arc<[FileName]>> {
+        let retired = self.retired.lock();
         let oldest = retired.front()?;
-        let is_old = self.clock.uptime().saturating_sub(oldest.at) >= self.options.retire_after;
-        let most = RETIRED_PER_BUDGET * self.options.dirty_bytes as u64;
+        let is_old = now.saturating_sub(oldest.at) >= self.options.retire_after;
         let is_due = is_old || retired.iter().map(|retired| retired.bytes).sum::<u64>() > most;
-        let is_free = oldest.last_namer.strong_count() == 0;
-        if is_due && is_free { retired.pop_front() } else { None }
+        let is_held = oldest.last_namer.strong_count() > 0;
+        (is_due && !is_held).then(|| Arc::clone(&oldest.files))
     }
 
     pub(crate) fn remove_file(&self, name: FileName) -> Result<()> {

@@ -12,7 +12,7 @@
 
 use super::catalog::Catalog;
 use super::clean::Dictionaries;
-use super::publish::{Publisher, RetiredFiles, named_files};
+use super::publish::{Publisher, named_files};
 use super::stats::{Counters, files};
 use super::table::Table;
 use super::{DirtyList, Engine};
@@ -27,6 +27,7 @@ use crate::format::record::{RecordHeader, RecordView};
 use crate::format::run::RunUse;
 use crate::ids::{Address, FileNumber, LogPoint, Lsn, StoreId, Term, Timestamp};
 use crate::manifest::{self, WriteError};
+use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use crate::object::ObjectState;
 use crate::object::cache::PageCache;
@@ -58,6 +59,15 @@ pub struct RecoveryReport {
     pub discarded_bytes: u64,
     /// Files that nothing named, removed.
     pub files_removed: u64,
+}
+
+impl RecoveryReport {
+    fn note(&mut self, replayed: &Replayed) {
+        self.records_replayed = replayed.records;
+        self.was_closed = replayed.closed;
+        let cut_off = replayed.discarded.as_ref();
+        self.discarded_bytes = cut_off.map_or(0, |range| range.end - range.start);
+    }
 }
 
 /// The state that replay builds up.
@@ -119,10 +129,7 @@ impl Engine {
         let version = Arc::new(open_version(&disk, &manifest, &options)?);
         let mut tail = Tail::new(&version);
         let replayed = tail.replay(&*disk, &manifest)?;
-        report.records_replayed = replayed.records;
-        report.was_closed = replayed.closed;
-        report.discarded_bytes =
-            replayed.discarded.as_ref().map_or(0, |range| range.end - range.start);
+        report.note(&replayed);
         let term = Term(manifest.term.0.max(log.last_term.0) + 1);
         let context = FileContext { store: manifest.store, term };
         let numbers = Arc::new(FileNumbers::from(log.next_file));
@@ -137,19 +144,27 @@ impl Engine {
             Arc::clone(&numbers),
             options.wal_file_bytes,
         ));
-        let file = pool.start(replayed.end, first_lsn)?;
+        let file = pool.start(replayed.join, first_lsn)?;
         manifest.terms.push(TermSpan { term, first: first_lsn, last: Lsn(first_lsn.0 - 1) });
         if manifest.replay.file == FileNumber(0) {
-            begin_log(&*disk, &mut manifest, file.number, replayed.end.point)?;
+            begin_log(&*disk, &mut manifest, file.number, replayed.join.point)?;
         }
         let mut log_files = log.used;
+        if !replayed.dead.is_empty() {
+            mark(Mark::BlankFileReplaced);
+            log_files.retain(|number| !replayed.dead.contains(number));
+        }
+        let files_behind = log_files.range(manifest.replay.file..).count() as u64;
         log_files.insert(file.number);
         report.files_removed = remove_orphans(&*disk, &manifest, &log_files)?;
         let Tail { table, dirty, dirty_bytes, .. } = tail;
         let dirty_bytes = Arc::new(AtomicUsize::new(dirty_bytes));
         let (counted, budget) = (Arc::clone(&dirty_bytes), options.dirty_bytes);
+        pace.follow(Arc::clone(&dirty_bytes), budget);
         let pressure = Box::new(move || pressure(counted.load(Ordering::Relaxed), budget));
-        let wal = Wal::new(pool, file, replayed.end, first_lsn, dirty, pressure);
+        let wal = Wal::new(pool, file, replayed.join, first_lsn, dirty, pressure);
+        // Lives that end early leave a file each, however little they logged.
+        wal.count_behind_cut(files_behind * options.wal_file_bytes);
         let engine = Arc::new(Self {
             clock,
             options,
@@ -161,7 +176,7 @@ impl Engine {
             catalog: Catalog::default(),
             version: RwLock::new(version),
             publisher: Mutex::new(Publisher::new(manifest, log_files)),
-            retired: RetiredFiles::default(),
+            retired: Mutex::default(),
             dirty_bytes,
             dictionaries: Dictionaries::default(),
             counters: Counters::default(),
@@ -242,18 +257,12 @@ struct Survey {
     /// Files taken into use by some term.
     used: BTreeSet<FileNumber>,
     last_term: Term,
-    /// The last LSN that a file says it begins with.
-    last_begun: Lsn,
     next_file: FileNumber,
 }
 
 fn survey(disk: &dyn Disk, manifest: &Manifest) -> Result<Survey> {
-    let mut survey = Survey {
-        used: BTreeSet::new(),
-        last_term: manifest.term,
-        last_begun: Lsn::ZERO,
-        next_file: manifest.next_file,
-    };
+    let mut survey =
+        Survey { used: BTreeSet::new(), last_term: manifest.term, next_file: manifest.next_file };
     for (name, _) in files(disk)? {
         let Some((name, number)) = name.and_then(|name| Some((name, name.number()?))) else {
             continue;
@@ -270,7 +279,6 @@ fn survey(disk: &dyn Disk, manifest: &Manifest) -> Result<Survey> {
                 survey.used.insert(number);
                 if header.header.store == manifest.store {
                     survey.last_term = survey.last_term.max(header.header.term);
-                    survey.last_begun = survey.last_begun.max(header.first_lsn);
                 }
             }
         }
@@ -356,8 +364,10 @@ impl<'a> Tail<'a> {
                 rest.by_ref().take(TOUCHED_AT_ONCE).try_for_each(|commit| self.apply(commit))?;
             }
         }
-        replayed.end.lsn = replayed.end.lsn.max(cut);
-        replayed.end.time = replayed.end.time.max(manifest.cut_time);
+        for end in [&mut replayed.end, &mut replayed.join] {
+            end.lsn = end.lsn.max(cut);
+            end.time = end.time.max(manifest.cut_time);
+        }
         Ok(replayed)
     }
 
@@ -410,7 +420,7 @@ fn remove_orphans(
     log_files: &BTreeSet<FileNumber>,
 ) -> Result<u64> {
     let named = named_files(manifest);
-    let mut removed = 0;
+    let (mut removed, mut failed) = (0, None);
     for (name, _) in files(disk)? {
         let is_orphan = match name {
             Some(FileName::Wal(number)) => {
@@ -421,8 +431,94 @@ fn remove_orphans(
             Some(FileName::Lock | FileName::Manifest) | None => false,
         };
         let Some(name) = name.filter(|_| is_orphan) else { continue };
-        disk.remove(name).map_err(|cause| Error::io(format!("removing {name}"), cause))?;
-        removed += 1;
+        match disk.remove(name) {
+            Ok(()) => removed += 1,
+            // The others go all the same: an open that always fails here must not pile up files.
+            Err(cause) => failed = Some(Error::io(format!("removing {name}"), cause)),
+        }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::{Fault, SimDisk};
+    use crate::format::record::Operation;
+    use crate::ids::{Codec, NamespaceNumber, ShortId};
+    use crate::object::write_set::WriteSet;
+
+    const FILE_BYTES: u64 = 64 << 10;
+
+    fn logs(disk: &SimDisk) -> usize {
+        disk.names().iter().filter(|name| name.folder() == Folder::Wal).count()
+    }
+
+    fn options() -> Options {
+        let options = Options::default().wal_file_bytes(FILE_BYTES);
+        options.dirty_bytes(usize::try_from(FILE_BYTES).unwrap())
+    }
+
+    fn open(disk: &SimDisk) -> Result<Arc<Engine>> {
+        Engine::open(Arc::new(disk.clone()), options())
+    }
+
+    fn commit(engine: &Engine, number: u8) {
+        let address = Address { namespace: NamespaceNumber(7), id: ShortId([1; 16]) };
+        let mut changes = WriteSet::new();
+        let put = Operation::Put { key: &[1, number], codec: Codec::Raw, value: b"value" };
+        changes.push(&options().limits, &put).unwrap();
+        let commit =
+            |object: &Arc<ObjectState>, inner: &mut _| engine.commit(object, inner, changes);
+        let grant = engine.with_object(address, commit).unwrap();
+        engine.wait_durable(grant.lsn).unwrap();
+    }
+
+    #[test]
+    fn lives_that_end_at_once_leave_one_file_of_the_log() {
+        let mut disk = SimDisk::new(1);
+        for life in 0..40 {
+            drop(open(&disk).unwrap());
+            disk = if life % 2 == 0 { disk.power_cut() } else { disk.kill() };
+            assert!(logs(&disk) <= 3, "{:?}", disk.names());
+        }
+        commit(&open(&disk).unwrap(), 1);
+        let disk = disk.kill();
+        assert_eq!(open(&disk).unwrap().report().records_replayed, 1);
+    }
+
+    #[test]
+    fn an_open_that_fails_again_and_again_piles_up_no_files() {
+        let base = SimDisk::new(2);
+        commit(&open(&base).unwrap(), 1);
+        let mut failed = 0;
+        for call in 1..80 {
+            let mut disk = base.fork();
+            for _ in 0..10 {
+                disk.fail_call(call, Fault::Io);
+                failed += usize::from(open(&disk).is_err());
+                disk = disk.kill();
+                assert!(logs(&disk) <= 4, "call {call}: {:?}", disk.names());
+            }
+            assert_eq!(open(&disk).unwrap().report().records_replayed, 1);
+            assert!(logs(&disk) <= 3);
+        }
+        assert!(failed > 300);
+    }
+
+    #[test]
+    fn lives_that_log_little_ask_for_a_checkpoint_when_their_files_are_many() {
+        let mut disk = SimDisk::new(3);
+        let mut lives = 0;
+        loop {
+            let engine = open(&disk).unwrap();
+            commit(&engine, lives);
+            if engine.wants_checkpoint() {
+                break;
+            }
+            lives += 1;
+            disk = disk.kill();
+        }
+        assert_eq!((lives, logs(&disk)), (4, 5));
+    }
 }

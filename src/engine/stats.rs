@@ -44,6 +44,9 @@ pub struct Stats {
     /// Rounds of background work, since the store was opened, in which a step failed; each step is
     /// tried again.
     pub failed_rounds: u64,
+    /// Files of the log, since the store was opened, that were made because one was needed and
+    /// none stood ready: the commit waited, and those into the file cost a device write more.
+    pub late_files: u64,
     /// Objects in memory: open, or with changes that no page holds yet.
     pub objects_in_memory: u64,
     /// Committed bytes that no page holds yet.
@@ -100,6 +103,7 @@ impl Engine {
             segments_cleaned: count(&self.counters.cleaned),
             merges: count(&self.counters.merges),
             failed_rounds: count(&self.counters.failed_steps),
+            late_files: self.wal.pool().late_files(),
             objects_in_memory: self.table.count() as u64,
             dirty_bytes: self.dirty_bytes.load(Ordering::Relaxed) as u64,
             cache_bytes: version.cache.bytes() as u64,

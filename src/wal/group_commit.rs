@@ -50,17 +50,6 @@ pub struct Grant {
     pub time: Timestamp,
 }
 
-/// A moment in the log: everything up to `lsn` is before it.
-#[derive(Clone, Copy, Debug)]
-pub struct Cut {
-    /// The last commit before the cut.
-    pub lsn: Lsn,
-    /// The time of that commit.
-    pub time: Timestamp,
-    /// No commit behind the cut, and no part of one, is in a group before this one.
-    group: u64,
-}
-
 /// The log of a store, open for writing. `C` is what else must change in the same critical
 /// section that orders commits.
 pub struct Wal<C> {
@@ -98,26 +87,26 @@ pub(super) struct Writer {
 }
 
 pub(super) struct Open<C> {
-    next_lsn: Lsn,
-    last_time: Timestamp,
+    pub(super) next_lsn: Lsn,
+    pub(super) last_time: Timestamp,
     buffer: Vec<u8>,
     /// Commits in the open group; parts count as records only.
     commits: u64,
     pub(super) records: u32,
     /// The number of the open group.
-    group: u64,
-    file: Arc<LogFile>,
+    pub(super) group: u64,
+    pub(super) file: Arc<LogFile>,
     /// Where the open group goes, if it fits the file.
-    offset: u64,
+    pub(super) offset: u64,
     /// The checksum chain behind the last group written.
-    chain: u32,
+    pub(super) chain: u32,
     /// Chains of parts without their final yet, and the groups in which they began.
     pub(super) chains: BTreeMap<u32, u64>,
     next_chain: u32,
     /// Where recent groups began, oldest first; kept from the last cut on.
-    starts: VecDeque<LogPoint>,
+    pub(super) starts: VecDeque<LogPoint>,
     /// Bytes of groups since the last cut.
-    bytes_since_cut: u64,
+    pub(super) bytes_since_cut: u64,
     /// Files that groups were written into before the present one, not yet told to anybody.
     left: Vec<FileNumber>,
     pub(super) companion: C,
@@ -421,46 +410,6 @@ impl<C> Wal<C> {
         let synced =
             if planted(Mistake::RetrySync) { synced.or_else(|_| file.sync()) } else { synced };
         synced.map_err(|SyncFailed(cause)| failed("syncing a group", cause))
-    }
-
-    /// Chooses a cut: `change` runs in the critical section that orders commits.
-    pub fn cut<R>(&self, change: impl FnOnce(&mut C) -> R) -> (Cut, R) {
-        let mut open = self.open.lock();
-        let oldest_chain = open.chains.values().copied().min().unwrap_or(u64::MAX);
-        let group = open.group.min(oldest_chain);
-        while open.starts.front().is_some_and(|start| start.group < group) {
-            open.starts.pop_front();
-        }
-        open.bytes_since_cut = 0;
-        let cut = Cut { lsn: Lsn(open.next_lsn.0 - 1), time: open.last_time, group };
-        let changed = change(&mut open.companion);
-        (cut, changed)
-    }
-
-    /// Where replay begins for a cut that is durable. Waits for a group being written: the chain
-    /// behind it is not known before.
-    pub fn replay_point(&self, cut: &Cut) -> LogPoint {
-        let writer = self.writer.lock();
-        let point = self.point_of(cut);
-        drop(writer);
-        self.wake_waiters();
-        point
-    }
-
-    fn point_of(&self, cut: &Cut) -> LogPoint {
-        let open = self.open.lock();
-        let started = open.starts.iter().find(|start| start.group == cut.group);
-        started.copied().unwrap_or(LogPoint {
-            file: open.file.number,
-            offset: open.offset,
-            group: open.group,
-            chain: open.chain,
-        })
-    }
-
-    /// Bytes of groups since the last cut: what an open would read.
-    pub fn bytes_since_cut(&self) -> u64 {
-        self.open.lock().bytes_since_cut
     }
 
     /// Files that the log has left since this was last asked.

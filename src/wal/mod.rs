@@ -1,7 +1,7 @@
 //! The log: one total order of commits, in files that are written once.
 //!
 //! Writing: [`group_commit`] gathers commits into groups, `waiting` knows who waits for them,
-//! [`pool`] prepares the files for them.
+//! [`pool`] prepares the files for them, [`cut`] says up to where a checkpoint works.
 //!
 //! Reading: [`recovery`] is the decision where the log ends, [`reader`] walks it, `survey` knows
 //! which file follows which, `assembly` turns groups into commits, and [`files`] is the seam to
@@ -13,6 +13,7 @@
 
 mod assembly;
 mod chain;
+pub mod cut;
 pub mod files;
 pub mod group_commit;
 pub mod pool;

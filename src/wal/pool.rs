@@ -7,6 +7,8 @@
 //!   * A ready file is durable, name included, and reads as zeros from end to end.
 //!   * A file's header is durable before a group is written into it.
 //!   * A file serves once: it is never renamed, truncated, rewritten or used again.
+//!   * Files are taken in the order of their numbers. One that is being filled while another is
+//!     needed at once is overtaken, and given up.
 
 use crate::disk::pace::{PIECE_BYTES, Pace};
 use crate::disk::{Clock, Disk, File, SyncFailed, write_all_at};
@@ -84,9 +86,34 @@ pub struct Pool {
     numbers: Arc<FileNumbers>,
     file_bytes: u64,
     /// Guards the queue alone; a leaf lock.
-    ready: Mutex<VecDeque<Arc<LogFile>>>,
-    /// Held while a file is made, so that two threads do not make one each.
-    making: Mutex<()>,
+    ready: Mutex<Ready>,
+    /// Held while a file is filled ahead, so that two threads do not fill one each.
+    filling: Mutex<()>,
+    /// Held while a file is made that is needed now. Whoever waits for it needs one too; it never
+    /// waits for one that is being filled.
+    hurrying: Mutex<()>,
+    /// Files made because one was needed and none stood ready.
+    late: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Ready {
+    /// Ascending by number.
+    files: VecDeque<Arc<LogFile>>,
+    /// The highest number that was ever in the queue.
+    highest: FileNumber,
+}
+
+impl Ready {
+    /// Adds a file, but not behind one with a higher number: numbers grow along the log.
+    fn add(&mut self, file: LogFile) -> bool {
+        let is_next = file.number > self.highest;
+        if is_next {
+            self.highest = file.number;
+            self.files.push_back(Arc::new(file));
+        }
+        is_next
+    }
 }
 
 impl Pool {
@@ -106,8 +133,10 @@ impl Pool {
             context,
             numbers,
             file_bytes,
-            ready: Mutex::new(VecDeque::new()),
-            making: Mutex::new(()),
+            ready: Mutex::default(),
+            filling: Mutex::new(()),
+            hurrying: Mutex::new(()),
+            late: AtomicU64::new(0),
         }
     }
 
@@ -123,62 +152,72 @@ impl Pool {
 
     /// Whether a file stands ready.
     pub fn is_ready(&self) -> bool {
-        !self.ready.lock().is_empty()
+        !self.ready.lock().files.is_empty()
     }
 
     /// How many files stand ready.
     pub fn ready_count(&self) -> usize {
-        self.ready.lock().len()
+        self.ready.lock().files.len()
     }
 
     /// The numbers of the files that stand ready.
     pub fn ready_numbers(&self) -> Vec<FileNumber> {
-        self.ready.lock().iter().map(|file| file.number).collect()
+        self.ready.lock().files.iter().map(|file| file.number).collect()
     }
 
     /// Whether the next file is full of written zeros.
     pub fn next_is_written(&self) -> bool {
-        self.ready.lock().front().is_some_and(|file| file.fill == Fill::Written)
+        self.ready.lock().files.front().is_some_and(|file| file.fill == Fill::Written)
     }
 
     /// Takes the oldest ready file.
     pub fn take(&self) -> Option<Arc<LogFile>> {
-        self.ready.lock().pop_front()
+        self.ready.lock().files.pop_front()
     }
 
     /// Makes a file ready if none is, as fast as can be.
     pub fn make_ready_now(&self) -> Result<()> {
-        let _making = self.making.lock();
+        let _hurrying = self.hurrying.lock();
         if self.is_ready() {
             return Ok(());
         }
         mark(Mark::PoolEmpty);
+        self.late.fetch_add(1, Ordering::Relaxed);
         self.make(Fill::Allocated)
     }
 
-    /// Makes one more file ready.
+    /// Files made because one was needed and none stood ready.
+    pub fn late_files(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    /// Makes one more file ready, unless another one overtakes it.
     pub fn prepare(&self, fill: Fill) -> Result<()> {
-        let _making = self.making.lock();
+        let _filling = self.filling.lock();
         self.make(fill)
     }
 
     fn make(&self, fill: Fill) -> Result<()> {
-        let number = self.numbers.take();
-        let name = FileName::Wal(number);
-        let made = self.fill(name, fill);
-        let file = made.inspect_err(|_| {
-            // Nothing names the file yet; what stays behind is removed at the next open.
-            let _ = self.disk.remove(name);
-        })?;
         let mut salt = [0; 8];
         self.disk.random(&mut salt).map_err(|cause| Error::io("drawing a salt", cause))?;
         let salt = u64::from_le_bytes(salt);
-        let file = Arc::new(LogFile { number, salt, bytes: self.file_bytes, fill, file });
-        self.ready.lock().push_back(file);
+        let number = self.numbers.take();
+        let name = FileName::Wal(number);
+        // Nothing names the file yet; if it stays behind, the next open removes it.
+        let give_up = || drop(self.disk.remove(name));
+        let file = self.fill(number, fill).inspect_err(|_| give_up())?;
+        let file = file.map(|file| LogFile { number, salt, bytes: self.file_bytes, fill, file });
+        let is_ready = file.is_some_and(|file| self.ready.lock().add(file));
+        if !is_ready {
+            mark(Mark::FileOvertaken);
+            give_up();
+        }
         Ok(())
     }
 
-    fn fill(&self, name: FileName, fill: Fill) -> Result<Arc<dyn File>> {
+    /// Makes the file and its name durable; none when another one overtakes it.
+    fn fill(&self, number: FileNumber, fill: Fill) -> Result<Option<Arc<dyn File>>> {
+        let name = FileName::Wal(number);
         let failed = |cause| Error::io(format!("preparing {name}"), cause);
         let file = self.disk.create(name).map_err(failed)?;
         file.allocate(self.file_bytes).map_err(failed)?;
@@ -186,6 +225,9 @@ impl Pool {
             let zeros = vec![0; PIECE_BYTES];
             let mut offset = 0;
             while offset < self.file_bytes {
+                if self.ready.lock().highest > number {
+                    return Ok(None);
+                }
                 let piece = (self.file_bytes - offset).min(PIECE_BYTES as u64);
                 self.pace.spend(piece);
                 let bytes = &zeros[..usize::try_from(piece).unwrap_or(PIECE_BYTES)];
@@ -198,7 +240,7 @@ impl Pool {
         if !planted(Mistake::SkipFolderSync) {
             self.disk.sync_folder(Folder::Wal).map_err(|SyncFailed(cause)| failed(cause))?;
         }
-        Ok(file)
+        Ok(Some(file))
     }
 
     /// Takes a ready file into use: its header says exactly where its predecessor ends.
@@ -221,7 +263,9 @@ impl Pool {
         self.make_ready_now()?;
         let none = || Error::io("taking a WAL file into use", std::io::ErrorKind::NotFound.into());
         let file = self.take().ok_or_else(none)?;
-        self.write_header(&file, end, first_lsn)?;
+        // Nothing is in it: an open that always fails here must not pile up files.
+        let headed = self.write_header(&file, end, first_lsn);
+        headed.inspect_err(|_| drop(self.disk.remove(file.name())))?;
         Ok(file)
     }
 }

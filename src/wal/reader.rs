@@ -55,8 +55,14 @@ pub struct Replayed {
     pub discarded: Option<Range<u64>>,
     /// Long commits whose final has not been met.
     pub open_chains: usize,
-    /// Where a later walk must begin to meet all parts of those commits: the end, if there is none.
+    /// Where a later walk must begin to meet all parts of those commits: the join, if there is
+    /// none.
     pub resume: LogPoint,
+    /// What the next file should name as its predecessor's end: the end, but before a last file
+    /// that holds nothing.
+    pub join: LogEnd,
+    /// Files that nothing needs once a file of a higher term continues the log at the join.
+    pub dead: Vec<FileNumber>,
     /// Whether the store was closed behind everything else.
     pub closed: bool,
 }
@@ -108,6 +114,8 @@ struct Walk<'a> {
     is_live: bool,
     /// None before the first file of the log.
     current: Option<Current>,
+    /// Whether the walk came from another file into this one and has met no group since.
+    is_blank: bool,
     /// Holds a body while it is unmasked.
     scratch: Vec<u8>,
     assembly: Assembly,
@@ -143,6 +151,8 @@ impl<'a> Walk<'a> {
             discarded: None,
             open_chains: 0,
             resume: from,
+            join: LogEnd::default(),
+            dead: Vec::new(),
             closed: false,
         };
         let mut current = None;
@@ -155,7 +165,8 @@ impl<'a> Walk<'a> {
         let assembly = Assembly::new(from.group, request.skip_to);
         let Request { proof, is_live, .. } = *request;
         let scratch = Vec::new();
-        Ok(Self { files, survey, proof, is_live, current, scratch, assembly, replayed })
+        let is_blank = false;
+        Ok(Self { files, survey, proof, is_live, current, is_blank, scratch, assembly, replayed })
     }
 
     fn point(&self) -> LogPoint {
@@ -186,10 +197,25 @@ impl<'a> Walk<'a> {
             let place = Place::new(FileName::Wal(orphan.header.number), 0);
             return Err(Error::corrupt("log.orphan", what, place));
         }
-        self.replayed.records = self.assembly.handed_out();
-        self.replayed.open_chains = self.assembly.open_chains();
-        self.replayed.resume = self.assembly.oldest_chain().unwrap_or(self.point());
+        self.settle();
+        let replayed = &mut self.replayed;
+        replayed.records = self.assembly.handed_out();
+        replayed.open_chains = self.assembly.open_chains();
+        replayed.resume = self.assembly.oldest_chain().unwrap_or(replayed.join.point);
         Ok(())
+    }
+
+    /// A term that ended before its first group has left a file that holds nothing. The next file
+    /// takes its place: it names the same end, and has the higher term. Not where a torn group
+    /// stands: only a successor behind it shows that it is dead.
+    fn settle(&mut self) {
+        let replayed = &mut self.replayed;
+        replayed.join = replayed.end;
+        if let (true, Case::A, Some(current)) = (self.is_blank, replayed.case, &self.current) {
+            replayed.join.point = current.header.predecessor.point;
+            replayed.dead.push(current.header.header.number);
+        }
+        replayed.dead.extend(self.survey.losers());
     }
 
     /// Goes on in the file that continues the log here.
@@ -205,6 +231,7 @@ impl<'a> Walk<'a> {
         mark(Mark::CrossedFiles);
         let window = Window::open(self.files, number)?;
         self.current = Some(Current { window, header });
+        self.is_blank = true;
         let replayed = &mut self.replayed;
         replayed.end.point = LogPoint { file: number, offset: HEADER_BLOCK_BYTES, ..point };
         replayed.end.lsn = replayed.end.lsn.max(header.predecessor.lsn);
@@ -287,6 +314,7 @@ impl<'a> Walk<'a> {
         replayed.highest = replayed.highest.max(header.last_lsn);
         replayed.groups += 1;
         replayed.closed = header.kind == GroupKind::Close;
+        self.is_blank = false;
         Ok(())
     }
 

@@ -268,6 +268,56 @@ fn of_several_files_that_name_one_end_the_highest_term_is_right_and_the_others_m
 }
 
 #[test]
+fn the_next_file_takes_the_place_of_one_that_holds_nothing() {
+    let mut writer = Writer::new();
+    writer.commit_group(100);
+    let mut end = writer.end;
+    writer.begin_term();
+    let replayed = run_all(&writer.files).1.unwrap();
+    assert_eq!((replayed.join, replayed.resume), (end, end.point));
+    assert_eq!(replayed.dead, [FileNumber(2)]);
+    // A term that went on to its second file: only the last one is given up.
+    end = writer.end;
+    writer.begin_file(writer.term);
+    let replayed = run_all(&writer.files).1.unwrap();
+    assert_eq!((replayed.join.point, &replayed.dead[..]), (end.point, &[FileNumber(3)][..]));
+    writer.end = replayed.join;
+    writer.begin_term();
+    let replayed = run_all(&writer.files).1.unwrap();
+    assert_eq!(replayed.dead, [FileNumber(4), FileNumber(3)]);
+    writer.commit_group(100);
+    for gone in [0, 3] {
+        writer.files.0.remove(&FileNumber(gone));
+        let (commits, replayed) = run_all(&writer.files);
+        let replayed = replayed.unwrap();
+        assert_eq!((&commits, replayed.end), (&writer.commits, writer.end));
+        assert_eq!((replayed.join, replayed.dead.len()), (writer.end, usize::from(gone == 0)));
+    }
+}
+
+#[test]
+fn a_file_in_which_a_torn_group_stands_is_not_passed_over() {
+    let mut writer = Writer::new();
+    writer.commit_group(100);
+    writer.begin_term();
+    let torn = writer.end;
+    writer.commit_group(3000);
+    let (start, bytes) = (writer.groups[1].start, writer.groups[1].bytes);
+    let file = writer.files.0.get_mut(&start.file).unwrap();
+    let start = usize::try_from(start.offset).unwrap();
+    file[start..start + 512].fill(0);
+    assert!(bytes > 1024);
+    let replayed = run_all(&writer.files).1.unwrap();
+    assert_eq!((replayed.verdict, replayed.join.point), (Verdict::Torn, torn.point));
+    assert!(replayed.dead.is_empty());
+    writer.end = torn;
+    writer.begin_term();
+    let replayed = run_all(&writer.files).1.unwrap();
+    assert_eq!((replayed.verdict, replayed.join.point), (Verdict::Clean, torn.point));
+    assert_eq!(replayed.dead, [FileNumber(3)]);
+}
+
+#[test]
 fn of_several_files_that_name_one_end_the_term_decides_and_not_the_number() {
     let mut writer = Writer::new();
     writer.commit_group(100);
@@ -376,7 +426,7 @@ fn a_commit_whose_parts_are_incomplete_is_an_error_and_one_without_final_never_h
     let mut crashed = Writer { files: writer.files.clone(), end: writer.end, ..Writer::new() };
     crashed.begin_term();
     let replayed = run_all(&crashed.files).1.unwrap();
-    assert_eq!((replayed.open_chains, replayed.resume), (0, crashed.end.point));
+    assert_eq!((replayed.open_chains, replayed.resume), (0, writer.end.point));
     writer.chains[0].parts += 1;
     writer.finish_chain(0);
     writer.write_group(GroupKind::Data);

@@ -4,10 +4,10 @@
 //! file does when its header says so, and the header says behind what. A file without a header was
 //! never used, unless something stands where its first group would.
 //!
-//! A term that crashed before its first group leaves an empty file behind. The next term goes on
-//! behind that file, so the files still make one line. Where several files name the same end all
-//! the same (the earlier header could not be read when the later file began), the one of the
-//! highest term is right, and the others must be empty: a group in one of them was acknowledged.
+//! A term that crashed before its first group leaves an empty file behind. The file of the next
+//! term names the same end, which takes the empty one's place, and that is removed: else a process
+//! that fails again and again would fill the disk. Where several files name the same end, the one
+//! of the highest term is right, and the others must be empty: a group in one was acknowledged.
 //!
 //! Invariants:
 //!   * File numbers grow along the log, and terms never fall.
@@ -26,6 +26,8 @@ use crate::names::FileName;
 pub(super) struct Survey {
     /// Ascending by number.
     files: Vec<Surveyed>,
+    /// Those that a file of a higher term took the place of.
+    losers: Vec<FileNumber>,
 }
 
 struct Surveyed {
@@ -67,7 +69,7 @@ impl Survey {
             }
         }
         found.reverse();
-        Ok(Self { files: found })
+        Ok(Self { files: found, losers: Vec::new() })
     }
 
     /// The file that goes on exactly at `point`, and now counts as met.
@@ -93,6 +95,7 @@ impl Survey {
             };
             best = Some(winner);
             check_empty(files, &loser)?;
+            self.losers.push(loser.header.number);
         }
         Ok(best)
     }
@@ -106,6 +109,11 @@ impl Survey {
     pub(super) fn names_beyond_in_file(&self, point: &LogPoint) -> bool {
         let is_beyond = |end: &LogPoint| end.file == point.file && end.offset > point.offset;
         self.files.iter().any(|file| !file.is_met && is_beyond(file.end()))
+    }
+
+    /// Files that name the same end as another of a higher term, and hold nothing.
+    pub(super) fn losers(&self) -> impl Iterator<Item = FileNumber> + '_ {
+        self.losers.iter().copied()
     }
 
     /// A file that the walk did not meet.

@@ -46,6 +46,8 @@ pub(super) struct Content {
     /// Open handles and maps.
     pub(super) handles: u32,
     has_lost: bool,
+    /// Write-back failed and nobody was told yet.
+    pub(super) has_late_error: bool,
     unreadable: BTreeSet<u64>,
 }
 
@@ -172,7 +174,15 @@ impl Content {
         if chance.coin() {
             self.durable_length = self.length;
         }
-        for page in self.pages.values_mut() {
+        self.lose(&(0..u64::MAX));
+        if reverts {
+            self.evict(|| true);
+        }
+    }
+
+    /// Nothing of `range` is dirty any more, although the medium does not have it.
+    fn lose(&mut self, range: &Range<u64>) {
+        for (_, page) in self.pages.range_mut(pages_of(range)) {
             for sector in 0..SECTORS {
                 if page.dirty[sector] != 0 {
                     page.dirty[sector] = 0;
@@ -181,9 +191,15 @@ impl Content {
                 }
             }
         }
-        if reverts {
-            self.evict(|| true);
-        }
+    }
+
+    /// Write-back that fails: part of `range` reaches the medium, and a later sync tells of it.
+    pub(super) fn fail_write_back(&mut self, range: &Range<u64>, chance: &mut Chance) {
+        self.write_back(range, || chance.coin());
+        let before = std::mem::take(&mut self.has_lost);
+        self.lose(range);
+        self.has_late_error |= self.has_lost;
+        self.has_lost |= before;
     }
 
     pub(super) fn has_lost(&self) -> bool {
@@ -235,6 +251,7 @@ impl Content {
     pub(super) fn forget_cache(&mut self, length: u64) {
         self.pages.clear();
         self.has_lost = false;
+        self.has_late_error = false;
         self.medium.truncate(length as usize);
         self.length = length;
         self.durable_length = length;

@@ -93,6 +93,11 @@ pub struct Faults {
     pub other: f64,
     /// Background write-back after a write, of a random part of the file. Not a fault.
     pub write_back: f64,
+    /// Of the background write-backs, those that fail: some sectors never reach the medium, and the
+    /// next sync of the file tells of it once, whichever descriptor asks.
+    pub write_back_fails: f64,
+    /// Descriptors that may be open at once; opens beyond them fail with EMFILE.
+    pub descriptors: u64,
     /// Eviction before a read, of a random part of the file's clean sectors. Not a fault.
     pub evict: f64,
 }
@@ -120,6 +125,8 @@ impl Faults {
             map: 0.0,
             other: 0.0,
             write_back: 1.0 / 32.0,
+            write_back_fails: 0.0,
+            descriptors: u64::MAX,
             evict: 1.0 / 8.0,
         }
     }
@@ -150,6 +157,8 @@ impl Faults {
             *rate = [0.0, 0.0, 0.001, 0.02][chance.below(4) as usize];
         }
         faults.sync_reverts = [0.0, 0.5, 1.0][chance.below(3) as usize];
+        faults.write_back_fails = [0.0, 0.0, 0.001, 0.02][chance.below(4) as usize];
+        faults.descriptors = [u64::MAX, u64::MAX, 12, 5][chance.below(4) as usize];
         faults
     }
 

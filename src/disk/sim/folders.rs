@@ -7,7 +7,7 @@
 use super::faults::{Chance, Fault};
 use super::state::KeepNames;
 use crate::names::{FileName, Folder};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,15 @@ impl Names {
     fn change(&mut self, change: Change) {
         apply(&mut self.seen, change, true, true);
         self.pending.push(change);
+    }
+
+    /// The files that a name, seen or durable or about to be, leads to; some more than once.
+    fn files(&self) -> impl Iterator<Item = u64> + '_ {
+        let pending = self.pending.iter().filter_map(|change| match change {
+            Change::Link(_, file) | Change::Rename(_, _, file) => Some(*file),
+            Change::Unlink(_) | Change::Make(_) => None,
+        });
+        pending.chain(self.durable.values().copied()).chain(self.seen.values().copied())
     }
 }
 
@@ -163,15 +172,12 @@ impl Folders {
 
     /// Whether a name, seen or durable or about to be, leads to the file.
     pub(super) fn refer_to(&self, file: u64) -> bool {
-        self.names.iter().any(|names| {
-            let pending = names.pending.iter().any(|change| match change {
-                Change::Link(_, other) | Change::Rename(_, _, other) => *other == file,
-                Change::Unlink(_) | Change::Make(_) => false,
-            });
-            pending
-                || names.durable.values().any(|other| *other == file)
-                || names.seen.values().any(|other| *other == file)
-        })
+        self.names.iter().any(|names| names.files().any(|other| other == file))
+    }
+
+    /// The files that a name, seen or durable or about to be, leads to.
+    pub(super) fn referred(&self) -> BTreeSet<u64> {
+        self.names.iter().flat_map(Names::files).collect()
     }
 
     /// The power is gone: of the pending changes some are durable, and nothing else is seen.

@@ -60,13 +60,27 @@ impl Machine {
 pub(super) struct SimFile {
     machine: Arc<Machine>,
     file: u64,
+    /// Maps keep a file alive without one.
+    has_descriptor: bool,
 }
 
 impl SimFile {
     /// Counts a handle in `state`, which is the locked state of `machine`.
     pub(super) fn open(machine: &Arc<Machine>, state: &mut State, file: u64) -> io::Result<Self> {
+        state.check_descriptors()?;
+        let opened = Self::hold(machine, state, file, true)?;
+        state.descriptors += 1;
+        Ok(opened)
+    }
+
+    fn hold(
+        machine: &Arc<Machine>,
+        state: &mut State,
+        file: u64,
+        has_descriptor: bool,
+    ) -> io::Result<Self> {
         state.file(file)?.handles += 1;
-        Ok(Self { machine: Arc::clone(machine), file })
+        Ok(Self { machine: Arc::clone(machine), file, has_descriptor })
     }
 
     fn word(&self, offset: u64, bytes: u64) -> u64 {
@@ -83,12 +97,9 @@ impl fmt::Debug for SimFile {
 impl Drop for SimFile {
     fn drop(&mut self) {
         let mut state = self.machine.state.lock();
-        let Some(state) = state.as_mut() else { return };
-        if let Ok(content) = state.file(self.file) {
-            content.handles = content.handles.saturating_sub(1);
-        }
-        if state.has_nameless() {
-            state.reap();
+        if let Some(state) = state.as_mut() {
+            state.descriptors -= u64::from(self.has_descriptor);
+            state.close(self.file);
         }
     }
 }
@@ -122,7 +133,7 @@ impl ReadFile for SimFile {
                 let what = format!("a file of {have} bytes cannot be mapped for {bytes}");
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
             }
-            let file = SimFile::open(&self.machine, state, self.file)?;
+            let file = SimFile::hold(&self.machine, state, self.file, false)?;
             Ok(Arc::new(SimMap { file, bytes }) as Arc<dyn Map>)
         })
     }

@@ -24,6 +24,7 @@ pub use faults::{Fault, Faults};
 pub use state::{Crash, KeepLength, KeepNames, KeepSectors};
 
 use super::{Clock, Disk, File, Listed, Lock, MediumError, ReadDisk, ReadFile, Space, SyncFailed};
+use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use content::Content;
 use faults::{Call, Chance};
@@ -183,6 +184,12 @@ impl SimDisk {
     #[must_use]
     pub fn fault_log(&self) -> Vec<String> {
         self.look(|state| state.log.iter().cloned().collect())
+    }
+
+    /// How many syncs told of a write-back that had failed before them.
+    #[must_use]
+    pub fn late_errors(&self) -> u64 {
+        self.look(|state| state.late_errors)
     }
 
     /// Bytes that may still be written, beyond what is allocated.
@@ -375,6 +382,7 @@ impl Disk for SimDisk {
 
     fn create(&self, name: FileName) -> io::Result<Arc<dyn File>> {
         self.machine.call(Call::Create, word(name), |state, _| {
+            state.check_descriptors()?;
             let file = state.add_file(Content::default());
             if let Err(error) = state.folders.create(name, file) {
                 state.release(file);
@@ -395,7 +403,11 @@ impl Disk for SimDisk {
                 state.note(format_args!("the sync inside OpenMedium meets Io"));
                 turn.fault = Some(Fault::Io);
             }
+            let late = state.late_errors;
             if let Err(error) = state.sync(file, turn) {
+                if state.late_errors > late {
+                    mark(Mark::SyncErrorElsewhere);
+                }
                 return Ok(Err(SyncFailed(error)));
             }
             state.file(file)?.evict(|| true);
@@ -431,9 +443,7 @@ impl Disk for SimDisk {
                 return Err(state.folders.fail_sync(folder, fault, &mut state.chance));
             }
             state.folders.sync(folder, usize::MAX);
-            if state.has_nameless() {
-                state.reap();
-            }
+            state.reap_all();
             Ok(())
         });
         synced.map_err(SyncFailed)

@@ -7,8 +7,9 @@
 use super::content::{Content, blocks, whole_blocks};
 use super::faults::{Call, Chance, Fault, Faults};
 use super::folders::Folders;
+use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 
 const LOG_LINES: usize = 256;
@@ -103,13 +104,17 @@ pub(super) struct State {
     pub(super) folders: Folders,
     files: BTreeMap<u64, Content>,
     next_file: u64,
-    nameless: Vec<u64>,
+    /// Files without a name that is seen, which something else may still lead to.
+    nameless: BTreeSet<u64>,
     pub(super) chance: Chance,
     pub(super) faults: Faults,
     pub(super) scheduled: BTreeMap<u64, Fault>,
     pub(super) log: VecDeque<String>,
     pub(super) calls: u64,
     writes: u64,
+    pub(super) descriptors: u64,
+    /// Syncs that told of an earlier failure.
+    pub(super) late_errors: u64,
     pub(super) off_after: Option<u64>,
     pub(super) off: bool,
     pub(super) trace: u64,
@@ -128,13 +133,15 @@ impl State {
             folders: Folders::new(),
             files: BTreeMap::new(),
             next_file: 1,
-            nameless: Vec::new(),
+            nameless: BTreeSet::new(),
             chance: Chance::new(seed),
             faults: Faults::none(),
             scheduled: BTreeMap::new(),
             log: VecDeque::new(),
             calls: 0,
             writes: 0,
+            descriptors: 0,
+            late_errors: 0,
             off_after: None,
             off: false,
             trace: seed,
@@ -210,6 +217,21 @@ impl State {
         file
     }
 
+    /// Whether one more descriptor may be open.
+    pub(super) fn check_descriptors(&mut self) -> io::Result<()> {
+        if self.descriptors >= self.faults.descriptors {
+            mark(Mark::NoDescriptor);
+            self.note(format_args!("no descriptor is left"));
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn files_held(&self) -> usize {
+        self.files.len()
+    }
+
     pub(super) fn length(&self, file: u64) -> u64 {
         self.files.get(&file).map_or(0, |content| content.length)
     }
@@ -246,7 +268,12 @@ impl State {
     }
 
     pub(super) fn write_some_back(&mut self, file: u64, range: &std::ops::Range<u64>, all: bool) {
-        if let Some(content) = self.files.get_mut(&file) {
+        if self.chance.happens(self.faults.write_back_fails) {
+            self.note(format_args!("write-back fails and nobody is told yet"));
+            if let Some(content) = self.files.get_mut(&file) {
+                content.fail_write_back(range, &mut self.chance);
+            }
+        } else if let Some(content) = self.files.get_mut(&file) {
             content.write_back(range, || all || self.chance.coin());
         }
     }
@@ -267,6 +294,13 @@ impl State {
             return Err(off());
         }
         match turn.fault {
+            None if std::mem::take(&mut content.has_late_error) => {
+                content.sync();
+                self.late_errors += 1;
+                mark(Mark::LateSyncError);
+                self.note(format_args!("a sync tells of a write-back that failed before it"));
+                Err(Fault::Io.error())
+            }
             None => {
                 content.sync();
                 Ok(())
@@ -284,27 +318,46 @@ impl State {
         if let Some(content) = self.files.get_mut(&file) {
             self.used = self.used.saturating_sub(content.charged);
             content.charged = 0;
-            self.nameless.push(file);
+            self.nameless.insert(file);
+            self.reap(file);
         }
-        self.reap();
     }
 
-    /// Forgets files that nothing leads to.
-    pub(super) fn reap(&mut self) {
-        let mut nameless = std::mem::take(&mut self.nameless);
-        nameless.retain(|file| {
-            let open = self.files.get(file).is_some_and(|content| content.handles > 0);
-            let keep = open || self.folders.refer_to(*file);
-            if !keep && let Some(content) = self.files.remove(file) {
-                self.used = self.used.saturating_sub(content.charged);
+    /// A handle of the file was closed.
+    pub(super) fn close(&mut self, file: u64) {
+        if let Some(content) = self.files.get_mut(&file) {
+            content.handles = content.handles.saturating_sub(1);
+            self.reap(file);
+        }
+    }
+
+    /// Forgets a file if nothing leads to it.
+    fn reap(&mut self, file: u64) {
+        let is_open = self.files.get(&file).is_some_and(|content| content.handles > 0);
+        if !is_open && self.nameless.contains(&file) && !self.folders.refer_to(file) {
+            self.forget(file);
+        }
+    }
+
+    /// Forgets all files that nothing leads to.
+    pub(super) fn reap_all(&mut self) {
+        if self.nameless.is_empty() {
+            return;
+        }
+        let referred = self.folders.referred();
+        for file in self.nameless.clone() {
+            let is_open = self.files.get(&file).is_some_and(|content| content.handles > 0);
+            if !is_open && !referred.contains(&file) {
+                self.forget(file);
             }
-            keep
-        });
-        self.nameless = nameless;
+        }
     }
 
-    pub(super) fn has_nameless(&self) -> bool {
-        !self.nameless.is_empty()
+    fn forget(&mut self, file: u64) {
+        self.nameless.remove(&file);
+        if let Some(content) = self.files.remove(&file) {
+            self.used = self.used.saturating_sub(content.charged);
+        }
     }
 
     /// The process is gone; the machine goes on, page cache and all.
@@ -312,11 +365,12 @@ impl State {
         for content in self.files.values_mut() {
             content.handles = 0;
         }
+        self.descriptors = 0;
         self.lock = None;
         self.off = false;
         self.off_after = None;
         self.scheduled.clear();
-        self.reap();
+        self.reap_all();
     }
 
     /// The machine is gone and started again: what is left is what `crash` keeps.
@@ -334,7 +388,7 @@ impl State {
             });
         }
         self.folders.cut(crash.names, &mut self.chance);
-        let named: Vec<u64> = Folder::ALL
+        let named: BTreeSet<u64> = Folder::ALL
             .iter()
             .flat_map(|folder| self.folders.list(*folder))
             .map(|(_, file)| file)

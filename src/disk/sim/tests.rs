@@ -130,6 +130,46 @@ fn a_failed_sync_loses_bytes_though_the_next_one_succeeds() {
 }
 
 #[test]
+fn a_write_back_that_fails_is_told_once_by_a_later_sync_of_any_descriptor() {
+    let mut told_elsewhere = 0;
+    for seed in 0..40 {
+        let disk = machine(seed);
+        let file = settled(&disk, wal(1), &[1; 4096]);
+        disk.set_faults(Faults { write_back_fails: 1.0, ..Faults::none() });
+        write_all_at(&*file, &[2; 4096], 0).unwrap();
+        file.start_writeback(0..4096).unwrap();
+        disk.set_faults(Faults::none());
+        let disk = if seed % 2 == 0 { disk.kill() } else { disk };
+        let told = match disk.open_medium(wal(1)) {
+            Err(super::super::MediumError::Sync(_)) => true,
+            opened => opened.is_err(),
+        };
+        assert_eq!(told, disk.late_errors() == 1);
+        told_elsewhere += usize::from(told);
+        assert!(disk.open_medium(wal(1)).is_ok(), "told once");
+        let mut medium = [0; 4096];
+        read_exact_at(&*disk.open(wal(1)).unwrap(), &mut medium, 0).unwrap();
+        assert_eq!(told, medium != [2; 4096], "what was lost was told");
+    }
+    assert!(told_elsewhere > 30, "{told_elsewhere}");
+}
+
+#[test]
+fn descriptors_run_out_and_come_back_and_maps_need_none() {
+    let disk = machine(1);
+    let file = settled(&disk, wal(1), b"x");
+    disk.set_faults(Faults { descriptors: 2, ..Faults::none() });
+    let other = disk.open(wal(1)).unwrap();
+    let refused = disk.create(wal(2)).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()));
+    assert!(!disk.names().contains(&wal(2)) && disk.open_medium(wal(1)).is_err());
+    let map = file.map(1).unwrap();
+    drop((file, other));
+    assert!(disk.open(wal(1)).is_ok() && disk.create(wal(2)).is_ok());
+    assert_eq!(&*map.slice(0..1).unwrap(), b"x");
+}
+
+#[test]
 fn a_rename_leaves_the_old_target_or_the_new_one() {
     let mut outcomes = std::collections::BTreeSet::new();
     for seed in 0..300 {
@@ -248,6 +288,24 @@ fn a_removed_file_lives_while_it_is_open_and_comes_back_until_its_folder_is_sync
     assert_eq!(back.file_bytes(wal(1)).unwrap(), b"kept");
     disk.sync_folder(Folder::Wal).unwrap();
     assert_eq!(disk.power_cut_keeping(LOSE_ALL).names(), []);
+}
+
+#[test]
+fn a_file_is_forgotten_with_the_last_thing_that_leads_to_it() {
+    let disk = machine(1);
+    let kept: Vec<_> = (0..40).map(|number| settled(&disk, wal(number), b"x")).collect();
+    let held = |disk: &SimDisk| disk.look(|state| state.files_held());
+    for number in 0..40 {
+        disk.remove(wal(number)).unwrap();
+    }
+    let mut kept = kept.into_iter();
+    kept.by_ref().take(20).for_each(drop);
+    assert_eq!(held(&disk), 40, "their names are durable");
+    disk.sync_folder(Folder::Wal).unwrap();
+    assert_eq!(held(&disk), 20, "handles lead to the others");
+    drop(kept.next());
+    assert_eq!(held(&disk), 19);
+    assert_eq!(held(&disk.kill()), 0);
 }
 
 #[test]
