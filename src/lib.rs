@@ -73,6 +73,7 @@
 compile_error!("dostore runs on 64-bit little-endian Unix only");
 
 // Layer 0: words.
+pub mod alarm;
 pub mod error;
 pub mod ids;
 pub mod limits;

@@ -18,6 +18,8 @@ pub const COMMIT_OPERATIONS_MAX: usize = 65_536;
 pub const NAMESPACES_MAX: usize = 65_535;
 /// Bytes in a name of a namespace or an object.
 pub const NAME_BYTES_MAX: usize = 1_024;
+/// Bytes kept of what a failed attempt at an alarm said.
+pub const FAILURE_TEXT_BYTES_MAX: usize = 512;
 /// The smallest WAL file.
 pub const WAL_FILE_BYTES_MIN: u64 = 64 * 1024;
 /// The largest WAL file.

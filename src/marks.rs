@@ -74,6 +74,12 @@ marks! {
     BlankFileReplaced,
     /// A merge was thrown away because its inputs had changed.
     MergeDiscarded,
+    /// A hint was due whose alarm was moved, cleared or done.
+    HintStale,
+    /// Hints in a damaged part of an alarm run were found again from the objects.
+    HintsFoundAgain,
+    /// Alarms were handed out again because the clock was set back.
+    ClockSetBack,
 }
 
 static REACHED: AtomicU64 = AtomicU64::new(0);

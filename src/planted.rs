@@ -49,6 +49,10 @@ mistakes! {
     EarlierLife = 14,
     /// Do not check the object that a page names.
     UncheckedObject = 15,
+    /// Drop hints of alarms that the installed checkpoint does not have.
+    DropNewHints = 16,
+    /// Take an alarm for the one that fired when only its time is the same.
+    IgnoreGeneration = 17,
 }
 
 /// Whether this mistake is to be made.

@@ -8,6 +8,7 @@
 use dostore::disk::sim::{Damage, Fault, SimDisk};
 use dostore::disk::{Disk, ReadDisk};
 use dostore::error::ErrorKind;
+use dostore::ids::Timestamp;
 use dostore::names::{FileName, Folder};
 use dostore::store::list::ListOptions;
 use dostore::store::namespace::Namespace;
@@ -382,6 +383,92 @@ fn g14_a_missing_manifest_or_log_is_damage_and_not_an_empty_store() {
     store_with_pages(&disk);
     disk.damage(FileName::Manifest, Damage::FlipBit(700)).unwrap();
     assert_eq!(options().open_on(disk).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+/// What is known of the alarms of the script: when each acknowledged one was set for, and whether
+/// a turn that may have changed it was begun since.
+#[derive(Default)]
+struct Promised {
+    at: [Option<u64>; 2],
+    is_open: [bool; 2],
+}
+
+const SECOND: u64 = 1_000_000;
+
+/// Sets alarms, lets them fire and completes them, with checkpoints and merges, until a call fails.
+fn alarm_script(disk: &SimDisk, promised: &mut Promised) -> dostore::error::Result<()> {
+    let store = options().open_on(disk.clone())?;
+    let rooms = store.namespace("rooms")?;
+    let alarms = store.alarms();
+    for _ in 0..5 {
+        for (index, name) in NAMES.iter().enumerate() {
+            let at = disk.clock().wall_micros() + 100 * SECOND * (1 + index as u64);
+            let mut object = rooms.open_by_name(name)?;
+            let mut turn = object.turn();
+            if index == 0 {
+                turn.set_alarm(Timestamp(at))?;
+            } else {
+                turn.set_named_alarm("n", Timestamp(at))?;
+            }
+            promised.is_open[index] = true;
+            turn.commit()?.wait()?;
+            (promised.at[index], promised.is_open[index]) = (Some(at), false);
+        }
+        store.steps().checkpoint()?;
+        disk.advance(std::time::Duration::from_secs(101));
+        if let Some(fired) = alarms.try_next()? {
+            let index = usize::from(fired.alarm().is_some());
+            assert_eq!(promised.at[index], Some(fired.scheduled().0));
+            let mut object = rooms.open(fired.id()?)?;
+            let mut turn = object.turn();
+            turn.complete_alarm(&fired)?;
+            promised.is_open[index] = true;
+            turn.commit()?.wait()?;
+            (promised.at[index], promised.is_open[index]) = (None, false);
+        }
+        store.steps().merge()?;
+        store.steps().remove_retired()?;
+    }
+    store.close()
+}
+
+#[test]
+fn g15_an_alarm_that_was_acknowledged_fires_at_least_once_and_never_early() {
+    let mut failed_at = 0;
+    for calls in 1.. {
+        let disk = SimDisk::new(calls);
+        disk.crash_after(calls);
+        let mut promised = Promised::default();
+        let finished = alarm_script(&disk, &mut promised).is_ok();
+        let disk = disk.power_cut();
+        let (store, _rooms) = open(&disk);
+        let alarms = store.alarms();
+        let mut seen = [false; 2];
+        for _ in 0..3 {
+            while let Some(fired) = alarms.try_next().unwrap() {
+                assert!(fired.scheduled().0 <= disk.clock().wall_micros(), "early");
+                let index = usize::from(fired.alarm().is_some());
+                if !promised.is_open[index] {
+                    assert_eq!(promised.at[index], Some(fired.scheduled().0), "it was completed");
+                }
+                seen[index] = true;
+                let mut object = fired.namespace().unwrap().open(fired.id().unwrap()).unwrap();
+                let mut turn = object.turn();
+                turn.complete_alarm(&fired).unwrap();
+                turn.commit_durable().unwrap();
+            }
+            disk.advance(std::time::Duration::from_secs(100));
+        }
+        for (index, seen) in seen.into_iter().enumerate() {
+            let is_due = promised.at[index].is_some() && !promised.is_open[index];
+            assert!(seen || !is_due, "alarm {index} is lost after call {calls}");
+        }
+        if finished {
+            break;
+        }
+        failed_at = calls;
+    }
+    assert!(failed_at > 100, "the script is too short to mean anything: {failed_at} calls");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// The words: each may name those before it in this list.
 const WORDS: &[&str] =
-    &["marks", "planted", "ids", "names", "error", "limits", "object_id", "options"];
+    &["marks", "planted", "ids", "alarm", "names", "error", "limits", "object_id", "options"];
 
 /// The layers above the words, the lowest first. Modules of one layer do not name each other.
 const LAYERS: &[&[&str]] = &[

@@ -9,6 +9,7 @@
 use super::walk::{Step, Walk};
 use crate::error::{Error, Result};
 use crate::format::Malformed;
+use crate::format::alarm::hint_is_set;
 use crate::format::entry::{DirectoryKey, Head, PAGE_TOMBSTONE};
 use crate::ids::{Address, Life};
 use crate::run::{Run, RunWriter};
@@ -59,6 +60,12 @@ struct Newest {
 /// Writes runs of any use, the newest first, as one: the newest entry of each key stays.
 pub fn merge_plain(inputs: &[Arc<Run>], out: &mut RunWriter) -> Result<MergeStats> {
     copy(inputs, out, |_, _, _| Ok(true))
+}
+
+/// Writes alarm runs, the newest first and none left out between them, as one. `bottom` says that
+/// no run is older than these: what only takes back older hints is dropped.
+pub fn merge_hints(inputs: &[Arc<Run>], bottom: bool, out: &mut RunWriter) -> Result<MergeStats> {
+    copy(inputs, out, |_, value, shields| Ok(hint_is_set(value)? || !bottom || shields))
 }
 
 /// Copies the newest entries for which `keeps(key, value, shields)` says so, and all holes.

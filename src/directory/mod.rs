@@ -9,11 +9,13 @@
 //!   * Where a run lost entries, an answer comes from a newer run or the question fails. What was
 //!     lost is never taken for absent.
 
+mod hints;
 mod merge;
 mod search;
 mod walk;
 
-pub use merge::{MergeStats, merge, merge_plain};
+pub use hints::{HintStep, Hints};
+pub use merge::{MergeStats, merge, merge_hints, merge_plain};
 
 use crate::error::Result;
 use crate::format::entry::{DirectoryKey, Head, PageEntry, behind_keys, head_key, page_key};

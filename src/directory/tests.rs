@@ -5,8 +5,9 @@
 //!     lives only go on.
 
 use super::*;
+use crate::alarm::Alarm;
 use crate::error::Error;
-use crate::format::entry::{HeadAlarm, PAGE_TOMBSTONE, PagePart};
+use crate::format::entry::{PAGE_TOMBSTONE, PagePart};
 use crate::ids::{Lsn, NamespaceNumber, ShortId};
 use crate::names::FileName;
 use crate::run::testing::MemoryDisk;
@@ -93,7 +94,7 @@ fn plan(checkpoints: &[Vec<Touch>]) -> Vec<Planned> {
 
 fn put(run: &mut Planned, touch: &Touch, life: Life, serial: u64) {
     let address = address(touch.object);
-    let alarm = HeadAlarm { generation: Lsn(serial), ..Default::default() };
+    let alarm = Alarm { generation: Lsn(serial), ..Default::default() };
     let deleted = touch.deletes;
     let head = Head { deleted, life, count: serial, alarm: Some(alarm), ..Default::default() };
     let mut value = Vec::new();

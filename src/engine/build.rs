@@ -5,16 +5,19 @@
 //! An object of one page has it in its head; a larger one has an entry for each fence key.
 //!
 //! Invariants:
-//!   * A head names its one page, or there are page entries of its life; never both.
+//!   * A head names its one page, or there are page entries of its life; never both. Neither is
+//!     there for an object that is deleted, or that has an alarm and nothing else.
 //!   * The fence "" exists while the life has page entries.
 //!   * A page that cannot be read is never folded: the change becomes one more delta.
 
 use super::Engine;
+use super::alarms::hints_of;
 use super::checkpoint::Frozen;
 use super::delta::DeltaPages;
 use super::publish::Liveness;
 use super::splitter::Splitter;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::alarm::{HINT, HINT_TOMBSTONE, Hint};
 use crate::format::entry::{Head, PAGE_TOMBSTONE, PageEntry, PagePart, head_key, page_key};
 use crate::format::manifest::{Manifest, SegmentState};
 use crate::format::page::{BuiltPage, SegmentFacts};
@@ -45,6 +48,8 @@ pub struct Builder<'e> {
     segments: Vec<SegmentFacts>,
     directory: Option<RunWriter>,
     names: Option<RunWriter>,
+    /// Hints of alarms to be written: true for one that is set, false for one taken back.
+    hints: Vec<(Hint, bool)>,
     pub(super) liveness: Liveness,
     created: Vec<FileName>,
 }
@@ -74,6 +79,7 @@ impl<'e> Builder<'e> {
             segments: Vec::new(),
             directory: None,
             names: None,
+            hints: Vec::new(),
             liveness: Liveness::default(),
             created: Vec::new(),
         }
@@ -87,7 +93,10 @@ impl<'e> Builder<'e> {
             // Deletes of what never was: there is nothing to say.
             return Ok(());
         };
-        let content = match self.version.head(address) {
+        let old = self.version.head(address);
+        let alarm = old.as_ref().ok().and_then(|head| head.as_ref()?.alarm);
+        hints_of(address, alarm, layer, &mut self.hints);
+        let content = match old {
             // The head lies in a damaged part of the directory: what is below is not known, so the
             // change becomes a delta without a base, and reads say so.
             Err(error) if error.kind() == ErrorKind::Corrupt && !layer.wiped => {
@@ -102,6 +111,27 @@ impl<'e> Builder<'e> {
             self.names()?.add(&address.to_bytes(), &name)?;
         }
         self.write_entries(address, &head, &content)
+    }
+
+    /// Takes back hints that mean no alarm any more.
+    pub fn take_back(&mut self, stale: &[Hint]) {
+        self.hints.extend(stale.iter().map(|hint| (hint.clone(), false)));
+    }
+
+    /// Hints go into a run of their own, by time.
+    fn write_hints(&mut self) -> Result<Option<RunWriter>> {
+        let mut hints = std::mem::take(&mut self.hints);
+        if hints.is_empty() {
+            return Ok(None);
+        }
+        // One that is set comes before the same one taken back, and is the one that counts.
+        hints.sort_unstable_by(|one, other| one.0.cmp(&other.0).then(other.1.cmp(&one.1)));
+        hints.dedup_by(|later, first| later.0 == first.0);
+        let mut run = self.run(RunUse::Alarms)?;
+        for (hint, is_set) in &hints {
+            run.add(&hint.encode(), if *is_set { HINT } else { HINT_TOMBSTONE })?;
+        }
+        Ok(Some(run))
     }
 
     fn change(
@@ -120,8 +150,15 @@ impl<'e> Builder<'e> {
         match old.filter(|old| !old.deleted && !layer.wiped) {
             None => self.fold_new(address, life, layer),
             Some(Head { page: Some(entry), .. }) => self.change_tiny(address, life, &entry, layer),
+            Some(head) if self.has_no_page(address, &head) => self.fold_new(address, life, layer),
             Some(head) => self.change_large_or_lost(address, life, &head, layer),
         }
+    }
+
+    /// An object that has an alarm and nothing else has no page.
+    fn has_no_page(&self, address: Address, head: &Head) -> bool {
+        let is_empty = head.count == 0 && head.content_bytes == 0;
+        is_empty && self.version.directory.pages(address, head.life).next().is_none()
     }
 
     /// Where the directory has lost pages of a large object, nothing can be built on the others:
@@ -391,7 +428,8 @@ impl<'e> Builder<'e> {
                 generation,
             });
         }
-        for writer in [self.directory.take(), self.names.take()].into_iter().flatten() {
+        let alarms = self.write_hints()?;
+        for writer in [self.directory.take(), self.names.take(), alarms].into_iter().flatten() {
             next.runs.insert(0, writer.finish()?);
         }
         self.liveness.apply(next);

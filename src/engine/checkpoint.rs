@@ -97,6 +97,8 @@ impl Engine {
         for changes in &mut frozen {
             builder.add(changes)?;
         }
+        let stale = self.alarms.stale();
+        builder.take_back(&stale);
         let mut next = publisher.manifest.clone();
         let created = builder.finish(&mut next)?;
         next.cut = open.cut.lsn;
@@ -106,7 +108,8 @@ impl Engine {
         if planted(Mistake::DropLayersEarly) {
             self.drop_frozen(open, &frozen);
         }
-        self.publish_new(publisher, next, &created)?;
+        self.publish_new(publisher, next, &created, Some(open.number))?;
+        self.alarms.forget_stale(&stale);
         self.drop_frozen(open, &frozen);
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -150,7 +150,7 @@ impl Engine {
             }
         }
         let created = builder.finish(&mut next)?;
-        self.publish_new(publisher, next, &created)?;
+        self.publish_new(publisher, next, &created, None)?;
         // What is left in a victim could not be moved: trying again would not help.
         let left = publisher.manifest.segments.iter().map(|segment| segment.facts.number);
         let stuck: Vec<_> = left.filter(|number| victims.contains(number)).collect();

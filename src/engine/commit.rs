@@ -6,6 +6,7 @@
 //!   * An error means that nothing was logged.
 
 use super::Engine;
+use super::alarms::Before;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Address;
 use crate::marks::{Mark, mark};
@@ -47,6 +48,7 @@ impl Engine {
         inner: &mut Inner,
         changes: WriteSet,
     ) -> Result<Grant> {
+        let touches_alarms = changes.touches_alarms();
         let mut record = changes.into_record(object.address);
         let bytes = record.len();
         let mut cut = 0;
@@ -66,7 +68,14 @@ impl Engine {
             }
         })?;
         inner.dirty_cut = cut;
-        inner.apply(Arc::from(record), grant.lsn, grant.time, cut);
+        if touches_alarms {
+            let before = Before::of(object.address, inner, &record);
+            let record: Arc<[u8]> = Arc::from(record);
+            inner.apply(Arc::clone(&record), grant.lsn, grant.time, cut);
+            self.alarms.note(cut, object.address, &before, inner, &record);
+        } else {
+            inner.apply(Arc::from(record), grant.lsn, grant.time, cut);
+        }
         let more = bytes + if is_first { OBJECT_OVERHEAD_BYTES } else { 0 };
         self.dirty_bytes.fetch_add(more, Ordering::Relaxed);
         self.counters.commits.fetch_add(1, Ordering::Relaxed);

@@ -29,16 +29,14 @@ impl Engine {
     /// Whether any use has runs to merge.
     pub fn wants_merge(&self) -> bool {
         let version = self.version();
-        choose(version.directory.runs()).is_some() || choose(&version.names).is_some()
+        runs_by_use(&version).iter().any(|(_, runs)| choose(runs).is_some())
     }
 
     /// Merges runs of one use. Says whether there were any to merge.
     pub fn merge(&self) -> Result<bool> {
         self.check_alive()?;
         let version = self.version();
-        for (usage, runs) in
-            [(RunUse::Directory, version.directory.runs()), (RunUse::Names, &version.names[..])]
-        {
+        for (usage, runs) in runs_by_use(&version) {
             if let Some(count) = choose(runs) {
                 self.merge_newest(&version, usage, &runs[..count])?;
                 return Ok(true);
@@ -73,11 +71,11 @@ impl Engine {
     ) -> Result<Merged> {
         let pace = Arc::clone(&self.pace);
         let mut out = RunWriter::create(&*self.disk, pace, self.context, number, usage)?;
-        let all =
-            if usage == RunUse::Directory { version.directory.runs() } else { &version.names };
-        let is_bottom = inputs.len() == all.len();
+        let all = runs_by_use(version).into_iter().find(|(of, _)| *of == usage);
+        let is_bottom = all.is_some_and(|(_, runs)| runs.len() == inputs.len());
         let stats = match usage {
             RunUse::Directory => directory::merge(inputs, is_bottom, &mut out)?,
+            RunUse::Alarms => directory::merge_hints(inputs, is_bottom, &mut out)?,
             _ => directory::merge_plain(inputs, &mut out)?,
         };
         let facts = out.finish()?;
@@ -103,9 +101,18 @@ impl Engine {
         if !merged.says_nothing {
             next.runs.insert(place.unwrap_or(0), *facts);
         }
-        self.publish_new(publisher, next, &[FileName::Run(facts.number)])?;
+        self.publish_new(publisher, next, &[FileName::Run(facts.number)], None)?;
         Ok(true)
     }
+}
+
+/// The runs of each use of the present, the newest first.
+fn runs_by_use(version: &Version) -> [(RunUse, &[Arc<Run>]); 3] {
+    [
+        (RunUse::Directory, version.directory.runs()),
+        (RunUse::Names, &version.names),
+        (RunUse::Alarms, &version.alarms),
+    ]
 }
 
 /// What a merge has written.

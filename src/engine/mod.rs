@@ -16,6 +16,7 @@
 //!     is removed.
 //!   * At most one cut is open. It stays open until a checkpoint of it is published.
 
+pub mod alarms;
 pub mod build;
 mod build_large;
 pub mod catalog;
@@ -38,6 +39,7 @@ use crate::object::version::Version;
 use crate::options::Options;
 use crate::wal::group_commit::Wal;
 use crate::wal::pool::FileNumbers;
+use alarms::AlarmIndex;
 use catalog::Catalog;
 use parking_lot::{Mutex, RwLock};
 use publish::Publisher;
@@ -68,6 +70,8 @@ pub struct Engine {
     pub(crate) pace: Arc<Pace>,
     pub(crate) wal: Wal<DirtyList>,
     pub(crate) table: Table,
+    /// When which alarm is due. A leaf lock, but for that of the installed version.
+    pub(crate) alarms: AlarmIndex,
     pub(crate) catalog: Catalog,
     /// What is installed now. Held for the time of a clone; a leaf lock.
     version: RwLock<Arc<Version>>,
@@ -97,8 +101,9 @@ impl Engine {
         Arc::clone(&self.version.read())
     }
 
-    pub(crate) fn install(&self, version: Arc<Version>) {
-        *self.version.write() = version;
+    /// Installs what a publish has made; `covers` is the cut whose checkpoint it is of.
+    pub(crate) fn install(&self, version: Arc<Version>, covers: Option<u64>) {
+        self.alarms.install(covers, || *self.version.write() = version);
     }
 
     /// Lets other writers in.

@@ -99,7 +99,17 @@ impl Publisher {
 
 impl Engine {
     /// Makes `next` the manifest and installs its version.
-    pub(crate) fn publish(&self, publisher: &mut Publisher, mut next: Manifest) -> Result<()> {
+    pub(crate) fn publish(&self, publisher: &mut Publisher, next: Manifest) -> Result<()> {
+        self.publish_cut(publisher, next, None)
+    }
+
+    /// The same; `covers` is the cut whose checkpoint it is of.
+    fn publish_cut(
+        &self,
+        publisher: &mut Publisher,
+        mut next: Manifest,
+        covers: Option<u64>,
+    ) -> Result<()> {
         self.check_alive()?;
         next.term = self.context.term;
         next.generation = publisher.manifest.generation + 1;
@@ -130,7 +140,7 @@ impl Engine {
         let files = self.dropped_files(publisher, &next);
         let bytes = files.iter().map(|name| self.bytes_of(*name, &publisher.manifest)).sum();
         publisher.manifest = next;
-        self.install(version);
+        self.install(version, covers);
         let at = self.clock.uptime();
         let last_namer = Arc::downgrade(&before);
         self.retired.lock().push_back(Retired { last_namer, files: files.into(), bytes, at });
@@ -144,8 +154,9 @@ impl Engine {
         publisher: &mut Publisher,
         next: Manifest,
         created: &[FileName],
+        covers: Option<u64>,
     ) -> Result<()> {
-        let published = self.publish(publisher, next);
+        let published = self.publish_cut(publisher, next, covers);
         if published.is_err() && self.wal.poison().is_some() {
             return published;
         }
@@ -164,6 +175,7 @@ impl Engine {
             .runs()
             .iter()
             .chain(&before.names)
+            .chain(&before.alarms)
             .map(|run| (run.facts().number, Arc::clone(run)))
             .collect();
         let open = |facts: &RunFacts| match known.get(&facts.number) {
@@ -176,6 +188,7 @@ impl Engine {
         Ok(Version {
             directory: Directory::new(of_use(RunUse::Directory)?),
             names: of_use(RunUse::Names)?,
+            alarms: of_use(RunUse::Alarms)?,
             segments: Arc::clone(&before.segments),
             cache: Arc::clone(&before.cache),
             manifest: next,

@@ -10,6 +10,7 @@
 //!     log before it ends, and is durable before anything is served.
 //!   * A file is removed only when the replayed log and the manifest together do not need it.
 
+use super::alarms::{AlarmIndex, Before};
 use super::catalog::Catalog;
 use super::clean::Dictionaries;
 use super::publish::{Publisher, named_files};
@@ -81,6 +82,7 @@ struct Tail<'a> {
     /// Bytes of the directory's runs, until they were asked for as a whole.
     directory_bytes: u64,
     scratch: Vec<u8>,
+    alarms: AlarmIndex,
     /// What was read, by the first byte of the object's id. Objects of one part fit a processor's
     /// cache together, and their heads lie side by side.
     parts: Vec<Vec<Commit>>,
@@ -157,7 +159,7 @@ impl Engine {
         let files_behind = log_files.range(manifest.replay.file..).count() as u64;
         log_files.insert(file.number);
         report.files_removed = remove_orphans(&*disk, &manifest, &log_files)?;
-        let Tail { table, dirty, dirty_bytes, .. } = tail;
+        let Tail { table, dirty, dirty_bytes, alarms, .. } = tail;
         let dirty_bytes = Arc::new(AtomicUsize::new(dirty_bytes));
         let (counted, budget) = (Arc::clone(&dirty_bytes), options.dirty_bytes);
         pace.follow(Arc::clone(&dirty_bytes), budget);
@@ -173,6 +175,7 @@ impl Engine {
             pace,
             wal,
             table,
+            alarms,
             catalog: Catalog::default(),
             version: RwLock::new(version),
             publisher: Mutex::new(Publisher::new(manifest, log_files)),
@@ -334,6 +337,7 @@ pub fn load_version(
     Ok(Version {
         directory: Directory::new(of_use(RunUse::Directory)?),
         names: of_use(RunUse::Names)?,
+        alarms: of_use(RunUse::Alarms)?,
         segments,
         cache: Arc::new(PageCache::new(cache_bytes)),
         manifest: manifest.clone(),
@@ -347,7 +351,17 @@ impl<'a> Tail<'a> {
         let directory_bytes = runs.iter().map(|run| run.facts().bytes).sum();
         let (table, scratch) = (Table::default(), Vec::new());
         let parts = std::iter::repeat_with(Vec::new).take(PARTS).collect();
-        Self { version, table, dirty, dirty_bytes: 0, lookups: 0, directory_bytes, scratch, parts }
+        Self {
+            version,
+            table,
+            dirty,
+            dirty_bytes: 0,
+            lookups: 0,
+            directory_bytes,
+            scratch,
+            alarms: AlarmIndex::default(),
+            parts,
+        }
     }
 
     fn replay(&mut self, disk: &dyn Disk, manifest: &Manifest) -> Result<Replayed> {
@@ -402,7 +416,9 @@ impl<'a> Tail<'a> {
         }
         self.dirty_bytes += record.len();
         self.dirty.record_bytes += record.len() as u64;
-        inner.apply(record, lsn, time, FIRST_CUT);
+        let before = Before::replay(&inner);
+        inner.apply(Arc::clone(&record), lsn, time, FIRST_CUT);
+        self.alarms.note_replayed(FIRST_CUT, address, &before, &inner, &record);
         if inner.dirty_cut != FIRST_CUT {
             inner.dirty_cut = FIRST_CUT;
             self.dirty_bytes += OBJECT_OVERHEAD_BYTES;

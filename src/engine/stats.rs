@@ -49,6 +49,9 @@ pub struct Stats {
     pub late_files: u64,
     /// Objects in memory: open, or with changes that no page holds yet.
     pub objects_in_memory: u64,
+    /// Alarms set since the last checkpoint, and those set for times that have passed: what alarms
+    /// cost in memory. All others lie in runs.
+    pub alarms_in_memory: u64,
     /// Committed bytes that no page holds yet.
     pub dirty_bytes: u64,
     /// Bytes of pages cached.
@@ -105,6 +108,7 @@ impl Engine {
             failed_rounds: count(&self.counters.failed_steps),
             late_files: self.wal.pool().late_files(),
             objects_in_memory: self.table.count() as u64,
+            alarms_in_memory: self.alarms.in_memory() as u64,
             dirty_bytes: self.dirty_bytes.load(Ordering::Relaxed) as u64,
             cache_bytes: version.cache.bytes() as u64,
             ..Stats::default()

@@ -8,7 +8,9 @@
 //!     fence, so that the page that may hold a key is the greatest fence not above it.
 //!   * A decoded entry encodes back to the same bytes.
 
+use super::alarm::{decode_alarm, encode_alarm};
 use super::{Cursor, Malformed, put_varint};
+use crate::alarm::Alarm;
 use crate::ids::{Address, FileNumber, Life, Lsn, Timestamp};
 
 /// Bytes of a head's key.
@@ -66,19 +68,6 @@ pub struct PageEntry {
     pub damaged: bool,
 }
 
-/// The plain alarm of an object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct HeadAlarm {
-    /// When it is due.
-    pub time: Timestamp,
-    /// The commit that set it.
-    pub generation: Lsn,
-    /// Failed attempts that count towards giving up.
-    pub counted_attempts: u32,
-    /// Failed attempts that do not.
-    pub uncounted_attempts: u32,
-}
-
 /// What is known about an object without reading its pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
@@ -99,7 +88,7 @@ pub struct Head {
     /// Bytes of keys and values of the user.
     pub content_bytes: u64,
     /// The plain alarm.
-    pub alarm: Option<HeadAlarm>,
+    pub alarm: Option<Alarm>,
     /// The page of an object that has just one.
     pub page: Option<PageEntry>,
 }
@@ -285,10 +274,7 @@ impl Head {
         put_varint(out, self.count);
         put_varint(out, self.content_bytes);
         if let Some(alarm) = &self.alarm {
-            put_varint(out, alarm.time.0);
-            put_varint(out, self.last_lsn.0.wrapping_sub(alarm.generation.0));
-            put_varint(out, u64::from(alarm.counted_attempts));
-            put_varint(out, u64::from(alarm.uncounted_attempts));
+            encode_alarm(alarm, self.last_lsn, out);
         }
         if let Some(page) = &self.page {
             page.encode_fields(self.last_lsn, out);
@@ -317,12 +303,7 @@ impl Head {
             page: None,
         };
         if flags & HEAD_ALARM != 0 {
-            head.alarm = Some(HeadAlarm {
-                time: Timestamp(cursor.varint()?),
-                generation: Lsn(last_lsn.0.wrapping_sub(cursor.varint()?)),
-                counted_attempts: cursor.varint_u32()?,
-                uncounted_attempts: cursor.varint_u32()?,
-            });
+            head.alarm = Some(decode_alarm(last_lsn, &mut cursor)?);
         }
         if flags & HEAD_PAGE != 0 {
             head.page = Some(PageEntry::decode_fields(last_lsn, &mut cursor)?);
@@ -368,7 +349,7 @@ mod tests {
     }
 
     fn head() -> impl Strategy<Value = Head> {
-        let alarm = proptest::option::of(any::<(u64, u64, u32, u32)>());
+        let alarm = proptest::option::of(any::<(u64, u64, u64, u32, u32, u32)>());
         let numbers = any::<(u64, u64, u64, u64, u64)>();
         let flags = any::<(bool, bool, bool)>();
         (flags, numbers, alarm, proptest::option::of(page())).prop_map(|(is, of, alarm, page)| {
@@ -381,11 +362,13 @@ mod tests {
                 last_time: Timestamp(of.2),
                 count: of.3,
                 content_bytes: of.4,
-                alarm: alarm.map(|of| HeadAlarm {
+                alarm: alarm.map(|of| Alarm {
                     time: Timestamp(of.0),
-                    generation: Lsn(of.1),
-                    counted_attempts: of.2,
-                    uncounted_attempts: of.3,
+                    due: Timestamp(of.1),
+                    generation: Lsn(of.2),
+                    counted: of.3,
+                    uncounted: of.4,
+                    backoff: of.5,
                 }),
                 page,
             }

@@ -2,13 +2,14 @@
 //!
 //! `docs/format.md` is normative; the constants here are its numbers. Read [`header`] first (what
 //! every file begins with), then the log ([`record`], [`group`]), pages ([`page`]), runs ([`run`],
-//! [`block`], [`entry`]) and the [`manifest`].
+//! [`block`], [`entry`], [`alarm`]) and the [`manifest`].
 //!
 //! Invariants:
 //!   * Numbers are little-endian, except inside keys, which order as bytes do.
 //!   * A length is checked against the bytes that are there before anything is allocated for it.
 //!   * A decoder returns [`Malformed`] or a value that encodes back to the same bytes.
 
+pub mod alarm;
 pub mod block;
 pub mod entry;
 pub mod group;

@@ -8,7 +8,9 @@
 //!   * A chain is named by the group that holds its first part and a counter: no two share a name.
 //!   * What decodes encodes back to the same bytes: unused fields must be zero.
 
-use super::{Cursor, Malformed, put_bytes, put_varint};
+use super::alarm::{decode_alarm, encode_alarm};
+use super::{Cursor, Malformed, put_bytes};
+use crate::alarm::Alarm;
 use crate::ids::{Address, Codec, Lsn, NamespaceNumber, ShortId, Timestamp};
 use crate::limits::{KEY_BYTES_MAX, LOGGED_COMMIT_BYTES_MAX, VALUE_BYTES_MAX};
 
@@ -165,11 +167,8 @@ pub enum Operation<'a> {
         /// Whether alarms stay.
         keep_alarms: bool,
     },
-    /// Sets the plain alarm. Named ones are entries of their own kind.
-    SetAlarm {
-        /// When it is due.
-        time: Timestamp,
-    },
+    /// Sets the plain alarm to this state. Named ones are entries of their own kind.
+    SetAlarm(Alarm),
     /// Clears the plain alarm.
     ClearAlarm,
 }
@@ -203,9 +202,9 @@ impl<'a> Operation<'a> {
             Self::DeleteAll { keep_alarms } => {
                 out.extend_from_slice(&[DELETE_ALL, u8::from(keep_alarms)]);
             }
-            Self::SetAlarm { time } => {
+            Self::SetAlarm(alarm) => {
                 out.push(SET_ALARM);
-                put_varint(out, time.0);
+                encode_alarm(&alarm, Lsn::ZERO, out);
             }
             Self::ClearAlarm => out.push(CLEAR_ALARM),
         }
@@ -228,7 +227,7 @@ impl<'a> Operation<'a> {
                 1 => Self::DeleteAll { keep_alarms: true },
                 _ => return Err(Malformed("neither true nor false")),
             },
-            SET_ALARM => Self::SetAlarm { time: Timestamp(cursor.varint()?) },
+            SET_ALARM => Self::SetAlarm(decode_alarm(Lsn::ZERO, cursor)?),
             CLEAR_ALARM => Self::ClearAlarm,
             _ => return Err(Malformed("unknown operation")),
         })
@@ -432,7 +431,7 @@ mod tests {
                 1 => Operation::Delete { key: &long[..1] },
                 2 => Operation::DeleteRange { start: &long[..0], end: &long },
                 3 => Operation::DeleteAll { keep_alarms: number % 2 == 0 },
-                4 => Operation::SetAlarm { time: Timestamp(*number) },
+                4 => Operation::SetAlarm(Alarm::new(Timestamp(*number), Lsn(5))),
                 _ => Operation::ClearAlarm,
             }).collect();
             let mut bytes = Vec::new();

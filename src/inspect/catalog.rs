@@ -85,7 +85,7 @@ impl Catalog {
                 Operation::Delete { key } => drop(self.0.remove(key)),
                 Operation::DeleteRange { start, end } => self.remove(start, end),
                 Operation::DeleteAll { .. } => self.0.clear(),
-                Operation::SetAlarm { .. } | Operation::ClearAlarm => {}
+                Operation::SetAlarm(_) | Operation::ClearAlarm => {}
             }
         }
         Ok(())

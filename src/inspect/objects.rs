@@ -5,8 +5,10 @@
 //!   * Memory is one account for each segment, one page, and what is reported.
 //!   * Accounts are compared only where every entry of the directory was seen.
 
+use crate::alarm::Alarm;
 use crate::directory::{Directory, FencedPage};
 use crate::error::{Error, ErrorKind, Place};
+use crate::format::alarm::{Hint, decode_entry, name_in_key};
 use crate::format::entry::{Head, PageEntry, PagePart};
 use crate::format::manifest::Manifest;
 use crate::format::page::{Page, PageItem, PageKind};
@@ -15,10 +17,8 @@ use crate::inspect::catalog::{CATALOG, Namespace};
 use crate::inspect::report::{Fault, Report, message};
 use crate::inspect::runs::Runs;
 use crate::names::FileName;
-use crate::run::Run;
 use crate::segment::SegmentSet;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Bytes and pages of a segment that the directory names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ struct Live {
 /// A walk over all objects.
 pub struct Objects<'a> {
     directory: &'a Directory,
-    names: &'a [Arc<Run>],
+    runs: &'a Runs,
     segments: &'a SegmentSet,
     cut: Lsn,
     namespaces: Option<BTreeMap<NamespaceNumber, Namespace>>,
@@ -61,7 +61,7 @@ impl<'a> Objects<'a> {
         let live = |number: FileNumber| (number, Live::default());
         Self {
             directory,
-            names: &runs.names,
+            runs,
             segments,
             cut: manifest.cut,
             namespaces: None,
@@ -132,6 +132,9 @@ impl<'a> Objects<'a> {
         if head.alarm.as_ref().is_some_and(|alarm| alarm.generation > head.last_lsn) {
             self.wrong(address, "an alarm that was set after the last commit");
         }
+        if let Some(alarm) = &head.alarm {
+            self.check_hint(address, alarm, None);
+        }
         self.check_name(address, head);
         let mut subject = Subject { address, life: head.life, count: 0, content_bytes: 0 };
         let pages = self.check_pages(&mut subject, head);
@@ -145,6 +148,25 @@ impl<'a> Objects<'a> {
             let what =
                 format!("{count} keys of {bytes} bytes, its pages {} of {}", found.0, found.1);
             self.wrong(address, what);
+        }
+    }
+
+    /// An alarm without a hint would never fire. A hint without an alarm is no fault.
+    fn check_hint(&mut self, address: Address, alarm: &Alarm, name: Option<&str>) {
+        if !self.runs.has_hint(&Hint::of(alarm, address, name)) {
+            self.wrong(address, "an alarm that the runs of alarms do not have");
+        }
+    }
+
+    /// Where no delta may have replaced them, named alarms are checked as the plain one is.
+    fn check_named(&mut self, address: Address, page: &Page) {
+        for (key, item) in page.items() {
+            let PageItem::Value { value, .. } = item else { continue };
+            let Some(name) = name_in_key(key) else { continue };
+            match decode_entry(value) {
+                Ok(alarm) => self.check_hint(address, &alarm, Some(name)),
+                Err(fault) => self.wrong(address, format!("a named alarm: {fault}")),
+            }
         }
     }
 
@@ -204,7 +226,10 @@ impl<'a> Objects<'a> {
             let is_base = index == 0 && entry.base.is_some();
             self.check_order(subject, part, (is_base, below));
             below = Some(part.exact_at);
-            self.check_part(subject, part, is_base, (fence, next));
+            let page = self.check_part(subject, part, is_base, (fence, next));
+            if let Some(page) = page.filter(|_| entry.deltas.is_empty()) {
+                self.check_named(subject.address, &page);
+            }
         }
     }
 
@@ -233,32 +258,34 @@ impl<'a> Objects<'a> {
         part: &PagePart,
         is_base: bool,
         range: (&[u8], Option<&[u8]>),
-    ) {
+    ) -> Option<Page> {
         let location = &part.location;
         let Some(live) = self.live.get_mut(&location.file) else {
             let name = FileName::Segment(location.file);
             let what = format!("a page in {name}, which the manifest does not name");
             self.wrong(subject.address, what);
-            return;
+            return None;
         };
         live.bytes += u64::from(location.bytes);
         live.pages += 1;
         self.report.counts.pages += 1;
         self.report.counts.page_bytes += u64::from(location.bytes);
         let place = Place::new(FileName::Segment(location.file), location.offset);
-        let what = match self.segments.read(part, subject.address, subject.life) {
-            Ok(page) => contradiction(&page, part, is_base, range).map(str::to_owned),
+        let read = self.segments.read(part, subject.address, subject.life);
+        let what = match &read {
+            Ok(page) => contradiction(page, part, is_base, range).map(str::to_owned),
             Err(error) => {
                 if error.kind() == ErrorKind::Corrupt {
                     self.damaged.insert((location.file, location.offset));
                 }
-                Some(message(&error))
+                Some(message(error))
             }
         };
         if let Some(what) = what {
             let object = Some(subject.address);
             self.report.fault(Fault { place, object, what, is_live: true });
         }
+        read.ok()
     }
 
     /// An object that has a name has it in the runs of names, and its id follows from it.
@@ -280,7 +307,7 @@ impl<'a> Objects<'a> {
                 .is_ok_and(|name| namespace.key.named(name).short() == address.id)
         };
         let mut found = None;
-        for run in self.names.iter().filter(|run| run.may_hold(&address)) {
+        for run in self.runs.names.iter().filter(|run| run.may_hold(&address)) {
             match run.get(&address.to_bytes(), is_own) {
                 Ok(None) => {}
                 Ok(some) => {

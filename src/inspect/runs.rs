@@ -3,6 +3,7 @@
 use crate::disk::ReadDisk;
 use crate::error::Place;
 use crate::format::Malformed;
+use crate::format::alarm::{Hint, hint_is_set};
 use crate::format::entry::{DirectoryKey, Head, PageEntry};
 use crate::format::manifest::Manifest;
 use crate::format::run::{RunFacts, RunUse};
@@ -21,6 +22,10 @@ pub struct Runs {
     pub directory: Vec<Arc<Run>>,
     /// Of names.
     pub names: Vec<Arc<Run>>,
+    /// Of alarms.
+    pub alarms: Vec<Arc<Run>>,
+    /// Whether all of the alarm runs opened.
+    pub is_index_whole: bool,
     /// Whether all of the directory opened: where a newer run is missing, an older one lies.
     pub is_directory_whole: bool,
 }
@@ -28,7 +33,7 @@ pub struct Runs {
 impl Runs {
     /// Opens and checks the runs that a manifest names.
     pub fn check(disk: &dyn ReadDisk, manifest: &Manifest, report: &mut Report) -> Self {
-        let mut runs = Self { is_directory_whole: true, ..Self::default() };
+        let mut runs = Self { is_directory_whole: true, is_index_whole: true, ..Self::default() };
         let history = manifest.history.iter().map(|file| &file.facts);
         for facts in manifest.runs.iter().chain(history) {
             match Run::open(disk, manifest.store, facts) {
@@ -37,16 +42,32 @@ impl Runs {
                     match facts.usage {
                         RunUse::Directory => runs.directory.push(run),
                         RunUse::Names => runs.names.push(run),
-                        RunUse::Alarms | RunUse::History => {}
+                        RunUse::Alarms => runs.alarms.push(run),
+                        RunUse::History => {}
                     }
                 }
                 Err(error) => {
                     report.failed(&error, FileName::Run(facts.number), None);
                     runs.is_directory_whole &= facts.usage != RunUse::Directory;
+                    runs.is_index_whole &= facts.usage != RunUse::Alarms;
                 }
             }
         }
         runs
+    }
+
+    /// Whether an alarm would be found when it is due; true as well where that is not known.
+    pub fn has_hint(&self, hint: &Hint) -> bool {
+        let key = hint.encode();
+        for run in &self.alarms {
+            match run.get(&key, hint_is_set) {
+                Ok(None) => {}
+                Ok(Some(Ok(is_set))) => return is_set,
+                // The run's own check has told of the damage.
+                Ok(Some(Err(_))) | Err(_) => return true,
+            }
+        }
+        !self.is_index_whole
     }
 }
 
@@ -129,7 +150,11 @@ fn check_entry(usage: RunUse, key: &[u8], value: &[u8]) -> Result<(), Malformed>
             }
             Err(Malformed("not the name of an object"))
         }
-        RunUse::Alarms | RunUse::History => Ok(()),
+        RunUse::Alarms => {
+            Hint::decode(key)?;
+            hint_is_set(value).map(drop)
+        }
+        RunUse::History => Ok(()),
     }
 }
 

@@ -9,8 +9,8 @@
 //!   * A wiped layer hides everything below it.
 //!   * Records in a layer were encoded by this process or verified by recovery.
 
+use crate::alarm::Alarm;
 use crate::disk::bytes::SharedBytes;
-use crate::format::entry::HeadAlarm;
 use crate::format::page::Page;
 use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES};
 use crate::ids::{Codec, KeyKind, Life, Lsn, Timestamp};
@@ -45,7 +45,7 @@ pub struct HeadState {
     /// Its time.
     pub last_time: Timestamp,
     /// The plain alarm.
-    pub alarm: Option<HeadAlarm>,
+    pub alarm: Option<Alarm>,
     /// Whether the object's name is among its entries.
     pub named: bool,
     /// Whether nothing was put since the life began, as after a delete.
@@ -63,10 +63,8 @@ impl HeadState {
                     self.alarm = None;
                 }
             }
-            Operation::SetAlarm { time } => {
-                let (counted_attempts, uncounted_attempts) = (0, 0);
-                self.alarm =
-                    Some(HeadAlarm { time, generation: lsn, counted_attempts, uncounted_attempts });
+            Operation::SetAlarm(alarm) => {
+                self.alarm = Some(alarm);
                 self.begin(lsn);
             }
             Operation::ClearAlarm => self.alarm = None,
@@ -97,6 +95,8 @@ pub struct Layer {
     pub wiped: bool,
     /// Record bytes, as the dirty budget counts them.
     pub bytes: usize,
+    /// Whether it says anything of named alarms, other than that all are gone.
+    pub names_alarms: bool,
     operations: usize,
     content: Content,
 }
@@ -111,7 +111,15 @@ impl Layer {
     /// An empty layer above one after which the head says `before`.
     pub fn new(cut: u64, before: HeadState) -> Self {
         let content = Content::Records(Vec::new());
-        Self { cut, after: before, wiped: false, bytes: 0, operations: 0, content }
+        Self {
+            cut,
+            after: before,
+            wiped: false,
+            bytes: 0,
+            names_alarms: false,
+            operations: 0,
+            content,
+        }
     }
 
     /// Applies a commit record: header and operations.
@@ -123,6 +131,7 @@ impl Layer {
             self.operations += 1;
             self.after.apply(&operation, lsn);
             self.wiped |= matches!(operation, Operation::DeleteAll { .. });
+            self.names_alarms |= names_alarm(&operation);
         }
         match &mut self.content {
             Content::Records(records) => {
@@ -173,10 +182,17 @@ impl Layer {
             after: self.after.clone(),
             wiped: self.wiped || below.wiped,
             bytes: self.bytes + below.bytes,
+            names_alarms: self.names_alarms || below.names_alarms,
             operations: self.operations + below.operations,
             content: Content::Sorted(Arc::new(merged)),
         }
     }
+}
+
+/// Whether an operation is about one named alarm, or what is kept of one.
+pub fn names_alarm(operation: &Operation<'_>) -> bool {
+    let (Operation::Put { key, .. } | Operation::Delete { key }) = operation else { return false };
+    key.first() == Some(&(KeyKind::Alarm as u8))
 }
 
 /// The operations of a record that this process encoded or verified.
@@ -301,7 +317,7 @@ impl Sorted {
                 self.map.clear();
                 self.ranges.clear();
             }
-            Operation::SetAlarm { .. } | Operation::ClearAlarm => {}
+            Operation::SetAlarm(_) | Operation::ClearAlarm => {}
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Version {
     pub directory: Directory,
     /// Names of objects, newest run first.
     pub names: Vec<Arc<Run>>,
+    /// Hints of alarms, newest run first.
+    pub alarms: Vec<Arc<Run>>,
     /// The pages themselves.
     pub segments: Arc<SegmentSet>,
     /// Pages that cost memory to hold.

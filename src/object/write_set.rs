@@ -6,7 +6,8 @@
 //!   * Nothing enters it that exceeds a limit.
 //!   * Rolling back to a savepoint leaves the buffer as it was at the savepoint.
 
-use super::overlay::{Found, Sorted, Word, last_word};
+use super::overlay::{Found, Sorted, Word, last_word, names_alarm};
+use crate::alarm::Alarm;
 use crate::disk::bytes::SharedBytes;
 use crate::error::Result;
 use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES, RecordHeader, RecordKind};
@@ -24,9 +25,47 @@ const FIRST_BYTES: usize = 320;
 pub struct WriteSet {
     buffer: Vec<u8>,
     operations: usize,
-    wiped: bool,
+    notes: Notes,
     /// What reads use from [`UNSORTED_OPERATIONS_MAX`] operations on.
     sorted: Option<Arc<Sorted>>,
+}
+
+/// What a turn says of the plain alarm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AlarmWord {
+    /// Nothing.
+    #[default]
+    Unsaid,
+    /// There is none.
+    Cleared,
+    /// It is set.
+    Set(Alarm),
+}
+
+/// What is asked of a turn more often than its operations are walked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Notes {
+    /// Everything below is deleted.
+    wiped: bool,
+    alarm: AlarmWord,
+    /// It may change some alarm.
+    touches_alarms: bool,
+}
+
+impl Notes {
+    fn add(&mut self, operation: &Operation<'_>) {
+        self.wiped |= matches!(operation, Operation::DeleteAll { .. });
+        match operation {
+            Operation::SetAlarm(alarm) => self.alarm = AlarmWord::Set(*alarm),
+            Operation::ClearAlarm | Operation::DeleteAll { keep_alarms: false } => {
+                self.alarm = AlarmWord::Cleared;
+            }
+            Operation::DeleteAll { keep_alarms: true } => {}
+            other if names_alarm(other) => {}
+            _ => return,
+        }
+        self.touches_alarms = true;
+    }
 }
 
 /// A moment inside a turn.
@@ -47,7 +86,7 @@ impl WriteSet {
     pub fn new() -> Self {
         let mut buffer = Vec::with_capacity(FIRST_BYTES);
         buffer.resize(RECORD_HEADER_BYTES, 0);
-        Self { buffer, operations: 0, wiped: false, sorted: None }
+        Self { buffer, operations: 0, notes: Notes::default(), sorted: None }
     }
 
     /// Whether nothing was changed.
@@ -57,7 +96,17 @@ impl WriteSet {
 
     /// Whether everything below is deleted.
     pub fn is_wiped(&self) -> bool {
-        self.wiped
+        self.notes.wiped
+    }
+
+    /// What the turn says of the plain alarm.
+    pub fn alarm(&self) -> AlarmWord {
+        self.notes.alarm
+    }
+
+    /// Whether committing may change any alarm.
+    pub fn touches_alarms(&self) -> bool {
+        self.notes.touches_alarms
     }
 
     /// Adds the object's name, which no limit of the caller's counts.
@@ -77,7 +126,7 @@ impl WriteSet {
             return checked;
         }
         self.operations += 1;
-        self.wiped |= matches!(operation, Operation::DeleteAll { .. });
+        self.notes.add(operation);
         match &mut self.sorted {
             Some(sorted) => {
                 Arc::make_mut(sorted).apply_operation(operation, |part| SharedBytes::from(part));
@@ -113,7 +162,7 @@ impl WriteSet {
                 Word::Deleted => Found::Deleted,
             }),
         };
-        found.or_else(|| self.wiped.then_some(Found::Deleted))
+        found.or_else(|| self.notes.wiped.then_some(Found::Deleted))
     }
 
     /// The changes in key order.
@@ -130,9 +179,9 @@ impl WriteSet {
     pub fn roll_back(&mut self, to: Savepoint) {
         self.buffer.truncate(to.bytes);
         self.operations = to.operations;
-        let is_wipe = |operation| matches!(operation, Operation::DeleteAll { .. });
-        let wiped = self.encoded().any(is_wipe);
-        self.wiped = wiped;
+        let mut notes = Notes::default();
+        self.encoded().for_each(|operation| notes.add(&operation));
+        self.notes = notes;
         let is_sorted = self.operations > UNSORTED_OPERATIONS_MAX;
         self.sorted = is_sorted.then(|| self.sort());
     }

@@ -126,6 +126,11 @@ pub(crate) fn full_bounds(from: Bound<Vec<u8>>, to: Bound<Vec<u8>>) -> KeyBounds
     (from, to)
 }
 
+/// The bounds of all entries of one kind.
+pub(crate) fn full_bounds_of(kind: KeyKind) -> KeyBounds {
+    (Bound::Included(vec![kind as u8]), Bound::Excluded(vec![kind as u8 + 1]))
+}
+
 /// The bounds of a Rust range of keys.
 pub(crate) fn range_bounds<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> KeyBounds {
     let owned = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());

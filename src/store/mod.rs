@@ -3,7 +3,9 @@
 //! Reads and writes are ordinary calls; durability is a future. Owns the threads.
 
 pub mod activate;
+pub mod alarms;
 pub mod commit;
+pub(crate) mod draft;
 pub mod list;
 pub mod namespace;
 pub mod object;
@@ -11,6 +13,7 @@ pub mod objects;
 pub mod reader;
 pub mod snapshot;
 mod threads;
+pub(crate) mod timer;
 pub mod turn;
 pub mod value;
 
@@ -25,11 +28,14 @@ use crate::error::{Error, Result};
 use crate::format::group::GroupKind;
 use crate::ids::Lsn;
 use crate::wal::pool::Fill;
+use alarms::Alarms;
+use alarms::scheduler::Scheduler;
 use namespace::Namespace;
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use threads::{Job, Threads};
+use timer::Timer;
 
 /// A store, open for writing. Cloning is cheap; all clones are the same store.
 ///
@@ -65,6 +71,8 @@ struct Shared {
     engine: Arc<Engine>,
     /// None in a store without threads, and after it was closed.
     threads: Mutex<Option<Threads>>,
+    timer: Timer,
+    scheduler: Scheduler,
 }
 
 impl Options {
@@ -82,7 +90,10 @@ impl Options {
         let is_threaded = self.is_threaded;
         let engine = Engine::open(Arc::new(disk), self)?;
         let threads = if is_threaded { Some(Threads::start(&engine)?) } else { None };
-        Ok(Store { shared: Arc::new(Shared { engine, threads: Mutex::new(threads) }) })
+        let timer = Timer::new(Arc::clone(&engine.clock), is_threaded);
+        let scheduler = Scheduler::new(&engine);
+        let threads = Mutex::new(threads);
+        Ok(Store { shared: Arc::new(Shared { engine, threads, timer, scheduler }) })
     }
 }
 
@@ -141,9 +152,22 @@ impl Store {
         self.engine().report()
     }
 
+    /// The alarms that are due, of all objects.
+    pub fn alarms(&self) -> Alarms {
+        Alarms::new(self.clone())
+    }
+
+    pub(crate) fn timer(&self) -> &Timer {
+        &self.shared.timer
+    }
+
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        &self.shared.scheduler
+    }
+
     /// The steps that threads would take, for whoever opened the store without them.
     pub fn steps(&self) -> Steps<'_> {
-        Steps { engine: self.engine() }
+        Steps { engine: self.engine(), timer: &self.shared.timer }
     }
 
     pub(crate) fn run_on_reader(&self, job: Job) -> bool {
@@ -156,12 +180,16 @@ impl Store {
         if let Some(threads) = self.shared.threads.lock().take() {
             threads.stop(self.engine());
         }
-        self.engine().close()
+        let closed = self.engine().close();
+        // Whoever waits for an alarm is told that none will come.
+        self.engine().alarms.wake_all();
+        closed
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.timer.stop();
         if let Some(threads) = self.threads.lock().take() {
             threads.stop(&self.engine);
         }
@@ -172,6 +200,7 @@ impl Drop for Shared {
 #[derive(Clone, Copy, Debug)]
 pub struct Steps<'s> {
     engine: &'s Engine,
+    timer: &'s Timer,
 }
 
 impl Steps<'_> {
@@ -203,6 +232,11 @@ impl Steps<'_> {
     /// Makes one more log file ready.
     pub fn prepare_file(&self) -> Result<()> {
         self.engine.wal.pool().prepare(Fill::Written)
+    }
+
+    /// Wakes futures that wait for a time which has come. Says how many.
+    pub fn tick(&self) -> usize {
+        self.timer.tick()
     }
 
     /// Removes files that no manifest names any more and whose time has come. Says how many.

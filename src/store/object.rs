@@ -1,15 +1,20 @@
 //! The one handle on an object that may change it.
 
 use super::Store;
+use super::alarms::calls::{Chance, alarm_of, all_alarms, find_failure, times};
+use super::alarms::{Fired, LastFailure};
 use super::commit::{Commit, Position};
+use super::draft::Draft;
 use super::list::{Entries, ListOptions, range_bounds};
 use super::snapshot::Snapshot;
 use super::turn::Turn;
 use super::value::{FullKey, Value};
+use crate::alarm::Alarm;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::alarm::alarm_key;
 use crate::format::record::Operation;
-use crate::ids::{Address, Codec, ObjectId};
+use crate::ids::{Address, Codec, Lsn, ObjectId, Timestamp};
 use crate::limits::Limits;
 use crate::object::overlay::{Found, NAME_KEY};
 use crate::object::range::RangeIter;
@@ -86,13 +91,67 @@ impl Object {
 
     /// The value of a key. Memory only, once the object's page is loaded.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        let full = FullKey::user(key.as_ref());
+        self.entry(&FullKey::user(key.as_ref()))
+    }
+
+    /// The value of an entry of any kind.
+    pub(crate) fn entry(&self, full: &[u8]) -> Result<Option<Value>> {
         let mut inner = self.inner()?;
-        let found = inner.find(self.state.address, &full, || self.engine().version())?;
+        let found = inner.find(self.state.address, full, || self.engine().version())?;
         Ok(match found {
             Some(Found::Value(codec, value)) => Some(Value::new(codec, value)),
             Some(Found::Deleted) | None => None,
         })
+    }
+
+    /// When the plain alarm was set for, if there is one.
+    pub fn alarm(&self) -> Result<Option<Timestamp>> {
+        Ok(self.plain_alarm()?.map(|alarm| alarm.time))
+    }
+
+    /// When the alarm of this name was set for, if there is one.
+    pub fn named_alarm(&self, name: &str) -> Result<Option<Timestamp>> {
+        let value = self.entry(&alarm_key(name))?;
+        value.map(|value| alarm_of(&value).map(|alarm| alarm.time)).transpose()
+    }
+
+    /// Every alarm and when it was set for: the plain one first, which has no name, then by name.
+    pub fn alarms(&self) -> Result<Vec<(Option<String>, Timestamp)>> {
+        all_alarms(self.view()?).map(times)
+    }
+
+    /// What is kept of the alarm, none for the plain one, when it was last abandoned.
+    pub fn last_failure(&self, name: Option<&str>) -> Result<Option<LastFailure>> {
+        find_failure(&self.view()?, name)
+    }
+
+    pub(crate) fn plain_alarm(&self) -> Result<Option<Alarm>> {
+        Ok(self.inner()?.state().alarm)
+    }
+
+    /// What a decision over a retry needs from the machine.
+    pub(crate) fn chance(&self) -> Result<Chance> {
+        let mut random = [0; 8];
+        let drawn = self.engine().disk.random(&mut random);
+        drawn.map_err(|cause| Error::io("drawing a delay", cause))?;
+        let now = Timestamp(self.engine().clock.wall_micros());
+        Ok(Chance { now, random: u64::from_le_bytes(random) })
+    }
+
+    /// That an alarm which fired is of this object.
+    pub(crate) fn check_fired(&self, fired: &Fired) -> Result<()> {
+        if fired.address() == self.state.address {
+            return Ok(());
+        }
+        Err(Error::invalid("alarm.object", "the alarm that fired is of another object"))
+    }
+
+    /// A generation that no setting of an alarm of this object ever had: the last commit, for a
+    /// setting before it had an earlier one. An object that was deleted may have forgotten its
+    /// last commit, but not so the store.
+    pub(crate) fn next_generation(&self) -> Result<Lsn> {
+        let last = self.inner()?.state().last_lsn;
+        Ok(if last == Lsn::ZERO { self.engine().wal.last_lsn() } else { last })
     }
 
     /// Keys and values as of now.
@@ -149,7 +208,9 @@ impl Object {
         Ok(Commit::new(self.store.clone(), position))
     }
 
-    pub(crate) fn commit(&mut self, changes: WriteSet) -> Result<Commit> {
+    /// Logs a draft of this object.
+    pub(crate) fn commit(&mut self, draft: Draft) -> Result<Commit> {
+        let changes = draft.into_changes();
         if changes.is_empty() {
             return self.sync();
         }

@@ -142,7 +142,7 @@ fn count(view: &View, head: Option<&Head>) -> Result<Option<(u64, u64, bool)>> {
 }
 
 /// The name kept with an object: in its overlay, or in the runs of names.
-fn name_of(view: &View) -> Result<Option<String>> {
+pub(crate) fn name_of(view: &View) -> Result<Option<String>> {
     for layer in view.live_layers() {
         if let Some(Found::Value(_, name)) = layer.find(NAME_KEY) {
             return Ok(Some(String::from_utf8_lossy(&name).into_owned()));

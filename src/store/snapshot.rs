@@ -1,5 +1,7 @@
 //! An object at one moment.
 
+use super::alarms::LastFailure;
+use super::alarms::calls::{all_alarms, find_alarm, find_failure, times};
 use super::list::{Entries, ListOptions, range_bounds};
 use super::value::{FullKey, Value};
 use crate::engine::Engine;
@@ -48,6 +50,26 @@ impl Snapshot {
             Some(Found::Value(codec, value)) => Some(Value::new(codec, value)),
             Some(Found::Deleted) | None => None,
         })
+    }
+
+    /// When the plain alarm was set for, if there is one.
+    pub fn alarm(&self) -> Option<Timestamp> {
+        self.view.state.alarm.map(|alarm| alarm.time)
+    }
+
+    /// When the alarm of this name was set for, if there is one.
+    pub fn named_alarm(&self, name: &str) -> Result<Option<Timestamp>> {
+        Ok(find_alarm(&self.view, Some(name))?.map(|alarm| alarm.time))
+    }
+
+    /// Every alarm and when it was set for: the plain one first, which has no name, then by name.
+    pub fn alarms(&self) -> Result<Vec<(Option<String>, Timestamp)>> {
+        all_alarms(self.view.clone()).map(times)
+    }
+
+    /// What is kept of the alarm, none for the plain one, when it was last abandoned.
+    pub fn last_failure(&self, name: Option<&str>) -> Result<Option<LastFailure>> {
+        find_failure(&self.view, name)
     }
 
     /// Keys and values.

@@ -1,38 +1,33 @@
 //! A turn: changes of one object that commit together or not at all.
 
+use super::alarms::calls::times;
+use super::alarms::{Failure, Fired, Outcome};
 use super::commit::{Commit, Position};
-use super::list::{Entries, ListOptions, range_bounds};
+use super::draft::Draft;
+use super::list::{Entries, ListOptions};
 use super::object::Object;
-use super::value::{FullKey, Value};
+use super::value::Value;
 use crate::error::Result;
-use crate::format::record::Operation;
-use crate::ids::{Codec, KeyKind};
-use crate::object::overlay::Found;
-use crate::object::range::{KeyBounds, RangeIter};
-use crate::object::write_set::{self, WriteSet};
-use std::ops::{Bound, Deref, DerefMut, RangeBounds};
+use crate::ids::{Codec, Timestamp};
+use crate::object::write_set;
+use std::ops::{Deref, DerefMut, RangeBounds};
 
 /// Changes that are not committed yet. Reads through it see them. Dropping it forgets them.
 #[derive(Debug)]
 #[must_use = "a turn that is dropped changes nothing"]
 pub struct Turn<'o> {
     object: &'o mut Object,
-    changes: WriteSet,
+    draft: Draft,
 }
 
 impl<'o> Turn<'o> {
     pub(crate) fn new(object: &'o mut Object) -> Self {
-        Self { object, changes: WriteSet::new() }
+        Self { object, draft: Draft::new() }
     }
 
     /// The value of a key as this turn sees it. Fails with `Corrupt` where its page is damaged.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        let full = FullKey::user(key.as_ref());
-        match self.changes.find(&full) {
-            Some(Found::Value(codec, value)) => Ok(Some(Value::new(codec, value))),
-            Some(Found::Deleted) => Ok(None),
-            None => self.object.get(key),
-        }
+        self.draft.get(self.object, key.as_ref())
     }
 
     /// Sets a key. Fails with `Invalid` beyond a limit; the turn is as it was then.
@@ -47,15 +42,14 @@ impl<'o> Turn<'o> {
         codec: Codec,
         value: impl AsRef<[u8]>,
     ) -> Result<&mut Self> {
-        let (key, value) = (key.as_ref(), value.as_ref());
-        self.object.limits().check_pair(key, value)?;
-        self.push(&Operation::Put { key: &FullKey::user(key), codec, value })
+        self.draft.put(self.object, key.as_ref(), codec, value.as_ref())?;
+        Ok(self)
     }
 
     /// Deletes a key, there or not.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<&mut Self> {
-        self.object.limits().check_key(key.as_ref())?;
-        self.push(&Operation::Delete { key: &FullKey::user(key.as_ref()) })
+        self.draft.delete(self.object, key.as_ref())?;
+        Ok(self)
     }
 
     /// Deletes every key in a range, without looking at them.
@@ -63,51 +57,92 @@ impl<'o> Turn<'o> {
         &mut self,
         range: impl RangeBounds<K>,
     ) -> Result<&mut Self> {
-        for bound in [range.start_bound(), range.end_bound()] {
-            if let Bound::Included(key) | Bound::Excluded(key) = bound {
-                self.object.limits().check_key(key.as_ref())?;
-            }
-        }
-        let (from, to) = range_bounds(&range);
-        let start = first_key(from);
-        let end = behind_last_key(to);
-        if start >= end {
-            return Ok(self);
-        }
-        self.push(&Operation::DeleteRange { start: &start, end: &end })
+        self.draft.delete_range(self.object, &range)?;
+        Ok(self)
     }
 
     /// Deletes everything in the object, alarms included, at a cost that does not depend on how
     /// much there is.
     pub fn delete_all(&mut self) -> Result<&mut Self> {
-        self.push(&Operation::DeleteAll { keep_alarms: false })
+        self.draft.delete_all(self.object)?;
+        Ok(self)
     }
 
-    fn push(&mut self, operation: &Operation<'_>) -> Result<&mut Self> {
-        self.changes.push(self.object.limits(), operation)?;
+    /// The same, but alarms stay as they are.
+    pub fn delete_all_keeping_alarms(&mut self) -> Result<&mut Self> {
+        self.draft.delete_all_keeping_alarms(self.object)?;
         Ok(self)
+    }
+
+    /// When the plain alarm is set for, as this turn sees it.
+    pub fn alarm(&self) -> Result<Option<Timestamp>> {
+        Ok(self.draft.alarm(self.object, None)?.map(|alarm| alarm.time))
+    }
+
+    /// Sets the plain alarm, in the place of the one that there may be. A time that has passed is
+    /// due at once. Setting it to the time that it has is a new alarm: it fires once more.
+    pub fn set_alarm(&mut self, at: Timestamp) -> Result<&mut Self> {
+        self.draft.set_alarm(self.object, None, at)?;
+        Ok(self)
+    }
+
+    /// Clears the plain alarm, there or not.
+    pub fn clear_alarm(&mut self) -> Result<&mut Self> {
+        self.draft.clear_alarm(self.object, None)?;
+        Ok(self)
+    }
+
+    /// When the alarm of this name is set for, as this turn sees it.
+    pub fn named_alarm(&self, name: &str) -> Result<Option<Timestamp>> {
+        Ok(self.draft.alarm(self.object, Some(name))?.map(|alarm| alarm.time))
+    }
+
+    /// Sets the alarm of this name; it stands beside the plain one and beside all others. Fails
+    /// with `limit.name` for a name of more than 1,024 bytes.
+    pub fn set_named_alarm(&mut self, name: &str, at: Timestamp) -> Result<&mut Self> {
+        self.draft.set_alarm(self.object, Some(name), at)?;
+        Ok(self)
+    }
+
+    /// Clears the alarm of this name, there or not.
+    pub fn clear_named_alarm(&mut self, name: &str) -> Result<&mut Self> {
+        self.draft.clear_alarm(self.object, Some(name))?;
+        Ok(self)
+    }
+
+    /// Says that an alarm which fired was handled: clears it, unless it was set again or cleared
+    /// since. Says whether it was this one still. Belongs in the last turn of the handling, so that
+    /// the alarm is gone exactly when what it did is durable.
+    pub fn complete_alarm(&mut self, fired: &Fired) -> Result<bool> {
+        self.draft.complete_alarm(self.object, fired)
+    }
+
+    /// Says that handling an alarm which fired failed, and how, in words that are kept up to 512
+    /// bytes if it is given up: see [`RetryPolicy`](crate::alarm::RetryPolicy). Counters and the
+    /// next time are committed with the turn.
+    pub fn fail_alarm(&mut self, fired: &Fired, failure: Failure, text: &str) -> Result<Outcome> {
+        self.draft.fail_alarm(self.object, fired, failure, text)
+    }
+
+    /// Every alarm as this turn sees it and when it is set for: the plain one first, which has no
+    /// name, then by name.
+    pub fn alarms(&self) -> Result<Vec<(Option<String>, Timestamp)>> {
+        self.draft.alarms(self.object).map(times)
     }
 
     /// Keys and values as this turn sees them now; later changes do not show.
     pub fn list(&self, options: ListOptions) -> Result<Entries> {
-        let bounds = options.bounds()?;
-        Ok(options.entries(self.entries(bounds)?))
+        self.draft.list(self.object, options)
     }
 
     /// Keys and values in a range of keys, as this turn sees them now.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Entries> {
-        let iter = self.entries(range_bounds(&range))?;
-        Ok(ListOptions::new().entries(iter))
-    }
-
-    fn entries(&self, bounds: KeyBounds) -> Result<RangeIter> {
-        let view = self.object.view()?;
-        Ok(RangeIter::new(view, Some((self.changes.sorted(), self.changes.is_wiped())), bounds))
+        self.draft.range(self.object, &range)
     }
 
     /// A part of the turn that can be undone by itself.
     pub fn savepoint(&mut self) -> Savepoint<'_, 'o> {
-        let begin = self.changes.savepoint();
+        let begin = self.draft.savepoint();
         Savepoint { turn: self, begin, is_kept: false }
     }
 
@@ -116,34 +151,13 @@ impl<'o> Turn<'o> {
     ///
     /// A turn without changes commits as what was committed before it.
     pub fn commit(self) -> Result<Commit> {
-        let Self { object, changes } = self;
-        object.commit(changes)
+        let Self { object, draft } = self;
+        object.commit(draft)
     }
 
     /// The same, waiting until the turn is durable.
     pub fn commit_durable(self) -> Result<Position> {
         self.commit()?.wait()
-    }
-}
-
-/// The first full key inside a lower bound.
-fn first_key(from: Bound<Vec<u8>>) -> Vec<u8> {
-    match from {
-        Bound::Included(key) => key,
-        Bound::Excluded(mut key) => {
-            key.push(0);
-            key
-        }
-        Bound::Unbounded => vec![KeyKind::User as u8],
-    }
-}
-
-/// The first full key behind an upper bound.
-fn behind_last_key(to: Bound<Vec<u8>>) -> Vec<u8> {
-    match to {
-        Bound::Included(key) => first_key(Bound::Excluded(key)),
-        Bound::Excluded(key) => key,
-        Bound::Unbounded => vec![KeyKind::User as u8 + 1],
     }
 }
 
@@ -180,7 +194,7 @@ impl<'o> DerefMut for Savepoint<'_, 'o> {
 impl Drop for Savepoint<'_, '_> {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.turn.changes.roll_back(self.begin);
+            self.turn.draft.roll_back(self.begin);
         }
     }
 }

@@ -81,14 +81,19 @@ pub(crate) enum FullKey {
 
 impl FullKey {
     pub fn user(key: &[u8]) -> Self {
+        Self::of(KeyKind::User, key)
+    }
+
+    /// The full key of an entry of any kind.
+    pub fn of(kind: KeyKind, key: &[u8]) -> Self {
         let length = key.len() + 1;
         if length <= INLINE_BYTES {
             let mut bytes = [0; INLINE_BYTES];
-            bytes[0] = KeyKind::User as u8;
+            bytes[0] = kind as u8;
             bytes[1..length].copy_from_slice(key);
             return Self::Inline(bytes, length);
         }
-        Self::Heap([&[KeyKind::User as u8], key].concat())
+        Self::Heap([&[kind as u8], key].concat())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the crate from outside, in one binary.
 
+mod alarms;
 mod chance;
 #[expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 mod interposed;

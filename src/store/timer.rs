@@ -1,0 +1,150 @@
+//! Wakers by the time at which they are to be woken.
+//!
+//! One thread, started when first needed, wakes them; a store without threads wakes them when
+//! [`super::Steps::tick`] is called.
+//!
+//! Invariants:
+//!   * Time is the clock's uptime: it does not jump.
+//!   * A waker is woken once, and never while the lock is held.
+
+use crate::disk::Clock;
+use crate::error::{Error, Result};
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A moment, and a number that tells apart what waits for the same one.
+type Key = (Duration, u64);
+
+/// The timer of a store.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    shared: Arc<Shared>,
+    is_threaded: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    clock: Arc<dyn Clock>,
+    /// A leaf lock.
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wakers: BTreeMap<Key, Waker>,
+    next_number: u64,
+    thread: Option<JoinHandle<()>>,
+    is_over: bool,
+}
+
+/// What will be woken. Dropping it forgets the waker.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    shared: Weak<Shared>,
+    key: Key,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.state.lock().wakers.remove(&self.key);
+        }
+    }
+}
+
+impl Timer {
+    pub fn new(clock: Arc<dyn Clock>, is_threaded: bool) -> Self {
+        let (state, bell) = (Mutex::default(), Condvar::new());
+        Self { shared: Arc::new(Shared { clock, state, bell }), is_threaded }
+    }
+
+    /// Whether time passes by itself, and not by [`super::Steps::tick`].
+    pub fn is_threaded(&self) -> bool {
+        self.is_threaded
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Duration {
+        self.shared.clock.uptime()
+    }
+
+    /// Wakes `waker` at a moment, or soon if that has passed.
+    pub fn wake_at(&self, at: Duration, waker: &Waker) -> Result<Entry> {
+        let mut state = self.shared.state.lock();
+        if self.is_threaded && state.thread.is_none() && !state.is_over {
+            state.thread = Some(start(&self.shared)?);
+        }
+        let key = (at, state.next_number);
+        state.next_number += 1;
+        let is_first = state.wakers.first_key_value().is_none_or(|(first, _)| key < *first);
+        state.wakers.insert(key, waker.clone());
+        drop(state);
+        if is_first {
+            self.shared.bell.notify_all();
+        }
+        Ok(Entry { shared: Arc::downgrade(&self.shared), key })
+    }
+
+    /// Wakes whose moment has come. Says how many.
+    pub fn tick(&self) -> usize {
+        self.shared.tick()
+    }
+
+    /// Wakes everybody and stops the thread.
+    pub fn stop(&self) {
+        let mut state = self.shared.state.lock();
+        state.is_over = true;
+        let (wakers, thread) = (std::mem::take(&mut state.wakers), state.thread.take());
+        drop(state);
+        self.shared.bell.notify_all();
+        wakers.into_values().for_each(Waker::wake);
+        // A thread that dropped the last handle of the store cannot wait for itself.
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn tick(&self) -> usize {
+        let now = self.clock.uptime();
+        let mut state = self.state.lock();
+        let later = state.wakers.split_off(&(now, u64::MAX));
+        let due = std::mem::replace(&mut state.wakers, later);
+        drop(state);
+        let count = due.len();
+        due.into_values().for_each(Waker::wake);
+        count
+    }
+
+    fn run(&self) {
+        loop {
+            self.tick();
+            let mut state = self.state.lock();
+            if state.is_over {
+                return;
+            }
+            match state.wakers.first_key_value().map(|((at, _), _)| *at) {
+                None => self.bell.wait(&mut state),
+                Some(at) => {
+                    let left = at.saturating_sub(self.clock.uptime());
+                    let _ = self.bell.wait_for(&mut state, left);
+                }
+            }
+        }
+    }
+}
+
+fn start(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    let builder = std::thread::Builder::new().name("dostore-time".to_owned());
+    let started = builder.spawn(move || shared.run());
+    started.map_err(|cause| Error::io("starting a thread", cause))
+}
