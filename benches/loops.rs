@@ -4,11 +4,17 @@
 //!   * Nothing here waits for a sync: what a disk does is measured by `figures`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use dostore::actor::Storage;
+use dostore::actor::host::{Actor, Context, Host, Pool, Reply};
+use dostore::error::Error;
 use dostore::ids::ObjectId;
 use dostore::store::Store;
 use dostore::store::list::ListOptions;
 use dostore::store::namespace::Namespace;
+use std::future::Future;
 use std::hint::black_box;
+use std::pin::pin;
+use std::task::{self, Waker};
 
 const OBJECTS: usize = 1_000;
 const KEYS: usize = 8;
@@ -65,7 +71,99 @@ fn loops(criterion: &mut Criterion) -> Result<()> {
         bencher.iter(|| black_box(object.get(black_box("key-3"))));
     });
     drop(object);
+    actors(criterion, &rooms, ids[1])?;
+    hosts(criterion, &store)?;
     Ok(store.close()?)
+}
+
+/// The same through the storage of an actor.
+fn actors(criterion: &mut Criterion, rooms: &Namespace, id: ObjectId) -> Result<()> {
+    let storage = Storage::open(rooms.open(id)?);
+    criterion.bench_function("get of an actor, outside a turn", |bencher| {
+        bencher.iter(|| black_box(storage.get(black_box("key-3"))));
+    });
+    storage.enter(|| {
+        criterion.bench_function("get of an actor, inside a turn", |bencher| {
+            bencher.iter(|| black_box(storage.get(black_box("key-3"))));
+        });
+    })?;
+    criterion.bench_function("turn of an actor without a write", |bencher| {
+        bencher.iter(|| black_box(storage.enter(|| ())));
+    });
+    let mut value = [0; 100];
+    let mut count = 0_u64;
+    criterion.bench_function("turn of an actor: get, put, gate, not waited for", |bencher| {
+        bencher.iter(|| {
+            count += 1;
+            value[..8].copy_from_slice(&count.to_le_bytes());
+            storage.enter(|| -> dostore::error::Result<_> {
+                let _ = black_box(storage.get("key-3")?);
+                storage.put("key-3", value)?;
+                Ok(storage.gate())
+            })
+        });
+    });
+    Ok(())
+}
+
+/// Answers with the number that it is sent; writes where that is odd.
+struct Echo;
+
+impl Actor for Echo {
+    type Message = u64;
+    type Reply = u64;
+    type Error = Error;
+
+    async fn handle(
+        &mut self,
+        context: &Context<Self>,
+        message: u64,
+    ) -> dostore::error::Result<u64> {
+        if !message.is_multiple_of(2) {
+            context.storage().put("key-3", [b'v'; 100])?;
+        }
+        Ok(message)
+    }
+}
+
+/// The same through a host, all on the thread of the loop.
+fn hosts(criterion: &mut Criterion, store: &Store) -> Result<()> {
+    let pool = Pool::start(0)?;
+    let host = Host::builder(store).spawner(pool.clone()).start()?;
+    let echoes = host.class("echoes", async |_| Ok(Echo))?;
+    let recipient = echoes.recipient("echo")?;
+    // The first message waits for a thread of the store to open the object.
+    let mut first = pin!(recipient.send(0));
+    let mut context = task::Context::from_waker(Waker::noop());
+    while first.as_mut().poll(&mut context).is_pending() {
+        pool.run_ready();
+    }
+    criterion.bench_function("message to an actor, handled and answered", |bencher| {
+        bencher.iter(|| {
+            let reply = recipient.send(black_box(2));
+            pool.run_ready();
+            reply.wait()
+        });
+    });
+    criterion.bench_function("message to an actor that writes, reply not waited for", |bencher| {
+        bencher.iter(|| {
+            let reply = recipient.send(black_box(1));
+            pool.run_ready();
+            drop(reply);
+        });
+    });
+    criterion.bench_function("message to one of 32 in a mailbox", |bencher| {
+        bencher.iter(|| {
+            let replies: [_; 32] = std::array::from_fn(|_| recipient.send(black_box(2)));
+            pool.run_ready();
+            replies.map(Reply::wait)
+        });
+    });
+    let mut closing = pin!(host.close());
+    while closing.as_mut().poll(&mut context).is_pending() {
+        pool.run_ready();
+    }
+    Ok(())
 }
 
 fn all(criterion: &mut Criterion) {

@@ -41,6 +41,8 @@
 //!   durable.
 //! * [`Reader`](store::reader::Reader): a store that another process may have open, read without a
 //!   lock and without writing.
+//! * [`Storage`](actor::Storage): an object as the code of an actor sees it: what one poll of a
+//!   future writes is one commit, what leaves waits at a gate, and critical sections run alone.
 //! * [`Error`](error::Error): one type, with a [kind](error::ErrorKind) that says what to do, a
 //!   stable code, and the file and byte concerned where there is one.
 //!
@@ -55,7 +57,7 @@
 //!
 //! * No transaction over two objects: an object is the unit of consistency.
 //! * No two handles on one object, and no two writing processes on one store.
-//! * No server, no actor runtime, no replication. It calls nothing back and runs none of its
+//! * No server, no placement, no replication. The store calls nothing back and runs none of its
 //!   caller's code in its threads, but for the wakers of futures.
 //! * No acknowledgement before a sync, and no setting that would allow one.
 //! * No second try of a sync that failed, and no repair by leaving out what is damaged.
@@ -68,6 +70,8 @@
 //! All are off by default.
 //!
 //! * `cli`: the `dostore` binary, with `dostore inspect` and `dostore verify`.
+//! * `json`, `msgpack`: typed values of actors, in `actor::typed`.
+//! * `tokio`: lets the [actor host](actor::host) run on a tokio runtime.
 
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little", unix)))]
 compile_error!("dostore runs on 64-bit little-endian Unix only");
@@ -112,6 +116,9 @@ pub mod engine;
 
 // Layer 5: the interface.
 pub mod store;
+
+// Layer 6: actors.
+pub mod actor;
 
 // Beside the engine: looking from outside.
 #[cfg(feature = "cli")]

@@ -83,6 +83,11 @@ impl Limits {
         at_most("limit.key", "key", key.len(), self.key_bytes)
     }
 
+    /// The check of a key that is to go: one that was put under a higher limit may.
+    pub(crate) fn check_old_key(key: &[u8]) -> Result<()> {
+        at_most("limit.key", "key", key.len(), KEY_BYTES_MAX)
+    }
+
     pub(crate) fn check_pair(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.check_key(key)?;
         at_most("limit.value", "value", value.len(), self.value_bytes)?;

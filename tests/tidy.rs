@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["object"],
     &["engine"],
     &["store"],
+    &["actor"],
     &["inspect"],
     &["cli"],
     &["main"],
@@ -418,4 +419,90 @@ fn every_code_of_an_error_is_explained() {
 fn codes_are_told_from_other_texts() {
     let line = r#"f("log.damaged", "a text. with a dot", "MANIFEST", "x.", "1.5")"#;
     assert_eq!(error_codes(line).collect::<Vec<_>>(), ["log.damaged"]);
+}
+
+/// What stands between backticks and begins as the name of a test of semantics does.
+fn semantic_names(text: &str) -> Vec<&str> {
+    let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    spans.filter(|span| semantic_number(span).is_some()).collect()
+}
+
+/// The paragraph in the name of a test: `s2_4_a_throw_keeps_its_writes` gives `2.4`.
+fn semantic_number(name: &str) -> Option<String> {
+    let mut words = name.strip_prefix('s')?.split('_');
+    let (section, paragraph) = (words.next()?, words.next()?);
+    let is_number = |word: &str| word.parse::<u8>().is_ok();
+    let has_claim = words.next().is_some();
+    (is_number(section) && is_number(paragraph) && has_claim)
+        .then(|| format!("{section}.{paragraph}"))
+}
+
+/// Why a point of the semantics is none of the three things that it may be.
+fn point_fault(point: &str) -> Option<&'static str> {
+    let has_test = !semantic_names(point).is_empty();
+    if point.starts_with("Deviation: ") {
+        return (!point.contains("Reason: ")).then_some("a deviation without its reason");
+    }
+    let is_right = has_test || point.starts_with("JavaScript only: ");
+    (!is_right).then_some("neither a test, nor a deviation, nor JavaScript only")
+}
+
+#[test]
+fn each_test_of_semantics_is_in_the_document_and_each_there_exists() {
+    let document = document("semantics.md");
+    let code = texts("tests/semantics", "rs");
+    let tests: BTreeSet<&str> = code
+        .iter()
+        .flat_map(|(_, text)| text.split("#[test]\n").skip(1))
+        .filter_map(|text| text.trim_start().strip_prefix("fn ")?.split('(').next())
+        .collect();
+    let named: BTreeSet<&str> = semantic_names(&document).into_iter().collect();
+    let mut problems = Vec::new();
+    for name in tests.difference(&named) {
+        problems.push(format!("docs/semantics.md does not name `{name}`"));
+    }
+    for name in named.difference(&tests) {
+        problems.push(format!("docs/semantics.md names `{name}`, which is no test"));
+    }
+    if tests.len() < 150 {
+        problems.push(format!("{} tests of semantics", tests.len()));
+    }
+    none(&problems);
+}
+
+#[test]
+fn each_point_of_the_semantics_is_tested_or_explained_in_its_paragraph() {
+    let document = document("semantics.md");
+    let mut problems = Vec::new();
+    let mut proven = BTreeSet::new();
+    for paragraph in document.split("\n### ").skip(1) {
+        let number = paragraph.split_whitespace().next().unwrap_or_default();
+        for point in paragraph.split("\n* ").skip(1) {
+            let point = point.split("\n\n").next().unwrap_or_default();
+            let first = point.lines().next().unwrap_or_default();
+            problems.extend(point_fault(point).map(|fault| format!("{number} {first}: {fault}")));
+            let names = semantic_names(point).into_iter();
+            let own = |name: &&str| semantic_number(name).as_deref() == Some(number);
+            proven.extend(names.filter(own).map(str::to_owned));
+        }
+    }
+    for name in semantic_names(&document) {
+        if !proven.contains(name) {
+            problems.push(format!("`{name}` stands in no point of its own paragraph"));
+        }
+    }
+    none(&problems);
+}
+
+#[test]
+fn names_of_semantics_are_told_from_others() {
+    let text = "`s1_2_a_b` and `sync` or `s1_x`, `s3_10_c`";
+    assert_eq!(semantic_names(text), ["s1_2_a_b", "s3_10_c"]);
+    assert_eq!(semantic_number("s12_3_claim").as_deref(), Some("12.3"));
+    assert_eq!(semantic_number("s1_2"), None);
+    assert!(point_fault("A claim alone.").is_some());
+    assert!(point_fault("Deviation: other.\n  Reason: better.").is_none());
+    assert!(point_fault("Deviation: other.").is_some());
+    assert!(point_fault("JavaScript only: dates.").is_none());
+    assert!(point_fault("A claim.\n  `s1_2_a_b`").is_none());
 }

@@ -30,3 +30,13 @@ fn waiters_of_many_threads_lead_each_other_and_none_is_left_behind() {
         told.recv_timeout(PATIENCE).expect("a waiter is left behind");
     }
 }
+
+#[test]
+fn a_wait_for_a_commit_that_nobody_has_made_is_refused() {
+    let store = Store::options().threads(false).open_on(SimDisk::new(1)).unwrap();
+    let mut room = store.namespace("rooms").unwrap().open_by_name("lobby").unwrap();
+    let made = room.put("k", "v").unwrap().detach();
+    store.wait_durable(made.lsn).unwrap();
+    let refused = store.wait_durable(made.lsn.next()).unwrap_err();
+    assert_eq!(refused.code(), "commit.unknown");
+}

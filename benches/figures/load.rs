@@ -16,7 +16,7 @@ use std::time::Instant;
 pub const KEYS: [&str; 8] =
     ["key-0", "key-1", "key-2", "key-3", "key-4", "key-5", "key-6", "key-7"];
 pub const VALUE_BYTES: usize = 100;
-const NAMESPACE: &str = "figures";
+pub const NAMESPACE: &str = "figures";
 /// Threads that make load.
 pub const LOADERS: usize = 2;
 /// Commits in flight while a data set is made, per thread.

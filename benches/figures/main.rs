@@ -15,6 +15,8 @@
     reason = "figures are rounded when printed"
 )]
 
+mod actors;
+mod alarms;
 mod alone;
 mod commits;
 mod load;
@@ -33,7 +35,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 const USAGE: &str = "figures [NAME...] [--objects N] [--seconds S] [--dir PATH] [--quick]
-names: commits alone open-warm open-cold open-store million sustained";
+names: actors alarms commits alone open-warm open-cold open-store million sustained";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -101,7 +103,9 @@ pub fn child(part: &str, folder: &Path, arguments: &[String]) -> Result<Child> {
 
 fn run(name: &str, settings: &Settings) -> Result<()> {
     match name {
+        "actors" => actors::run(settings),
         "commits" => commits::run(settings),
+        "alarms" => alarms::run(settings),
         "alone" => alone::run(settings),
         "open-warm" => opening::warm(settings),
         "open-cold" => opening::cold(settings),
@@ -114,8 +118,17 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
     }
 }
 
-const ALL: [&str; 7] =
-    ["open-warm", "open-cold", "open-store", "million", "commits", "alone", "sustained"];
+const ALL: [&str; 9] = [
+    "open-warm",
+    "open-cold",
+    "open-store",
+    "million",
+    "commits",
+    "actors",
+    "alone",
+    "alarms",
+    "sustained",
+];
 
 fn main() -> Result<()> {
     let mut settings = Settings::parse(std::env::args().skip(1))?;

@@ -154,7 +154,8 @@ fn get<'m>(models: &[&'m Model], key: &[u8]) -> std::result::Result<Option<&'m [
         if let Some(value) = model.entries.get(key) {
             return Ok(Some(value));
         }
-        if model.lost.iter().any(|(first, last)| first.as_slice() <= key && key <= last) {
+        if model.lost.iter().any(|(first, last)| first.as_slice() <= key && key <= last.as_slice())
+        {
             return Err(Lost);
         }
     }

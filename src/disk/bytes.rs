@@ -57,6 +57,16 @@ impl SharedBytes {
         let start = self.start + range.start;
         Some(Self { owner: self.owner.clone(), start, length: range.end - range.start })
     }
+
+    /// The same in place of these bytes, which saves the count of one more holder.
+    #[must_use]
+    pub fn into_slice(self, range: Range<usize>) -> Option<Self> {
+        if range.start > range.end || range.end > self.length {
+            return None;
+        }
+        let start = self.start + range.start;
+        Some(Self { owner: self.owner, start, length: range.end - range.start })
+    }
 }
 
 impl Deref for SharedBytes {

@@ -326,7 +326,7 @@ impl AlarmIndex {
 
 impl Engine {
     /// Hands out hints that are due, at most about `most`; each once. One caller at a time.
-    pub fn take_due(&self, now: Timestamp, most: usize) -> Result<Due> {
+    pub fn take_due_alarms(&self, now: Timestamp, most: usize) -> Result<Due> {
         loop {
             let (version, installs, from) = self.due_from(now);
             let behind = first_due(Timestamp(now.0.saturating_add(1)));

@@ -17,6 +17,7 @@ use super::Engine;
 use super::build::Builder;
 use super::publish::Publisher;
 use crate::error::Result;
+use crate::format::alarm::Hint;
 use crate::ids::{Address, Lsn};
 use crate::marks::{Mark, mark};
 use crate::object::ObjectState;
@@ -35,6 +36,8 @@ pub struct OpenCut {
     /// Layers up to this number are before it.
     number: u64,
     objects: Vec<Arc<ObjectState>>,
+    /// Hints that mean no alarm any more.
+    stale: Vec<Hint>,
 }
 
 /// An object's changes up to a cut, as one layer.
@@ -78,13 +81,16 @@ impl Engine {
     }
 
     fn choose_cut(&self) -> OpenCut {
+        // Before the cut: who found a hint stale had seen the commit that made it so, which is thus
+        // before the cut too, and durable before the hint is taken back.
+        let stale = self.alarms.stale();
         let (cut, (number, objects)) = self.wal.cut(|dirty| {
             let number = dirty.cut;
             dirty.cut += 1;
             dirty.record_bytes = 0;
             (number, std::mem::take(&mut dirty.objects))
         });
-        OpenCut { cut, number, objects }
+        OpenCut { cut, number, objects, stale }
     }
 
     fn write_cut(&self, publisher: &mut Publisher, open: &OpenCut) -> Result<()> {
@@ -97,8 +103,7 @@ impl Engine {
         for changes in &mut frozen {
             builder.add(changes)?;
         }
-        let stale = self.alarms.stale();
-        builder.take_back(&stale);
+        builder.take_back(&open.stale);
         let mut next = publisher.manifest.clone();
         let created = builder.finish(&mut next)?;
         next.cut = open.cut.lsn;
@@ -109,7 +114,7 @@ impl Engine {
             self.drop_frozen(open, &frozen);
         }
         self.publish_new(publisher, next, &created, Some(open.number))?;
-        self.alarms.forget_stale(&stale);
+        self.alarms.forget_stale(&open.stale);
         self.drop_frozen(open, &frozen);
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         Ok(())

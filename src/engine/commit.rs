@@ -136,6 +136,13 @@ impl Engine {
         self.wal.wait(lsn)
     }
 
+    /// Poisons the store because a thread of it panicked: nothing is promised after that.
+    pub fn panicked(&self) -> Error {
+        let error = Error::new(ErrorKind::Poisoned, "store.panicked", "a store thread panicked");
+        self.wal.set_poison(&error);
+        error
+    }
+
     /// Fails when the store is poisoned.
     pub fn check_alive(&self) -> Result<()> {
         self.wal.poison().map_or(Ok(()), |error| Err(Error::clone(error)))

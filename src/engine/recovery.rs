@@ -151,11 +151,7 @@ impl Engine {
         if manifest.replay.file == FileNumber(0) {
             begin_log(&*disk, &mut manifest, file.number, replayed.join.point)?;
         }
-        let mut log_files = log.used;
-        if !replayed.dead.is_empty() {
-            mark(Mark::BlankFileReplaced);
-            log_files.retain(|number| !replayed.dead.contains(number));
-        }
+        let mut log_files = without_dead(log.used, &replayed);
         let files_behind = log_files.range(manifest.replay.file..).count() as u64;
         log_files.insert(file.number);
         report.files_removed = remove_orphans(&*disk, &manifest, &log_files)?;
@@ -198,6 +194,15 @@ fn first_lsn(replayed: &Replayed) -> Lsn {
         return replayed.end.lsn.next();
     }
     replayed.highest.max(replayed.end.lsn).first_of_next_term()
+}
+
+/// The files that the log has used, but for those that the new term's file has made needless.
+fn without_dead(mut used: BTreeSet<FileNumber>, replayed: &Replayed) -> BTreeSet<FileNumber> {
+    if !replayed.dead.is_empty() {
+        mark(Mark::BlankFileReplaced);
+        used.retain(|number| !replayed.dead.contains(number));
+    }
+    used
 }
 
 fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>> {

@@ -243,7 +243,7 @@ pub fn last_word<'a>(
 fn part_of(record: &Arc<[u8]>, part: &[u8]) -> SharedBytes {
     let start = part.as_ptr() as usize - record.as_ptr() as usize;
     let whole = SharedBytes::from(Arc::clone(record));
-    whole.slice(start..start + part.len()).unwrap_or(whole)
+    whole.into_slice(start..start + part.len()).expect("a part of a record lies inside it")
 }
 
 /// A full key that borrows as bytes, for ordered maps.

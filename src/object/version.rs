@@ -11,7 +11,7 @@ use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Head, PageEntry, PagePart};
 use crate::format::manifest::Manifest;
-use crate::format::page::{Page, PageItem};
+use crate::format::page::Page;
 use crate::ids::{Address, Life};
 use crate::object::overlay::Found;
 use crate::run::Run;
@@ -43,12 +43,9 @@ impl Stack {
     /// What the pages say of a key.
     pub fn find(&self, key: &[u8]) -> Option<Found> {
         for page in &self.0 {
-            match page.find(key) {
-                Some(PageItem::Deleted) => return Some(Found::Deleted),
-                Some(PageItem::Value { .. }) => {
-                    let (codec, value) = page.value(page.lower_bound(key))?;
-                    return Some(Found::Value(codec, value));
-                }
+            match page.find_value(key) {
+                Some(Some((codec, value))) => return Some(Found::Value(codec, value)),
+                Some(None) => return Some(Found::Deleted),
                 None if page.covers(key) => return Some(Found::Deleted),
                 None => {}
             }

@@ -94,6 +94,11 @@ impl WriteSet {
         self.operations == 0
     }
 
+    /// Operations so far.
+    pub fn count(&self) -> usize {
+        self.operations
+    }
+
     /// Whether everything below is deleted.
     pub fn is_wiped(&self) -> bool {
         self.notes.wiped

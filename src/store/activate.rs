@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::ids::ObjectId;
 use parking_lot::Mutex;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -18,8 +19,15 @@ use std::task::{Context, Poll, Waker};
 #[must_use = "a future does nothing until it is polled"]
 pub struct Activate {
     namespace: Namespace,
-    id: ObjectId,
+    which: Which,
     shared: Option<Arc<Mutex<Shared>>>,
+}
+
+/// The object that is to be opened.
+#[derive(Clone, Debug)]
+pub(crate) enum Which {
+    Id(ObjectId),
+    Name(Box<str>),
 }
 
 #[derive(Debug, Default)]
@@ -29,19 +37,22 @@ struct Shared {
 }
 
 impl Activate {
-    pub(crate) fn new(namespace: Namespace, id: ObjectId) -> Self {
-        Self { namespace, id, shared: None }
+    pub(crate) fn new(namespace: Namespace, which: Which) -> Self {
+        Self { namespace, which, shared: None }
     }
 
     /// The same, on this thread.
     pub fn wait(self) -> Result<Object> {
-        load(&self.namespace, self.id)
+        load(&self.namespace, &self.which)
     }
 }
 
 /// Opens the object and brings its page into memory.
-fn load(namespace: &Namespace, id: ObjectId) -> Result<Object> {
-    let object = namespace.open(id)?;
+fn load(namespace: &Namespace, which: &Which) -> Result<Object> {
+    let object = match which {
+        Which::Id(id) => namespace.open(*id)?,
+        Which::Name(name) => namespace.open_by_name(name)?,
+    };
     object.get([])?;
     Ok(object)
 }
@@ -60,11 +71,13 @@ impl Future for Activate {
         }
         let shared =
             Arc::new(Mutex::new(Shared { done: None, waker: Some(context.waker().clone()) }));
-        let (namespace, id, result) = (self.namespace.clone(), self.id, Arc::downgrade(&shared));
+        let result = Arc::downgrade(&shared);
+        let (namespace, which) = (self.namespace.clone(), self.which.clone());
         let is_taken = self.namespace.store.run_on_reader(Box::new(move || {
             // Nobody waits any more: opening would only keep others out.
             let Some(shared) = result.upgrade() else { return };
-            let done = load(&namespace, id);
+            let loaded = catch_unwind(AssertUnwindSafe(|| load(&namespace, &which)));
+            let done = loaded.unwrap_or_else(|_| Err(namespace.store.engine().panicked()));
             let waker = {
                 let mut shared = shared.lock();
                 shared.done = Some(done);
@@ -76,7 +89,7 @@ impl Future for Activate {
             }
         }));
         if !is_taken {
-            return Poll::Ready(load(&self.namespace, self.id));
+            return Poll::Ready(load(&self.namespace, &self.which));
         }
         self.shared = Some(shared);
         Poll::Pending

@@ -13,6 +13,7 @@ use super::value::{FullKey, Value};
 use crate::error::Result;
 use crate::format::record::Operation;
 use crate::ids::{Codec, KeyKind};
+use crate::limits::Limits;
 use crate::object::overlay::Found;
 use crate::object::range::{KeyBounds, RangeIter};
 use crate::object::write_set::{Savepoint, WriteSet};
@@ -32,6 +33,11 @@ impl Draft {
     /// What is to be logged.
     pub fn into_changes(self) -> WriteSet {
         self.changes
+    }
+
+    /// Operations so far.
+    pub fn count(&self) -> usize {
+        self.changes.count()
     }
 
     /// The value of a user's key.
@@ -74,7 +80,7 @@ impl Draft {
 
     /// Deletes an entry of any kind.
     pub fn delete_entry(&mut self, object: &Object, kind: KeyKind, key: &[u8]) -> Result<()> {
-        object.limits().check_key(key)?;
+        Limits::check_old_key(key)?;
         self.push(object, &Operation::Delete { key: &FullKey::of(kind, key) })
     }
 
@@ -85,7 +91,7 @@ impl Draft {
     ) -> Result<()> {
         for bound in [range.start_bound(), range.end_bound()] {
             if let Bound::Included(key) | Bound::Excluded(key) = bound {
-                object.limits().check_key(key.as_ref())?;
+                Limits::check_old_key(key.as_ref())?;
             }
         }
         let (from, to) = range_bounds(range);
@@ -119,7 +125,6 @@ impl Draft {
     }
 
     /// Every entry of one kind, in key order.
-    #[expect(dead_code, reason = "alarms and attachments are listed by it, next")]
     pub fn entries_of(&self, object: &Object, kind: KeyKind) -> Result<Entries> {
         Ok(ListOptions::new().entries(self.iter_between(object, full_bounds_of(kind))?))
     }

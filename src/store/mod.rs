@@ -137,8 +137,12 @@ impl Store {
         self.engine().wal.durable()
     }
 
-    /// Blocks until everything up to `lsn` is durable.
+    /// Blocks until everything up to `lsn` is durable. Fails with `Invalid` where no commit has
+    /// that LSN yet.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+        if lsn > self.engine().wal.last_lsn() {
+            return Err(Error::invalid("commit.unknown", "no commit has this LSN yet"));
+        }
         self.engine().wait_durable(lsn)
     }
 

@@ -1,7 +1,7 @@
 //! A namespace: objects by id or by name.
 
 use super::Store;
-use super::activate::Activate;
+use super::activate::{Activate, Which};
 use super::commit::{Commit, Position};
 use super::object::Object;
 use super::objects::Objects;
@@ -86,7 +86,12 @@ impl Namespace {
     /// The same as [`Namespace::open`] and a first read, as a future: the look-up and the read of
     /// its page happen on a thread of the store. Dropping the future gives the object back.
     pub fn activate(&self, id: ObjectId) -> Activate {
-        Activate::new(self.clone(), id)
+        Activate::new(self.clone(), Which::Id(id))
+    }
+
+    /// The same for the object with this name, as [`Namespace::open_by_name`] opens it.
+    pub fn activate_by_name(&self, name: &str) -> Activate {
+        Activate::new(self.clone(), Which::Name(name.into()))
     }
 
     /// An object as of now, without opening it, once what it shows is durable.

@@ -202,10 +202,7 @@ impl Object {
 
     /// What resolves when everything committed so far is durable.
     pub fn sync(&self) -> Result<Commit> {
-        let inner = self.inner()?;
-        let state = inner.state();
-        let position = Position { lsn: state.last_lsn, time: state.last_time };
-        Ok(Commit::new(self.store.clone(), position))
+        Ok(Commit::new(self.store.clone(), self.last_position()?))
     }
 
     /// Logs a draft of this object.
@@ -214,12 +211,26 @@ impl Object {
         if changes.is_empty() {
             return self.sync();
         }
+        Ok(Commit::new(self.store.clone(), self.log(changes)?))
+    }
+
+    /// Logs changes of this object, of which there are some, without a future of their durability.
+    pub(crate) fn log(&self, changes: WriteSet) -> Result<Position> {
         let mut inner = self.inner()?;
         let changes = self.with_name(&inner, changes);
         let grant = self.engine().commit(&self.state, &mut inner, changes)?;
-        drop(inner);
-        let position = Position { lsn: grant.lsn, time: grant.time };
-        Ok(Commit::new(self.store.clone(), position))
+        Ok(Position { lsn: grant.lsn, time: grant.time })
+    }
+
+    /// The last commit, durable or not.
+    pub(crate) fn last_position(&self) -> Result<Position> {
+        let inner = self.inner()?;
+        let state = inner.state();
+        Ok(Position { lsn: state.last_lsn, time: state.last_time })
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// An object opened by name keeps its name beside its keys from its first commit on.
@@ -235,17 +246,25 @@ impl Object {
     }
 }
 
-impl Drop for Object {
-    fn drop(&mut self) {
+impl Object {
+    /// Gives the object up: another handle may be opened, and this one's calls fail from here on.
+    pub(crate) fn let_go(&self) {
         let mut inner = self.state.inner.lock();
         if inner.fence != self.fence {
             return;
         }
         inner.is_open = false;
+        inner.fence += 1;
         let is_idle = inner.layers.is_empty();
         drop(inner);
         if is_idle {
             self.engine().table.evict(&self.state);
         }
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }

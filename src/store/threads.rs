@@ -6,7 +6,7 @@
 //!   * A step that panics poisons the store: nothing is promised after it.
 
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::group::GroupKind;
 use crate::wal::pool::Fill;
 use parking_lot::{Condvar, Mutex};
@@ -35,6 +35,7 @@ pub(super) struct Threads {
     /// Of the threads that maintain.
     bells: Vec<Arc<Bell>>,
     jobs: Arc<Jobs>,
+    has_readers: bool,
     handles: Vec<JoinHandle<()>>,
 }
 
@@ -95,6 +96,7 @@ impl Threads {
             stop: Arc::default(),
             bells: Vec::new(),
             jobs: Arc::default(),
+            has_readers: engine.options.reader_threads > 0,
             handles: Vec::new(),
         };
         let (stop, owner) = (Arc::clone(&threads.stop), Arc::clone(engine));
@@ -134,7 +136,7 @@ impl Threads {
     /// Hands a job to a reader; false when there are none.
     pub fn run(&self, job: Job) -> std::result::Result<(), Job> {
         let mut queue = self.jobs.queue.lock();
-        if queue.1 {
+        if queue.1 || !self.has_readers {
             return Err(job);
         }
         queue.0.push_back(job);
@@ -161,11 +163,7 @@ impl Threads {
 
 /// Runs a step; a panic in it poisons the store.
 fn guarded<R>(engine: &Engine, step: impl FnOnce() -> Result<R>) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
-        let error = Error::new(ErrorKind::Poisoned, "store.panicked", "a store thread panicked");
-        engine.wal.set_poison(&error);
-        Err(error)
-    })
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| Err(engine.panicked()))
 }
 
 fn write_log(engine: &Engine, stop: &AtomicBool) {

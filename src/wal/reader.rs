@@ -55,8 +55,7 @@ pub struct Replayed {
     pub discarded: Option<Range<u64>>,
     /// Long commits whose final has not been met.
     pub open_chains: usize,
-    /// Where a later walk must begin to meet all parts of those commits: the join, if there is
-    /// none.
+    /// Where a later walk must begin to meet all parts of those commits: the end, if there is none.
     pub resume: LogPoint,
     /// What the next file should name as its predecessor's end: the end, but before a last file
     /// that holds nothing.
@@ -201,7 +200,7 @@ impl<'a> Walk<'a> {
         let replayed = &mut self.replayed;
         replayed.records = self.assembly.handed_out();
         replayed.open_chains = self.assembly.open_chains();
-        replayed.resume = self.assembly.oldest_chain().unwrap_or(replayed.join.point);
+        replayed.resume = self.assembly.oldest_chain().unwrap_or(replayed.end.point);
         Ok(())
     }
 
@@ -380,15 +379,24 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Whether a file was not there when it was opened.
+fn is_missing(error: &Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
+}
+
 impl Current {
     /// Opens the file in which a walk begins.
     fn open(files: &dyn LogFiles, store: StoreId, from: &LogPoint) -> Result<Self> {
         let name = FileName::Wal(from.file);
-        if !files.numbers()?.contains(&from.file) {
+        let mut window = Window::open(files, from.file).map_err(|error| {
+            if !is_missing(&error) {
+                return error;
+            }
             let what = "the file of the log where replay begins is missing";
-            return Err(Error::corrupt("log.missing", what, Place::new(name, from.offset)));
-        }
-        let mut window = Window::open(files, from.file)?;
+            Error::corrupt("log.missing", what, Place::new(name, from.offset))
+        })?;
         let header = read_header(&mut window, store, from.file)?
             .map_err(|fault| Error::corrupt("log.header", fault, Place::new(name, 0)))?;
         let is_boundary = from.offset >= HEADER_BLOCK_BYTES

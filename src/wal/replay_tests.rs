@@ -274,7 +274,7 @@ fn the_next_file_takes_the_place_of_one_that_holds_nothing() {
     let mut end = writer.end;
     writer.begin_term();
     let replayed = run_all(&writer.files).1.unwrap();
-    assert_eq!((replayed.join, replayed.resume), (end, end.point));
+    assert_eq!((replayed.join, replayed.resume), (end, writer.end.point));
     assert_eq!(replayed.dead, [FileNumber(2)]);
     // A term that went on to its second file: only the last one is given up.
     end = writer.end;
@@ -426,7 +426,7 @@ fn a_commit_whose_parts_are_incomplete_is_an_error_and_one_without_final_never_h
     let mut crashed = Writer { files: writer.files.clone(), end: writer.end, ..Writer::new() };
     crashed.begin_term();
     let replayed = run_all(&crashed.files).1.unwrap();
-    assert_eq!((replayed.open_chains, replayed.resume), (0, writer.end.point));
+    assert_eq!((replayed.open_chains, replayed.resume), (0, crashed.end.point));
     writer.chains[0].parts += 1;
     writer.finish_chain(0);
     writer.write_group(GroupKind::Data);

@@ -1,6 +1,8 @@
 //! A simulated disk that lets something else happen in the middle of a step: what two threads would
 //! do at once, in an order that is chosen.
 
+#![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
+
 use dostore::disk::sim::SimDisk;
 use dostore::disk::{Clock, Disk, File, Listed, Lock, MediumError, ReadDisk, ReadFile};
 use dostore::disk::{Space, SyncFailed};

@@ -2,12 +2,9 @@
 
 mod alarms;
 mod chance;
-#[expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 mod interposed;
-#[expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 mod merge_discarded;
 mod model;
-#[expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 mod pool_in_progress;
 mod simulate;
 mod simulate_checks;

@@ -3,6 +3,8 @@
 //! Merges are written without a lock, so another one may come first. Here it does so in the middle
 //! of a call to the disk: no second thread, and the same each time.
 
+#![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
+
 use super::interposed::{Interposed, Point};
 use dostore::disk::sim::SimDisk;
 use dostore::inspect::verify::verify;

@@ -1,5 +1,7 @@
 //! A commit that needs a file of the log while one is being filled with zeros.
 
+#![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
+
 use super::interposed::{Interposed, Point};
 use dostore::disk::sim::SimDisk;
 use dostore::inspect::verify::verify;

@@ -72,7 +72,8 @@ impl World {
 
     fn end(&mut self) -> Outcome {
         match self.chance.below(20) {
-            0..=11 => self.end_in_a_step(),
+            0 => self.end_before_a_sync(),
+            1..=11 => self.end_in_a_step(),
             12..=14 => {
                 self.crash(true);
                 Ok(())
@@ -115,6 +116,17 @@ impl World {
             let (activity, action) = self.chance.pick(STEPS);
             self.step(activity, action)?;
         }
+        self.crash(true);
+        Ok(())
+    }
+
+    /// Ends between the write of a group and its sync, when write-back has failed already: whoever
+    /// opens the store is told.
+    fn end_before_a_sync(&mut self) -> Outcome {
+        self.turn()?;
+        self.fail_write_back();
+        self.disk.crash_after(1);
+        self.act(Action::WriteGroup)?;
         self.crash(true);
         Ok(())
     }

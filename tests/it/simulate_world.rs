@@ -226,12 +226,21 @@ impl World {
                 faults.sync = 0.02;
                 faults.sync_folder = self.chance.pick(&[0.0, 0.02]);
                 faults.sync_reverts = self.chance.pick(&[0.0, 0.5]);
-                faults.write_back_fails = self.chance.pick(&[0.0, 0.05, 0.5]);
+                if self.chance.percent(50) {
+                    (faults.write_back, faults.write_back_fails) = (0.5, 0.1);
+                }
             }
             _ => {}
         }
         self.has_faults = faults != Faults::none();
         self.had_faults |= self.has_faults;
+        self.disk.set_faults(faults);
+    }
+
+    /// All that is written is written back at once, and that fails.
+    pub fn fail_write_back(&mut self) {
+        (self.has_faults, self.had_faults) = (true, true);
+        let faults = Faults { write_back: 1.0, write_back_fails: 1.0, ..Faults::none() };
         self.disk.set_faults(faults);
     }
 

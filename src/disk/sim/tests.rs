@@ -141,7 +141,7 @@ fn a_write_back_that_fails_is_told_once_by_a_later_sync_of_any_descriptor() {
         disk.set_faults(Faults::none());
         let disk = if seed % 2 == 0 { disk.kill() } else { disk };
         let told = match disk.open_medium(wal(1)) {
-            Err(super::super::MediumError::Sync(_)) => true,
+            Err(MediumError::Sync(_)) => true,
             opened => opened.is_err(),
         };
         assert_eq!(told, disk.late_errors() == 1);

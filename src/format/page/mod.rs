@@ -189,6 +189,26 @@ impl Page {
     /// What the page's entries say about a full key.
     #[must_use]
     pub fn find(&self, key: &[u8]) -> Option<PageItem<'_>> {
+        let (_, entry) = self.search(key).ok()?;
+        Some(entry.item())
+    }
+
+    /// What the page's entries say about a full key: a value, sharing the page's memory, or, as the
+    /// inner none, that it is deleted.
+    #[must_use]
+    pub fn find_value(&self, key: &[u8]) -> Option<Option<(Codec, SharedBytes)>> {
+        let (_, entry) = self.search(key).ok()?;
+        Some(self.shared(&entry))
+    }
+
+    /// The first entry whose key is not below `key`; the count when there is none.
+    #[must_use]
+    pub fn lower_bound(&self, key: &[u8]) -> usize {
+        self.search(key).map_or_else(|index| index, |(index, _)| index)
+    }
+
+    /// The entry with this key, or where it would be.
+    fn search(&self, key: &[u8]) -> Result<(usize, Entry<'_>), usize> {
         let body = self.body();
         let (mut low, mut high) = (0, self.count());
         while low < high {
@@ -196,27 +216,11 @@ impl Page {
             let entry = entry(body, middle);
             match entry.key.cmp(key) {
                 std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Some(entry.item()),
+                std::cmp::Ordering::Equal => return Ok((middle, entry)),
                 std::cmp::Ordering::Greater => high = middle,
             }
         }
-        None
-    }
-
-    /// The first entry whose key is not below `key`; the count when there is none.
-    #[must_use]
-    pub fn lower_bound(&self, key: &[u8]) -> usize {
-        let body = self.body();
-        let (mut low, mut high) = (0, self.count());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if entry(body, middle).key < key {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+        Err(low)
     }
 
     /// The key of an entry and what the page says about it.
@@ -240,7 +244,10 @@ impl Page {
     #[must_use]
     pub fn value(&self, index: usize) -> Option<(Codec, SharedBytes)> {
         assert!(index < self.count(), "an entry beyond the last");
-        let entry = entry(self.body(), index);
+        self.shared(&entry(self.body(), index))
+    }
+
+    fn shared(&self, entry: &Entry<'_>) -> Option<(Codec, SharedBytes)> {
         let codec = Codec::from_byte(entry.tag)?;
         let start = self.header.fence_bytes as usize + entry.value_at;
         Some((codec, self.bytes.slice(start..start + entry.value.len())?))

@@ -135,7 +135,7 @@ impl Scheduler {
             if !work.ready.is_empty() {
                 break;
             }
-            let due = engine.take_due(now, BATCH)?;
+            let due = engine.take_due_alarms(now, BATCH)?;
             work.ready.extend(due.hints);
             if !due.has_more {
                 break;

@@ -2,19 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot fail in a script fails its test")]
 
+mod waiting;
+
 use dostore::disk::sim::{Damage, SimDisk};
-use dostore::error::ErrorKind;
 use dostore::ids::Timestamp;
 use dostore::names::FileName;
 use dostore::store::alarms::{Alarms, Failure, Fired, Outcome};
 use dostore::store::list::ListOptions;
 use dostore::store::namespace::Namespace;
 use dostore::store::{Options, Store};
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 const SECOND: u64 = 1_000_000;
@@ -565,102 +561,4 @@ fn hints_lost_to_damage_are_found_again_from_the_objects() {
     assert_eq!(fired, [plain("a"), named("b", "n")]);
     world.pass(1000);
     assert_eq!(world.drain(), [plain("c")]);
-}
-
-#[test]
-fn a_clean_shutdown_keeps_alarms_and_ends_waiting() {
-    let world = World::new(21);
-    world.set("a", None, 10);
-    let World { disk, store, rooms, alarms } = world;
-    let waiting = Flag::default();
-    let waker = Waker::from(Arc::new(waiting.clone()));
-    let mut next = Box::pin(alarms.next());
-    assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    store.close().unwrap();
-    assert_eq!(waiting.count(), 1);
-    let Poll::Ready(done) = next.as_mut().poll(&mut Context::from_waker(&waker)) else {
-        panic!("a closed store has no alarms to wait for");
-    };
-    assert_eq!(done.unwrap_err().kind(), ErrorKind::Broken);
-    drop((next, rooms, alarms));
-    let world = World::open(disk);
-    world.pass(60);
-    assert_eq!(world.drain(), [plain("a")]);
-}
-
-/// Counts how often it was woken.
-#[derive(Clone, Default)]
-struct Flag(Arc<AtomicUsize>);
-
-impl Flag {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-#[test]
-fn the_future_is_woken_by_time_by_new_alarms_and_by_what_comes_back() {
-    let world = World::new(22);
-    let woken = Flag::default();
-    let waker = Waker::from(Arc::new(woken.clone()));
-    let mut context = Context::from_waker(&waker);
-    let mut next = pin!(world.alarms.next());
-    assert!(next.as_mut().poll(&mut context).is_pending());
-    world.set("a", None, 10);
-    assert_eq!(woken.count(), 1);
-    assert!(next.as_mut().poll(&mut context).is_pending());
-    world.set("far", None, 1_000_000);
-    assert_eq!(woken.count(), 1, "a later one wakes nobody");
-    for _ in 0..12 {
-        world.pass(1);
-        world.store.steps().tick();
-        let seen = woken.count();
-        match next.as_mut().poll(&mut context) {
-            Poll::Pending => assert!(seen >= 2, "the clock is looked at each second"),
-            Poll::Ready(fired) => {
-                let fired = fired.unwrap();
-                assert_eq!(fired.scheduled(), at(10));
-                let mut again = pin!(world.alarms.next());
-                assert!(again.as_mut().poll(&mut context).is_pending());
-                let before = woken.count();
-                drop(fired);
-                assert_eq!(woken.count(), before + 1);
-                world.pass(3);
-                assert!(again.as_mut().poll(&mut context).is_ready());
-                return;
-            }
-        }
-    }
-    panic!("it never fired");
-}
-
-#[test]
-fn waiting_needs_threads() {
-    let world = World::new(23);
-    assert_eq!(world.alarms.next().wait().unwrap_err().code(), "alarm.wait");
-}
-
-#[test]
-fn a_store_with_threads_delivers_alarms_to_whoever_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("data")).unwrap();
-    let rooms = store.namespace("rooms").unwrap();
-    let mut object = rooms.open_by_name("a").unwrap();
-    let mut turn = object.turn();
-    turn.set_alarm(Timestamp(1)).unwrap();
-    turn.commit_durable().unwrap();
-    let fired = store.alarms().next().wait().unwrap();
-    assert_eq!(fired.name().unwrap().as_deref(), Some("a"));
-    let mut turn = object.turn();
-    turn.complete_alarm(&fired).unwrap();
-    turn.commit_durable().unwrap();
-    drop((fired, object));
-    assert!(store.alarms().try_next().unwrap().is_none());
-    store.close().unwrap();
 }

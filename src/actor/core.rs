@@ -1,0 +1,459 @@
+//! What all clones of a storage share: the object, its open turn, and whose turn it is.
+//!
+//! Three locks, none held while foreign code runs: the gate ([`super::doors`]), the draft, and the
+//! ledger ([`super::ledger`]), which may be taken under the draft's. The thread that has the turn
+//! is remembered, so that a call knows whether it is inside.
+//!
+//! Invariants:
+//!   * Only the thread that has the turn changes the draft, but for breaking the object, which
+//!     throws the draft away.
+//!   * The draft is empty between turns, unless a transaction is open over several of them.
+//!   * A broken object logs nothing more: the draft is thrown away after the object is marked.
+//!   * Wakers are called while no lock is held.
+
+use super::alarms::Handled;
+use super::doors::{Doors, EventId, Wakes};
+use super::durability::{Durability, Local};
+use super::ledger::{Book, Cover};
+use super::storage::StorageOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{Lsn, Timestamp};
+use crate::object::write_set::Savepoint;
+use crate::store::commit::Position;
+use crate::store::draft::Draft;
+use crate::store::object::Object;
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+/// Before the first commit.
+const NOTHING: Position = Position { lsn: Lsn::ZERO, time: Timestamp(0) };
+
+/// The event of a thread that has the turn without a future.
+pub(super) const THREAD: EventId = 0;
+
+thread_local! {
+    /// Has an address of its own in each thread.
+    static PLACE: u8 = const { 0 };
+}
+
+/// A number that no other living thread has.
+pub(super) fn this_thread() -> usize {
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
+}
+
+/// A transaction that is open.
+#[derive(Clone, Copy, Debug)]
+struct Transaction {
+    /// The level of the gate from which on code belongs to it.
+    level: usize,
+    /// Where it began; none for the beginning of the draft.
+    begin: Option<Savepoint>,
+    was_confirmed: bool,
+}
+
+/// The open turn.
+#[derive(Debug, Default)]
+struct Open {
+    draft: Option<Draft>,
+    /// Whether a write in it must be confirmed before a gate opens.
+    is_confirmed: bool,
+    transactions: Vec<Transaction>,
+}
+
+/// What clones of a storage share.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub object: Object,
+    pub book: Arc<Book>,
+    pub section_limit: Duration,
+    /// The thread that has the turn; zero for none.
+    holder: AtomicUsize,
+    /// The level of the code that runs in the turn. Changed by the holder only.
+    level: AtomicUsize,
+    /// Whether there is a draft. Changed by the holder, and when the object breaks.
+    has_draft: AtomicBool,
+    next_event: AtomicU64,
+    pub doors: Mutex<Doors>,
+    /// For threads that wait for the turn.
+    freed: Condvar,
+    blocked: AtomicUsize,
+    open: Mutex<Open>,
+    /// Alarms that are being handled. A leaf lock.
+    pub handled: Mutex<Vec<Handled>>,
+}
+
+impl Core {
+    pub fn new(object: Object, options: StorageOptions) -> Arc<Self> {
+        let durability: Arc<dyn Durability> =
+            options.durability.unwrap_or_else(|| Arc::new(Local::new(object.store())));
+        let last = object.last_position();
+        let book = Book::new(durability, last.as_ref().copied().unwrap_or(NOTHING));
+        let core = Arc::new(Self {
+            object,
+            book: Arc::new(book),
+            section_limit: options.section_limit,
+            holder: AtomicUsize::new(0),
+            level: AtomicUsize::new(0),
+            has_draft: AtomicBool::new(false),
+            next_event: AtomicU64::new(THREAD + 1),
+            doors: Mutex::new(Doors::new()),
+            freed: Condvar::new(),
+            blocked: AtomicUsize::new(0),
+            open: Mutex::default(),
+            handled: Mutex::default(),
+        });
+        core.book.set_core(Arc::downgrade(&core));
+        if let Err(error) = last {
+            core.break_with(&error);
+        }
+        core
+    }
+
+    /// Whether this thread has the turn.
+    pub fn is_inside(&self) -> bool {
+        self.holder.load(Ordering::Relaxed) == this_thread()
+    }
+
+    pub fn next_event(&self) -> EventId {
+        self.next_event.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Notes what the gate decided, under its lock.
+    pub fn set_holder(&self, doors: &Doors) {
+        let holder = if doors.is_held() { this_thread() } else { 0 };
+        self.holder.store(holder, Ordering::Relaxed);
+        self.level.store(doors.current(), Ordering::Relaxed);
+    }
+
+    /// Takes the turn; blocks while another thread has it. With `as_event`, fails with `Busy` where
+    /// a section runs: this thread may be the one that the section needs.
+    pub fn take_turn(&self, as_event: bool) -> Result<Turn<'_>> {
+        let mut doors = self.doors.lock();
+        while doors.is_held() {
+            self.blocked.fetch_add(1, Ordering::Relaxed);
+            self.freed.wait(&mut doors);
+            self.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
+        let refused = self.refusal(&doors, as_event);
+        if let Some(error) = refused {
+            drop(doors);
+            // Another thread may wait for the turn that this one does not take.
+            self.freed.notify_one();
+            return Err(error);
+        }
+        doors.take(THREAD);
+        self.set_holder(&doors);
+        Ok(Turn::new(self, Part::Outer))
+    }
+
+    /// Why a thread may not take the free turn.
+    fn refusal(&self, doors: &Doors, as_event: bool) -> Option<Error> {
+        if let Some(error) = self.book.broken() {
+            return Some(error.clone());
+        }
+        let what = "a critical section of the object runs; only `run` waits for its end";
+        let is_closed = as_event && doors.depth() > 0;
+        is_closed.then(|| Error::new(ErrorKind::Busy, "gate.closed", what))
+    }
+
+    /// Gives the turn back.
+    fn release(&self) {
+        let mut doors = self.doors.lock();
+        let mut wakes = doors.leave();
+        if self.book.broken().is_some() {
+            wakes.extend(doors.empty());
+        }
+        self.set_holder(&doors);
+        let is_waited_for = self.blocked.load(Ordering::Relaxed) > 0;
+        drop(doors);
+        if is_waited_for {
+            self.freed.notify_one();
+        }
+        wakes.wake();
+    }
+
+    /// Runs `read` on the open draft, if there is one that this thread may see.
+    pub fn with_draft<R>(&self, read: impl FnOnce(&Draft) -> Result<R>) -> Option<Result<R>> {
+        if !self.has_draft.load(Ordering::Relaxed) || !self.is_inside() {
+            return None;
+        }
+        let open = self.open.lock();
+        // The draft of a transaction is for those inside it; before it there is none.
+        let level = self.level.load(Ordering::Relaxed);
+        if open.transactions.first().is_some_and(|transaction| level < transaction.level) {
+            return None;
+        }
+        open.draft.as_ref().map(read)
+    }
+
+    /// What a gate that is taken now covers; with `everything`, also what needs no confirmation.
+    pub fn cover(&self, everything: bool) -> Cover {
+        if self.is_inside() {
+            let with_open = if everything { self.has_write() } else { self.has_confirmed_write() };
+            return self.book.cover(with_open, everything);
+        }
+        // A turn that is being sealed may be read before the ledger has it.
+        let _sealing = self.open.lock();
+        self.book.cover(false, everything)
+    }
+
+    /// Runs `change` on the draft of the open turn, which this thread has. An error leaves the
+    /// draft as it was.
+    pub fn edit<R>(
+        &self,
+        is_confirmed: bool,
+        change: impl FnOnce(&mut Draft, &Object) -> Result<R>,
+    ) -> Result<R> {
+        let mut open = self.open.lock();
+        self.book.check()?;
+        self.check_transaction(&open)?;
+        let open = &mut *open;
+        let draft = open.draft.get_or_insert_with(Draft::new);
+        let before = draft.savepoint();
+        let count = draft.count();
+        let done = change(draft, &self.object);
+        if draft.count() == count {
+            return done;
+        }
+        if done.is_err() {
+            draft.roll_back(before);
+            return done;
+        }
+        open.is_confirmed |= is_confirmed;
+        self.has_draft.store(true, Ordering::Relaxed);
+        done
+    }
+
+    /// Only what runs inside the innermost open transaction may write.
+    fn check_transaction(&self, open: &Open) -> Result<()> {
+        let level = self.level.load(Ordering::Relaxed);
+        match open.transactions.last() {
+            Some(transaction) if level < transaction.level => {
+                let what = "a transaction of the object is open; only code inside it may write";
+                Err(Error::new(ErrorKind::Busy, "storage.transaction", what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the open turn, which this thread has, holds a write that gates wait for.
+    pub fn has_confirmed_write(&self) -> bool {
+        self.has_draft.load(Ordering::Relaxed) && self.open.lock().is_confirmed
+    }
+
+    /// Whether the open turn, which this thread has, holds any write.
+    pub fn has_write(&self) -> bool {
+        self.has_draft.load(Ordering::Relaxed)
+    }
+
+    /// Seals the open turn, unless a transaction is open: logs it as one commit. On an error
+    /// nothing was logged, and the turn's writes are gone.
+    pub fn seal(&self) -> Result<()> {
+        if !self.has_draft.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut open = self.open.lock();
+        if !open.transactions.is_empty() {
+            return Ok(());
+        }
+        let draft = open.draft.take();
+        let is_confirmed = std::mem::take(&mut open.is_confirmed);
+        self.has_draft.store(false, Ordering::Relaxed);
+        let changes = match draft {
+            Some(draft) if draft.count() > 0 => draft.into_changes(),
+            _ => {
+                drop(open);
+                self.book.seal_nothing().into_iter().for_each(Waker::wake);
+                return Ok(());
+            }
+        };
+        let position = self.object.log(changes)?;
+        let (bound, failure) = self.book.seal(position, is_confirmed);
+        drop(open);
+        if let Some((failed, cause)) = failure {
+            self.book.failed(failed, &cause);
+        }
+        self.object.store().engine().wal.tell_writer();
+        bound.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// The same for what nobody is told about otherwise: a failure breaks the object.
+    pub fn seal_or_break(&self) -> Result<()> {
+        self.seal().map_err(|cause| {
+            let what = format!("a turn of the object could not be logged: {cause}");
+            let error = Error::new(ErrorKind::Broken, "object.commit", what);
+            self.break_with(&error.caused_by(cause))
+        })
+    }
+
+    /// Begins a transaction in the turn that this thread has; what was written loosely before is
+    /// sealed first. Gives the number of transactions around it.
+    pub fn begin_transaction(&self) -> Result<usize> {
+        self.seal_or_break()?;
+        let mut open = self.open.lock();
+        self.book.check()?;
+        self.check_transaction(&open)?;
+        let begin = open.draft.as_ref().map(Draft::savepoint);
+        let level = self.level.load(Ordering::Relaxed);
+        let was_confirmed = open.is_confirmed;
+        open.transactions.push(Transaction { level, begin, was_confirmed });
+        Ok(open.transactions.len() - 1)
+    }
+
+    /// Ends transaction number `number`, and those inside it, with its writes kept: in a commit of
+    /// its own if there is none around it.
+    pub fn commit_transaction(&self, number: usize) -> Result<()> {
+        let mut open = self.open.lock();
+        self.book.check()?;
+        open.transactions.truncate(number);
+        drop(open);
+        if number > 0 {
+            return Ok(());
+        }
+        self.seal_call()
+    }
+
+    /// Seals for a caller that is told of a failure. The object lives on, unless a gate has gone
+    /// by the turn that failed.
+    fn seal_call(&self) -> Result<()> {
+        if self.book.is_bound() { self.seal_or_break() } else { self.seal() }
+    }
+
+    /// Ends transaction number `number`, and those inside it, with their writes undone. Says
+    /// whether it was open.
+    pub fn roll_back_transaction(&self, number: usize) -> bool {
+        let mut open = self.open.lock();
+        let Some(transaction) = open.transactions.get(number).copied() else { return false };
+        open.transactions.truncate(number);
+        open.is_confirmed = transaction.was_confirmed;
+        let mut bound = Vec::new();
+        match (transaction.begin, &mut open.draft) {
+            (Some(begin), Some(draft)) => draft.roll_back(begin),
+            _ => open.draft = None,
+        }
+        if number == 0 {
+            self.has_draft.store(open.draft.is_some(), Ordering::Relaxed);
+            bound = self.book.seal_nothing();
+        }
+        drop(open);
+        bound.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    /// The time by which sections are limited.
+    pub fn now(&self) -> Duration {
+        self.object.store().engine().clock.uptime()
+    }
+
+    /// Whether a section has run for too long.
+    pub fn is_overdue(&self, doors: &Doors) -> bool {
+        doors.is_overdue(self.now())
+    }
+
+    /// Breaks the object because a section has run for too long.
+    pub fn break_overdue(&self) -> Error {
+        let limit = self.section_limit;
+        let what = format!("a critical section of the object ran for longer than {limit:?}");
+        self.break_with(&Error::new(ErrorKind::Broken, "section.timeout", what))
+    }
+
+    /// Breaks the object if a section has run for too long.
+    pub fn check_limit(&self) {
+        let is_overdue = self.is_overdue(&self.doors.lock());
+        if is_overdue {
+            self.break_overdue();
+        }
+    }
+
+    /// Drops the open turn and breaks the object: every later call fails with this error, or with
+    /// an earlier one. Lets the object go, so that it can be opened again.
+    pub fn break_with(&self, error: &Error) -> Error {
+        if !self.book.set_broken(error) {
+            return self.book.broken().unwrap_or(error).clone();
+        }
+        let mut open = self.open.lock();
+        *open = Open::default();
+        self.has_draft.store(false, Ordering::Relaxed);
+        let bound = self.book.fail_open(error);
+        drop(open);
+        self.object.let_go();
+        let mut doors = self.doors.lock();
+        // Whoever has the turn wakes the others when it ends.
+        let wakes = if doors.is_held() { Wakes::default() } else { doors.empty() };
+        drop(doors);
+        bound.into_iter().for_each(Waker::wake);
+        wakes.wake();
+        error.clone()
+    }
+}
+
+/// What of a turn a piece of code is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it.
+    Outer,
+    /// An event polled inside another one; the level to return to.
+    Event(usize),
+    /// A call inside an event.
+    Call,
+}
+
+/// The turn, or a part of it. Dropped without an end, as by a panic, it breaks the object.
+#[derive(Debug)]
+#[must_use = "a turn that is dropped breaks the object"]
+pub(super) struct Turn<'c> {
+    core: &'c Core,
+    part: Part,
+    is_over: bool,
+}
+
+impl<'c> Turn<'c> {
+    pub fn new(core: &'c Core, part: Part) -> Self {
+        Self { core, part, is_over: false }
+    }
+
+    /// Seals the turn, if this is all of it, and gives it back. An error breaks the object.
+    pub fn end(mut self) -> Result<()> {
+        self.is_over = true;
+        let is_outer = self.part == Part::Outer;
+        let sealed = if is_outer { self.core.seal_or_break() } else { Ok(()) };
+        self.leave();
+        sealed.and_then(|()| self.core.book.check())
+    }
+
+    /// The same for a call that is a turn by itself: it tells the error, and the object lives on,
+    /// unless a gate has gone by that turn.
+    pub fn end_call(mut self) -> Result<()> {
+        self.is_over = true;
+        let is_outer = self.part == Part::Outer;
+        let sealed = if is_outer { self.core.seal_call() } else { Ok(()) };
+        self.leave();
+        sealed
+    }
+
+    fn leave(&self) {
+        match self.part {
+            Part::Outer => self.core.release(),
+            Part::Event(level) => {
+                let mut doors = self.core.doors.lock();
+                doors.leave_inner(level);
+                self.core.set_holder(&doors);
+            }
+            Part::Call => {}
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let what = "code panicked in a turn of the object; what it wrote in it is gone";
+            self.core.break_with(&Error::new(ErrorKind::Broken, "object.panicked", what));
+            self.leave();
+        }
+    }
+}

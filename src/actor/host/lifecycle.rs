@@ -1,0 +1,423 @@
+//! A host from its settings to its end.
+//!
+//! Invariants:
+//!   * Two tasks keep the house: one hands out the store's alarms, and is their only consumer; the
+//!     other sends idle objects away.
+//!   * From the moment of closing on nothing is taken; what was taken is handled, made durable and
+//!     answered before the close is done.
+//!   * Objects name the shared part of the host, and the shared part names none of them.
+
+use super::alarms::{Delivery, Permits};
+use super::class::{Class, Roster, Start};
+use super::pool::{Pool, Spawner};
+use super::reply::block_on;
+use super::{Actor, Context};
+use crate::actor::durability::{Durability, Local};
+use crate::actor::storage::StorageOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Store;
+use crate::store::namespace::Namespace;
+use parking_lot::Mutex;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{self, Poll, Waker};
+use std::time::Duration;
+
+/// Sweeps while an object may be idle: it leaves at most this part later than it could.
+const SWEEPS: u32 = 4;
+/// How long the alarms rest when the store could not read them.
+const ALARMS_RETRY: Duration = Duration::from_secs(1);
+
+/// What every class of a host shares.
+pub(super) struct Shared {
+    pub store: Store,
+    pub spawner: Box<dyn Spawner>,
+    pub settings: Settings,
+    /// Counts sweeps: the host's coarse clock, read once for each message.
+    epoch: AtomicU64,
+    is_closing: AtomicBool,
+    life: Mutex<Life>,
+}
+
+/// What a host was told.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub mailbox: usize,
+    pub idle_after: Duration,
+    pub alarms: usize,
+    pub storage: StorageOptions,
+}
+
+/// Who is still there.
+#[derive(Default)]
+struct Life {
+    tasks: usize,
+    closers: Vec<Waker>,
+    /// By [`Keeper`].
+    keepers: [Option<Waker>; 2],
+}
+
+impl Shared {
+    pub fn check_open(&self) -> Result<()> {
+        if self.is_closing() {
+            return Err(Error::new(ErrorKind::Broken, "host.closed", "the host is closed"));
+        }
+        Ok(())
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a future of a keeper; none when the host closes first.
+    async fn while_open<F: Future>(&self, keeper: Keeper, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|context| {
+            let before = self.life.lock().keepers[keeper as usize].replace(context.waker().clone());
+            drop(before);
+            // Looked at after the waker is in its place: a close after this wakes it.
+            if self.is_closing() {
+                return Poll::Ready(None);
+            }
+            future.as_mut().poll(context).map(Some)
+        })
+        .await
+    }
+}
+
+/// The tasks that keep the house.
+#[derive(Clone, Copy)]
+enum Keeper {
+    Alarms,
+    Sweeps,
+}
+
+/// Counts a task of the host for as long as it lives.
+pub(super) struct Living(Arc<Shared>);
+
+impl Living {
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        shared.life.lock().tasks += 1;
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        let mut life = self.0.life.lock();
+        life.tasks -= 1;
+        let closers = if life.tasks == 0 { std::mem::take(&mut life.closers) } else { Vec::new() };
+        drop(life);
+        closers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A class as the keeper sees it.
+pub(super) trait Registered: Send + Sync {
+    fn namespace(&self) -> &Namespace;
+    fn deliver(self: Arc<Self>, delivery: Box<Delivery>);
+    /// Sends away whoever has had nothing to do from `epoch` on.
+    fn sweep(&self, epoch: u64);
+    /// Sends everyone away who has nothing to do.
+    fn send_away(&self);
+}
+
+/// What the host and its keeper share, and objects do not.
+struct House {
+    shared: Arc<Shared>,
+    classes: Mutex<Vec<Arc<dyn Registered>>>,
+    permits: Arc<Permits>,
+}
+
+impl House {
+    /// Gives an alarm to the class that it is for. One of a namespace that no class of this host
+    /// has goes back to the store, which offers it again later.
+    fn deliver(&self, delivery: Box<Delivery>) {
+        let class = {
+            let classes = self.classes.lock();
+            let is_it = |class: &&Arc<dyn Registered>| {
+                class.namespace().name() == delivery.namespace.name()
+            };
+            classes.iter().find(is_it).cloned()
+        };
+        match class {
+            Some(class) => class.deliver(delivery),
+            None => drop(delivery),
+        }
+    }
+
+    fn classes(&self) -> Vec<Arc<dyn Registered>> {
+        self.classes.lock().clone()
+    }
+
+    fn sweep(&self) {
+        let epoch = self.shared.epoch.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(since) = epoch.checked_sub(u64::from(SWEEPS)) {
+            self.classes().iter().for_each(|class| class.sweep(since));
+        }
+    }
+
+    fn begin_close(&self) {
+        self.shared.is_closing.store(true, Ordering::Release);
+        let keepers = std::mem::take(&mut self.shared.life.lock().keepers);
+        keepers.into_iter().flatten().for_each(Waker::wake);
+        self.classes().iter().for_each(|class| class.send_away());
+    }
+}
+
+/// Waits by the store's timer; for ever where that cannot run, for want of a thread.
+async fn pause(store: &Store, time: Duration) {
+    let timer = store.timer();
+    let until = timer.now() + time;
+    let mut entry = None;
+    poll_fn(|context| {
+        if timer.now() >= until {
+            return Poll::Ready(());
+        }
+        entry = timer.wake_at(until, context.waker()).ok();
+        Poll::Pending
+    })
+    .await;
+    drop(entry);
+}
+
+/// Hands out the store's alarms until the host closes.
+async fn deliver_alarms(house: Arc<House>, living: Living) {
+    let alarms = house.shared.store.alarms();
+    loop {
+        let permit = house.permits.take();
+        let Some(permit) = house.shared.while_open(Keeper::Alarms, permit).await else { break };
+        match house.shared.while_open(Keeper::Alarms, alarms.next()).await {
+            Some(Ok(fired)) => {
+                if let Ok(delivery) = Delivery::new(fired, permit) {
+                    house.deliver(Box::new(delivery));
+                }
+            }
+            // A damaged object keeps no other from its alarms, and comes back in a minute.
+            Some(Err(error)) if error.kind() == ErrorKind::Corrupt => {}
+            // A store that is closed or poisoned has no alarms; all else may pass, or concerns one
+            // object.
+            Some(Err(error)) if !is_over(&error) => {
+                let pause = pause(&house.shared.store, ALARMS_RETRY);
+                if house.shared.while_open(Keeper::Alarms, pause).await.is_none() {
+                    break;
+                }
+            }
+            Some(Err(_)) | None => break,
+        }
+    }
+    drop(living);
+}
+
+fn is_over(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Broken | ErrorKind::Poisoned)
+}
+
+/// Sends idle objects away until the host closes.
+async fn sweep(house: Arc<House>, living: Living) {
+    let every = house.shared.settings.idle_after / SWEEPS;
+    loop {
+        let pause = pause(&house.shared.store, every);
+        if house.shared.while_open(Keeper::Sweeps, pause).await.is_none() {
+            break;
+        }
+        house.sweep();
+    }
+    drop(living);
+}
+
+/// Settings of a host, finished by [`HostBuilder::start`].
+#[must_use = "a host does nothing before it is started"]
+pub struct HostBuilder {
+    store: Store,
+    settings: Settings,
+    spawner: Option<Box<dyn Spawner>>,
+}
+
+impl fmt::Debug for HostBuilder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "HostBuilder({:?})", self.settings)
+    }
+}
+
+impl HostBuilder {
+    /// Messages that a mailbox takes; 1,024 by default, at least 1. Those sent beyond wait with
+    /// their senders.
+    pub fn mailbox(mut self, messages: usize) -> Self {
+        self.settings.mailbox = messages.max(1);
+        self
+    }
+
+    /// How long an object without anything to do stays in memory; 10 seconds by default, and up to
+    /// a quarter longer.
+    pub fn idle_after(mut self, time: Duration) -> Self {
+        self.settings.idle_after = time;
+        self
+    }
+
+    /// Alarms that objects handle at once; 256 by default, at least 1.
+    pub fn alarms(mut self, alarms: usize) -> Self {
+        self.settings.alarms = alarms.max(1);
+        self
+    }
+
+    /// How the storage of each object is opened.
+    pub fn storage(mut self, options: StorageOptions) -> Self {
+        self.settings.storage = options;
+        self
+    }
+
+    /// Where the host's tasks run; by default a [`Pool`] of its own.
+    pub fn spawner(mut self, spawner: impl Spawner) -> Self {
+        self.spawner = Some(Box::new(spawner));
+        self
+    }
+
+    /// Starts the host. Fails with `Io` where the system refuses a thread.
+    pub fn start(mut self) -> Result<Host> {
+        // One for all objects: a reply that looks whether it may show finds it in the cache.
+        let local = || Arc::new(Local::new(&self.store)) as Arc<dyn Durability>;
+        self.settings.storage.durability.get_or_insert_with(local);
+        let spawner = match self.spawner {
+            Some(spawner) => spawner,
+            None => Box::new(Pool::start_default()?),
+        };
+        let permits = Permits::new(self.settings.alarms);
+        let shared = Arc::new(Shared {
+            store: self.store,
+            spawner,
+            settings: self.settings,
+            epoch: AtomicU64::new(0),
+            is_closing: AtomicBool::new(false),
+            life: Mutex::default(),
+        });
+        let house = Arc::new(House { shared, classes: Mutex::default(), permits });
+        let sweeping = sweep(Arc::clone(&house), Living::new(&house.shared));
+        house.shared.spawner.spawn(Box::pin(sweeping));
+        Ok(Host { house })
+    }
+}
+
+/// The objects of a store that are active, and what keeps them so.
+///
+/// One host for a store: it is the consumer of the store's alarms. Dropping it closes it without
+/// waiting: nothing is taken any more, and what was taken is handled in the background.
+pub struct Host {
+    house: Arc<House>,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Host({:?})", self.house.shared.settings)
+    }
+}
+
+impl Host {
+    /// A host with the default settings, on threads of its own.
+    pub fn start(store: &Store) -> Result<Self> {
+        Self::builder(store).start()
+    }
+
+    /// Settings of a host, to be finished by [`HostBuilder::start`].
+    pub fn builder(store: &Store) -> HostBuilder {
+        let settings = Settings {
+            mailbox: 1024,
+            idle_after: Duration::from_secs(10),
+            alarms: 256,
+            storage: StorageOptions::default(),
+        };
+        HostBuilder { store: store.clone(), settings, spawner: None }
+    }
+
+    /// Runs the objects of a namespace, made if it is not there, by one kind of actor. From here on
+    /// their alarms are delivered.
+    ///
+    /// `start` makes an instance from what its storage holds, and may write. It runs as the first
+    /// event of each activation; whatever the objects of the class share, it captures. Fails with
+    /// `host.class` where the host has a class for the namespace already.
+    pub fn class<A, S, F>(&self, namespace: &str, start: S) -> Result<Class<A>>
+    where
+        A: Actor,
+        S: Fn(Context<A>) -> F + Send + Sync + 'static,
+        F: Future<Output = std::result::Result<A, A::Error>> + Send + 'static,
+    {
+        let shared = &self.house.shared;
+        shared.check_open()?;
+        let namespace = shared.store.namespace(namespace)?;
+        let start: Start<A> = Box::new(move |context| Box::pin(start(context)));
+        let mut classes = self.house.classes.lock();
+        if classes.iter().any(|class| class.namespace().name() == namespace.name()) {
+            let what = format!("the host has a class for namespace {:?} already", namespace.name());
+            return Err(Error::invalid("host.class", what));
+        }
+        let roster = Arc::new(Roster::new(Arc::clone(shared), namespace, start));
+        let is_first = classes.is_empty();
+        classes.push(Arc::clone(&roster) as _);
+        drop(classes);
+        if is_first {
+            let living = Living::new(shared);
+            shared.spawner.spawn(Box::pin(deliver_alarms(Arc::clone(&self.house), living)));
+        }
+        Ok(Class(roster))
+    }
+
+    /// Sends everyone away who has had nothing to do for the time that an object may be idle,
+    /// as the host does by itself from time to time.
+    pub fn sweep(&self) {
+        self.house.sweep();
+    }
+
+    /// Takes nothing more, has everything handled that was taken, and resolves when all of it is
+    /// durable and no object is active. Begins at once; dropping the future does not stop it. A
+    /// handler that never ends keeps it from resolving.
+    pub fn close(self) -> Closing {
+        self.house.begin_close();
+        Closing { shared: Arc::clone(&self.house.shared) }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.house.begin_close();
+        self.house.classes.lock().clear();
+    }
+}
+
+/// The future of a host that closes. See [`Host::close`].
+#[must_use = "a host is not closed before this resolves"]
+pub struct Closing {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Closing {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Closing")
+    }
+}
+
+impl Closing {
+    /// Blocks until the host is closed. Not to be called on one of the host's own threads.
+    pub fn wait(mut self) {
+        block_on(|context| Pin::new(&mut self).poll(context));
+    }
+}
+
+impl Future for Closing {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<()> {
+        let mut life = self.shared.life.lock();
+        if life.tasks == 0 {
+            return Poll::Ready(());
+        }
+        life.closers.push(context.waker().clone());
+        Poll::Pending
+    }
+}

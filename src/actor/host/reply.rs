@@ -1,0 +1,268 @@
+//! What comes back for a message: a value that nobody sees before what it stands on is durable.
+//!
+//! Invariants:
+//!   * A reply is settled once: by the handler, by a reset, or by whoever dropped the message.
+//!   * A value is handed out only after its gate opened; a gate that broke replaces it by an error.
+//!   * A caller that is not waiting is not woken; one that waits is woken once, by the gate itself.
+//!   * The slot's lock is taken alone, or under the mailbox's; no waker runs under either.
+
+use super::Actor;
+use super::seat::Seat;
+use crate::actor::gate::Gate;
+use crate::error::{Error, ErrorKind};
+use parking_lot::Mutex;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+/// What a handler returned.
+pub(super) type Outcome<A> = std::result::Result<<A as Actor>::Reply, <A as Actor>::Error>;
+
+/// Where a handler leaves its outcome and a caller finds it.
+pub(super) struct Slot<A: Actor> {
+    state: Mutex<State<A>>,
+}
+
+enum State<A: Actor> {
+    /// Not settled; who waits, for the outcome or to be taken into the mailbox.
+    Open(Option<Waker>),
+    /// The outcome, and the gate that hides it.
+    Settled(Outcome<A>, Option<Gate>),
+    Taken,
+}
+
+impl<A: Actor> Slot<A> {
+    fn settle(&self, outcome: Outcome<A>, gate: Option<Gate>) {
+        let mut state = self.state.lock();
+        let State::Open(waker) = &mut *state else { return };
+        let Some(waker) = waker.take() else {
+            *state = State::Settled(outcome, gate);
+            return;
+        };
+        // The caller is woken when the gate opens, not now to find it shut.
+        let mut gate = gate;
+        let is_hidden = gate
+            .as_mut()
+            .is_some_and(|gate| Pin::new(gate).poll(&mut Context::from_waker(&waker)).is_pending());
+        *state = State::Settled(outcome, gate);
+        drop(state);
+        if !is_hidden {
+            waker.wake();
+        }
+    }
+
+    /// Whoever waits to be taken into the mailbox, or for the outcome.
+    pub fn take_waker(&self) -> Option<Waker> {
+        match &mut *self.state.lock() {
+            State::Open(waker) => waker.take(),
+            State::Settled(..) | State::Taken => None,
+        }
+    }
+}
+
+/// The handler's end of a reply. Dropped unsettled, the caller gets an error.
+pub(super) struct Answer<A: Actor>(Option<Arc<Slot<A>>>);
+
+impl<A: Actor> Answer<A> {
+    pub fn settle(mut self, outcome: Outcome<A>, gate: Option<Gate>) {
+        if let Some(slot) = self.0.take() {
+            slot.settle(outcome, gate);
+        }
+    }
+
+    pub fn fail(self, error: &Error) {
+        self.settle(Err(A::Error::from(error.clone())), None);
+    }
+
+    pub fn slot(&self) -> Option<&Arc<Slot<A>>> {
+        self.0.as_ref()
+    }
+}
+
+impl<A: Actor> Drop for Answer<A> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            let what = "the message was dropped before its handler ended";
+            let error = Error::new(ErrorKind::Broken, "actor.dropped", what);
+            slot.settle(Err(A::Error::from(error)), None);
+        }
+    }
+}
+
+/// The future of a reply.
+///
+/// Resolves to what the handler returned once everything that it stands on survives any crash; to
+/// an error of kind `Broken` where the object was reset meanwhile, and then it is not known whether
+/// the message took effect. Dropping it takes nothing back once the message is in the mailbox
+/// ([`Reply::accepted`]); before, the message is dropped with it.
+#[must_use = "a message that found its mailbox full is dropped with its reply"]
+pub struct Reply<A: Actor> {
+    slot: Arc<Slot<A>>,
+    /// Where the message is, if it found the mailbox full.
+    seat: Option<Arc<Seat<A>>>,
+    /// Settled, but behind a gate.
+    hidden: Option<(Outcome<A>, Gate)>,
+}
+
+impl<A: Actor> fmt::Debug for Reply<A> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Reply")
+    }
+}
+
+// The outcome is never pinned.
+impl<A: Actor> Unpin for Reply<A> {}
+
+/// Both ends of a reply.
+pub(super) fn pair<A: Actor>() -> (Answer<A>, Reply<A>) {
+    let slot = Arc::new(Slot { state: Mutex::new(State::Open(None)) });
+    (Answer(Some(Arc::clone(&slot))), Reply { slot, seat: None, hidden: None })
+}
+
+impl<A: Actor> Reply<A> {
+    /// A reply that is an error already.
+    pub(super) fn failed(error: Error) -> Self {
+        let state = State::Settled(Err(A::Error::from(error)), None);
+        Self { slot: Arc::new(Slot { state: Mutex::new(state) }), seat: None, hidden: None }
+    }
+
+    /// The message found the mailbox full, and waits behind it.
+    pub(super) fn set_waiting(&mut self, seat: &Arc<Seat<A>>) {
+        self.seat = Some(Arc::clone(seat));
+    }
+
+    /// Resolves when the mailbox has taken the message: at once, unless it was full. From then on
+    /// the message is handled whether or not anybody waits for the reply.
+    ///
+    /// This is the backpressure for whoever does not wait for replies.
+    pub fn accepted(&mut self) -> Accepted<'_, A> {
+        Accepted { reply: self }
+    }
+
+    /// Blocks until the reply is there. On an idle store the caller writes the log itself.
+    pub fn wait(mut self) -> Outcome<A> {
+        let settled = self.take_settled();
+        let (outcome, gate) =
+            settled.unwrap_or_else(|| block_on(|context| self.poll_settled(context)));
+        match gate.map(|gate| gate.wait()) {
+            Some(Err(error)) => Err(A::Error::from(error)),
+            Some(Ok(())) | None => outcome,
+        }
+    }
+
+    fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<(Outcome<A>, Option<Gate>)> {
+        let mut state = self.slot.state.lock();
+        if let State::Open(waker) = &mut *state {
+            let is_known = waker.as_ref().is_some_and(|known| known.will_wake(context.waker()));
+            if !is_known {
+                *waker = Some(context.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        drop(state);
+        self.take_settled().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn take_settled(&mut self) -> Option<(Outcome<A>, Option<Gate>)> {
+        let mut state = self.slot.state.lock();
+        if matches!(*state, State::Open(_)) {
+            return None;
+        }
+        let State::Settled(outcome, gate) = std::mem::replace(&mut *state, State::Taken) else {
+            panic!("a reply was polled after it was ready");
+        };
+        self.seat = None;
+        Some((outcome, gate))
+    }
+}
+
+impl<A: Actor> Future for Reply<A> {
+    type Output = Outcome<A>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome<A>> {
+        let (outcome, mut gate) = match self.hidden.take() {
+            Some(hidden) => hidden,
+            None => match self.poll_settled(context) {
+                Poll::Ready((outcome, Some(gate))) => (outcome, gate),
+                Poll::Ready((outcome, None)) => return Poll::Ready(outcome),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        match Pin::new(&mut gate).poll(context) {
+            Poll::Ready(Ok(())) => Poll::Ready(outcome),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(A::Error::from(error))),
+            Poll::Pending => {
+                self.hidden = Some((outcome, gate));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<A: Actor> Drop for Reply<A> {
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            seat.withdraw(&self.slot);
+        }
+    }
+}
+
+/// The future of a message's acceptance. See [`Reply::accepted`].
+#[must_use = "a future does nothing until it is polled"]
+pub struct Accepted<'r, A: Actor> {
+    reply: &'r mut Reply<A>,
+}
+
+impl<A: Actor> fmt::Debug for Accepted<'_, A> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Accepted")
+    }
+}
+
+impl<A: Actor> Accepted<'_, A> {
+    /// Blocks until the mailbox has taken the message.
+    pub fn wait(mut self) {
+        block_on(|context| Pin::new(&mut self).poll(context));
+    }
+}
+
+impl<A: Actor> Future for Accepted<'_, A> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(seat) = &self.reply.seat else { return Poll::Ready(()) };
+        let register = || {
+            if let State::Open(waker) = &mut *self.reply.slot.state.lock() {
+                *waker = Some(context.waker().clone());
+            }
+        };
+        if seat.waits_outside(&self.reply.slot, register) {
+            return Poll::Pending;
+        }
+        self.reply.seat = None;
+        Poll::Ready(())
+    }
+}
+
+/// Wakes a thread that waits in [`block_on`].
+struct Parked(Thread);
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+pub(super) fn block_on<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+    let waker = Waker::from(Arc::new(Parked(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(done) = poll(&mut context) {
+            return done;
+        }
+        std::thread::park();
+    }
+}

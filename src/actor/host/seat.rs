@@ -1,0 +1,350 @@
+//! The place of one object in the host: its mailbox, and whether it is active.
+//!
+//! Invariants:
+//!   * At most one resident is there for a seat, and a seat at most once for an object: between
+//!     them they give one instance for each object.
+//!   * The resident leaves only under the mailbox's lock and only when the mailbox is empty, after
+//!     it gave the object back; so no message is left with nobody to handle it.
+//!   * The first `limit` messages are in the mailbox; those behind them belong to their senders and
+//!     go when these lose patience.
+//!   * No waker is called or dropped under the lock: the last one of a task takes the task along.
+
+use super::Actor;
+use super::alarms::Delivery;
+use super::class::Roster;
+use super::lifecycle::Living;
+use super::reply::{Answer, Reply, Slot, pair};
+use super::resident::{self, Residence};
+use crate::error::Error;
+use crate::ids::ObjectId;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+/// One object's place.
+pub(super) struct Seat<A: Actor> {
+    pub roster: Arc<Roster<A>>,
+    pub id: ObjectId,
+    pub name: OnceLock<Box<str>>,
+    mailbox: Mutex<Mailbox<A>>,
+    /// Events that run beside the messages.
+    beside: AtomicUsize,
+}
+
+struct Mailbox<A: Actor> {
+    messages: VecDeque<Envelope<A>>,
+    alarms: VecDeque<Box<Delivery>>,
+    resident: Presence,
+    /// The host's epoch when the resident was last busy.
+    used: u64,
+    /// The resident is to leave when there is nothing to do.
+    is_leaving: bool,
+    /// On the list of those who may fall idle.
+    is_listed: bool,
+}
+
+/// Whether there is a resident, and what it does.
+enum Presence {
+    Absent,
+    Busy,
+    Waiting(Waker),
+}
+
+/// A message on its way.
+pub(super) struct Envelope<A: Actor> {
+    pub message: A::Message,
+    pub answer: Answer<A>,
+}
+
+/// What a resident does next.
+pub(super) enum Next<A: Actor> {
+    Message(Envelope<A>),
+    Alarm(Box<Delivery>),
+    /// The object broke; `was_idle` when it did so while nothing was to do.
+    Broken {
+        was_idle: bool,
+    },
+    Leave,
+}
+
+impl<A: Actor> Seat<A> {
+    pub fn new(roster: Arc<Roster<A>>, id: ObjectId) -> Self {
+        Self {
+            roster,
+            id,
+            name: OnceLock::new(),
+            mailbox: Mutex::new(Mailbox {
+                messages: VecDeque::new(),
+                alarms: VecDeque::new(),
+                resident: Presence::Absent,
+                used: 0,
+                is_leaving: false,
+                is_listed: false,
+            }),
+            beside: AtomicUsize::new(0),
+        }
+    }
+
+    /// Puts a message into the mailbox, or behind it.
+    pub fn send(self: &Arc<Self>, message: A::Message) -> Reply<A> {
+        // Counted before it is asked whether the host is open: its end waits for what got through.
+        let _living = Living::new(&self.roster.shared);
+        if let Err(error) = self.roster.check_open() {
+            return Reply::failed(error);
+        }
+        let (answer, mut reply) = pair();
+        let mut mailbox = self.mailbox.lock();
+        if mailbox.messages.len() >= self.roster.mailbox_limit() {
+            reply.set_waiting(self);
+        }
+        mailbox.messages.push_back(Envelope { message, answer });
+        let was = mailbox.resident.rouse();
+        drop(mailbox);
+        self.rouse(was);
+        reply
+    }
+
+    /// Whether the mailbox would take a message now.
+    pub fn has_room(&self) -> bool {
+        self.mailbox.lock().messages.len() < self.roster.mailbox_limit()
+    }
+
+    /// Whether a resident is there, or being sent for.
+    pub fn is_active(&self) -> bool {
+        !matches!(self.mailbox.lock().resident, Presence::Absent)
+    }
+
+    /// Gives the object an alarm to handle.
+    pub fn deliver(self: &Arc<Self>, delivery: Box<Delivery>) {
+        let mut mailbox = self.mailbox.lock();
+        mailbox.alarms.push_back(delivery);
+        let was = mailbox.resident.rouse();
+        drop(mailbox);
+        self.rouse(was);
+    }
+
+    /// Wakes a resident that waits, or sends for one where there is none.
+    fn rouse(self: &Arc<Self>, was: Presence) {
+        match was {
+            Presence::Busy => {}
+            Presence::Waiting(waker) => waker.wake(),
+            Presence::Absent => {
+                let residence = Residence::new(Arc::clone(self));
+                self.roster.spawn(Box::pin(resident::reside(residence)));
+            }
+        }
+    }
+
+    /// What the resident is to do next. `broken` looks whether the object broke.
+    pub async fn next(&self, broken: impl Fn() -> bool) -> Next<A> {
+        let mut was_idle = false;
+        std::future::poll_fn(|context| {
+            let next = self.poll_next(context, &broken, was_idle);
+            was_idle |= next.is_pending();
+            next
+        })
+        .await
+    }
+
+    fn poll_next(
+        &self,
+        context: &mut Context<'_>,
+        broken: &impl Fn() -> bool,
+        was_idle: bool,
+    ) -> Poll<Next<A>> {
+        let mut mailbox = self.mailbox.lock();
+        if broken() {
+            return Poll::Ready(Next::Broken { was_idle });
+        }
+        if let Some(delivery) = mailbox.alarms.pop_front() {
+            return Poll::Ready(Next::Alarm(delivery));
+        }
+        if let Some(envelope) = mailbox.messages.pop_front() {
+            mailbox.used = self.roster.epoch();
+            mailbox.is_leaving = false;
+            let admitted = mailbox.admitted(self.roster.mailbox_limit());
+            drop(mailbox);
+            if let Some(waker) = admitted {
+                waker.wake();
+            }
+            return Poll::Ready(Next::Message(envelope));
+        }
+        // Events beside the messages need the object too.
+        let is_alone = self.beside.load(Ordering::Acquire) == 0;
+        if is_alone && (mailbox.is_leaving || self.roster.is_closing()) {
+            return Poll::Ready(Next::Leave);
+        }
+        let waker = context.waker().clone();
+        // What stood there is dropped outside the lock; it is this task's own.
+        let before = std::mem::replace(&mut mailbox.resident, Presence::Waiting(waker));
+        drop(mailbox);
+        drop(before);
+        Poll::Pending
+    }
+
+    /// The resident leaves, having given the object back. False where there is more to do: then it
+    /// stays.
+    pub fn vacate(&self) -> bool {
+        let mut mailbox = self.mailbox.lock();
+        mailbox.is_leaving = false;
+        if !mailbox.messages.is_empty() || !mailbox.alarms.is_empty() {
+            return false;
+        }
+        let before = std::mem::replace(&mut mailbox.resident, Presence::Absent);
+        drop(mailbox);
+        drop(before);
+        true
+    }
+
+    /// Whether a message or an alarm waits.
+    pub fn has_work(&self) -> bool {
+        let mailbox = self.mailbox.lock();
+        !mailbox.messages.is_empty() || !mailbox.alarms.is_empty()
+    }
+
+    /// The alarms that wait, to be dealt with without the object.
+    pub fn take_alarms(&self) -> VecDeque<Box<Delivery>> {
+        std::mem::take(&mut self.mailbox.lock().alarms)
+    }
+
+    /// Everybody who waits gets this error; alarms go back to the store.
+    pub fn fail_all(&self, error: &Error) {
+        let (messages, alarms) = {
+            let mut mailbox = self.mailbox.lock();
+            (std::mem::take(&mut mailbox.messages), std::mem::take(&mut mailbox.alarms))
+        };
+        drop(alarms);
+        for envelope in messages {
+            envelope.answer.fail(error);
+        }
+    }
+
+    /// Whether the seat is to be put on the list of those who may fall idle: once in each stay.
+    pub fn begin_stay(&self) -> bool {
+        let mut mailbox = self.mailbox.lock();
+        mailbox.used = self.roster.epoch();
+        !std::mem::replace(&mut mailbox.is_listed, true)
+    }
+
+    /// Asks the resident to leave if it has had nothing to do from `epoch` on. None once it is
+    /// gone; else from which epoch on it is to be looked at again.
+    pub fn ask_to_leave(&self, epoch: u64) -> Option<u64> {
+        let mut mailbox = self.mailbox.lock();
+        let is_beside = self.beside.load(Ordering::Acquire) > 0;
+        if is_beside || matches!(mailbox.resident, Presence::Busy) {
+            mailbox.used = self.roster.epoch();
+        }
+        if matches!(mailbox.resident, Presence::Absent) {
+            mailbox.is_listed = false;
+            return None;
+        }
+        if mailbox.used >= epoch {
+            return Some(mailbox.used);
+        }
+        drop(mailbox);
+        self.send_away();
+        // Something may come before the resident hears of it: it stays listed until it is gone.
+        Some(self.roster.epoch())
+    }
+
+    /// Asks the resident to leave as soon as it has nothing to do.
+    pub fn send_away(&self) {
+        let mut mailbox = self.mailbox.lock();
+        mailbox.is_leaving = true;
+        let waker = mailbox.resident.take_waker();
+        drop(mailbox);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether a message still waits outside the mailbox; then `register` is called, in time for
+    /// the next change.
+    pub fn waits_outside(&self, slot: &Arc<Slot<A>>, register: impl FnOnce()) -> bool {
+        let mailbox = self.mailbox.lock();
+        let is_outside = mailbox.find_outside(slot, self.roster.mailbox_limit()).is_some();
+        if is_outside {
+            register();
+        }
+        is_outside
+    }
+
+    /// Takes a message back that waits outside the mailbox.
+    pub fn withdraw(&self, slot: &Arc<Slot<A>>) {
+        let mut mailbox = self.mailbox.lock();
+        let found = mailbox.find_outside(slot, self.roster.mailbox_limit());
+        let envelope = found.and_then(|index| mailbox.messages.remove(index));
+        drop(mailbox);
+        drop(envelope);
+    }
+
+    /// An event that runs beside the messages: a task of its own, counted.
+    pub fn run_beside(self: &Arc<Self>, event: impl Future<Output = ()> + Send + 'static) {
+        self.beside.fetch_add(1, Ordering::AcqRel);
+        let counted = Beside(Arc::clone(self), Living::new(&self.roster.shared));
+        let event: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+            event.await;
+            drop(counted);
+        });
+        self.roster.spawn(event);
+    }
+}
+
+/// Counts an event that runs beside the messages.
+struct Beside<A: Actor>(
+    Arc<Seat<A>>,
+    #[expect(dead_code, reason = "counts while it lives")] Living,
+);
+
+impl<A: Actor> Drop for Beside<A> {
+    fn drop(&mut self) {
+        let is_last = self.0.beside.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && self.0.roster.is_closing() {
+            self.0.send_away();
+        }
+    }
+}
+
+impl<A: Actor> Mailbox<A> {
+    /// Who waits to hear that the last message of the mailbox is in it now.
+    fn admitted(&self, limit: usize) -> Option<Waker> {
+        let last = self.messages.get(limit.checked_sub(1)?)?;
+        last.answer.slot()?.take_waker()
+    }
+
+    fn find_outside(&self, slot: &Arc<Slot<A>>, limit: usize) -> Option<usize> {
+        let is_it = |envelope: &Envelope<A>| {
+            envelope.answer.slot().is_some_and(|other| Arc::ptr_eq(other, slot))
+        };
+        let outside = self.messages.iter().skip(limit);
+        Some(limit + outside.into_iter().position(is_it)?)
+    }
+}
+
+impl Presence {
+    /// The waker of a resident that waits, which is busy from now on.
+    fn take_waker(&mut self) -> Option<Waker> {
+        match std::mem::replace(self, Self::Busy) {
+            Self::Waiting(waker) => Some(waker),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// What was there; from now on it is busy, or being sent for.
+    fn rouse(&mut self) -> Self {
+        std::mem::replace(self, Self::Busy)
+    }
+}
+
+impl<A: Actor> Drop for Seat<A> {
+    fn drop(&mut self) {
+        self.roster.forget(self.id);
+    }
+}

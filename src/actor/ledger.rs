@@ -1,0 +1,336 @@
+//! Which turns of an object are sealed, and which of those are safe: what gates go by.
+//!
+//! Invariants:
+//!   * Turns are numbered in the order in which they are sealed; the open one has the next number.
+//!   * What is outstanding is in that order. A turn leaves it only when it is confirmed.
+//!   * Once a turn has failed, every gate that covers it or a later one fails.
+//!   * The ledger's lock is a leaf: of what is called while it is held, only questions to
+//!     [`Durability`] that may not block.
+
+use super::core::Core;
+use super::durability::{Durability, block_on};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::commit::Position;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Poll, Waker};
+
+#[derive(Clone, Copy, Debug)]
+struct Sealed {
+    turn: u64,
+    position: Position,
+    is_confirmed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    /// The number of the open turn.
+    open: u64,
+    outstanding: VecDeque<Sealed>,
+    /// How many of them need no confirmation.
+    unconfirmed: usize,
+    /// The first turn that failed, and how.
+    failed: Option<(u64, Error)>,
+    /// Whether a gate covers the open turn, and who waits for its end.
+    is_bound: bool,
+    bound: Vec<Waker>,
+}
+
+impl Ledger {
+    fn end_turn(&mut self) -> Vec<Waker> {
+        self.open += 1;
+        self.is_bound = false;
+        std::mem::take(&mut self.bound)
+    }
+
+    fn fail(&mut self, turn: u64, error: &Error) {
+        if self.failed.as_ref().is_none_or(|(first, _)| turn < *first) {
+            self.failed = Some((turn, error.clone()));
+        }
+    }
+
+    /// Forgets what is safe.
+    fn prune(&mut self, durability: &dyn Durability) {
+        while let Some(sealed) = self.outstanding.front()
+            && durability.is_confirmed(sealed.position)
+        {
+            self.unconfirmed -= usize::from(!sealed.is_confirmed);
+            self.outstanding.pop_front();
+        }
+    }
+
+    /// What is outstanding up to turn `last`.
+    fn covered(&self, last: u64) -> impl DoubleEndedIterator<Item = &Sealed> {
+        let count = self.outstanding.partition_point(|sealed| sealed.turn <= last);
+        self.outstanding.range(..count)
+    }
+
+    /// The first commit up to turn `last` that will never be safe, and why.
+    fn failure(&self, durability: &dyn Durability, last: u64) -> Option<(Position, Error)> {
+        // In order, all that is outstanding has failed, or nothing has.
+        let count = if durability.is_ordered() { 1 } else { usize::MAX };
+        self.covered(last).take(count).find_map(|sealed| {
+            durability.failure(sealed.position).map(|cause| (sealed.position, cause))
+        })
+    }
+
+    fn push(&mut self, position: Position, is_confirmed: bool) {
+        self.unconfirmed += usize::from(!is_confirmed);
+        self.outstanding.push_back(Sealed { turn: self.open, position, is_confirmed });
+    }
+}
+
+/// What gates need of an object. They keep it, and not the object.
+#[derive(Debug)]
+pub(super) struct Book {
+    durability: Arc<dyn Durability>,
+    ledger: Mutex<Ledger>,
+    broken: OnceLock<Error>,
+    /// Who must hear of a commit that failed.
+    core: OnceLock<Weak<Core>>,
+}
+
+/// What a gate waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cover {
+    /// Nothing.
+    Nothing,
+    /// A commit that proves all that is covered safe.
+    Commit(Position),
+    /// The ledger says.
+    Turns {
+        /// The last turn.
+        last: u64,
+        /// Whether turns that need no confirmation count as well.
+        everything: bool,
+    },
+}
+
+/// What is left to ask for a gate.
+enum Wanted {
+    /// The last commit, which proves those before it; none where nothing is left.
+    Last(Option<Position>),
+    Each(Vec<Position>),
+}
+
+impl Wanted {
+    fn positions(&self) -> &[Position] {
+        match self {
+            Self::Last(last) => last.as_slice(),
+            Self::Each(all) => all,
+        }
+    }
+}
+
+impl Book {
+    /// Gates of an object whose last commit is `last`.
+    pub fn new(durability: Arc<dyn Durability>, last: Position) -> Self {
+        let mut ledger = Ledger::default();
+        if !durability.is_confirmed(last) {
+            ledger.push(last, true);
+        }
+        // From here on; turns of before have the number zero.
+        ledger.open = 1;
+        Self {
+            durability,
+            ledger: Mutex::new(ledger),
+            broken: OnceLock::new(),
+            core: OnceLock::new(),
+        }
+    }
+
+    pub fn set_core(&self, core: Weak<Core>) {
+        let _ = self.core.set(core);
+    }
+
+    pub fn broken(&self) -> Option<&Error> {
+        self.broken.get()
+    }
+
+    pub fn check(&self) -> Result<()> {
+        self.broken.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Notes why the object is broken. False where it is broken already.
+    pub fn set_broken(&self, error: &Error) -> bool {
+        self.broken.set(error.clone()).is_ok()
+    }
+
+    /// Breaks the object if a commit of it has failed that no gate has asked for yet.
+    pub fn notice(&self) {
+        let failure = self.ledger.lock().failure(&*self.durability, u64::MAX);
+        if let Some((position, cause)) = failure {
+            self.failed(position, &cause);
+        }
+    }
+
+    /// The open turn is logged at `position`. Gives who waited for that and is to be woken, and a
+    /// commit of before that has failed meanwhile, for [`Book::failed`].
+    pub fn seal(
+        &self,
+        position: Position,
+        is_confirmed: bool,
+    ) -> (Vec<Waker>, Option<(Position, Error)>) {
+        self.durability.begin(position);
+        let mut ledger = self.ledger.lock();
+        ledger.prune(&*self.durability);
+        let failure = ledger.failure(&*self.durability, u64::MAX);
+        ledger.push(position, is_confirmed);
+        (ledger.end_turn(), failure)
+    }
+
+    /// The open turn ended without a commit. Who waited for its end is to be woken.
+    pub fn seal_nothing(&self) -> Vec<Waker> {
+        self.ledger.lock().end_turn()
+    }
+
+    /// Whether a gate covers the open turn.
+    pub fn is_bound(&self) -> bool {
+        self.ledger.lock().is_bound
+    }
+
+    /// The open turn, and every later one, will never be safe.
+    pub fn fail_open(&self, error: &Error) -> Vec<Waker> {
+        let mut ledger = self.ledger.lock();
+        let turn = ledger.open;
+        ledger.fail(turn, error);
+        ledger.end_turn()
+    }
+
+    /// What a gate that is taken now covers: all that is sealed, and the open turn if asked.
+    pub fn cover(&self, with_open: bool, everything: bool) -> Cover {
+        let mut ledger = self.ledger.lock();
+        ledger.is_bound |= with_open;
+        if with_open || ledger.failed.is_some() || !self.durability.is_ordered() {
+            let last = if with_open { ledger.open } else { ledger.open - 1 };
+            return Cover::Turns { last, everything };
+        }
+        ledger.prune(&*self.durability);
+        if !everything && ledger.unconfirmed > 0 {
+            return Cover::Turns { last: ledger.open - 1, everything };
+        }
+        let last = ledger.outstanding.back();
+        last.map_or(Cover::Nothing, |sealed| Cover::Commit(sealed.position))
+    }
+
+    /// Whether what is covered is safe; if that is not known yet, `waker` is woken when it may be.
+    pub fn poll(&self, cover: Cover, waker: &Waker) -> Poll<Result<()>> {
+        let wanted = loop {
+            match self.look(cover) {
+                Ok(Some(wanted)) => break wanted,
+                Ok(None) if self.bind(cover, waker.clone()) => return Poll::Pending,
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        };
+        let mut is_open = true;
+        for position in wanted.positions() {
+            match self.durability.poll(*position, waker) {
+                Some(Ok(())) => {}
+                Some(Err(cause)) => return Poll::Ready(Err(self.failed(*position, &cause))),
+                None => is_open = false,
+            }
+        }
+        if is_open { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Keeps a waker until the open turn ends; false if it has.
+    fn bind(&self, cover: Cover, waker: Waker) -> bool {
+        let Cover::Turns { last, .. } = cover else { return false };
+        let mut ledger = self.ledger.lock();
+        let is_open = ledger.open <= last;
+        if is_open && !ledger.bound.last().is_some_and(|last| last.will_wake(&waker)) {
+            ledger.bound.push(waker);
+        }
+        is_open
+    }
+
+    /// Blocks until what is covered is safe, or never will be.
+    pub fn wait(&self, cover: Cover) -> Result<()> {
+        if self.durability.is_ordered() {
+            // One wait is all, and may be cheaper than being woken.
+            let Some(wanted) = self.look(cover)? else { return self.block(cover) };
+            let Some(position) = wanted.positions().first() else { return Ok(()) };
+            if let Err(cause) = self.durability.wait(*position) {
+                return Err(self.failed(*position, &cause));
+            }
+        }
+        self.block(cover)
+    }
+
+    fn block(&self, cover: Cover) -> Result<()> {
+        block_on(|waker| match self.poll(cover, waker) {
+            Poll::Ready(done) => Some(done),
+            Poll::Pending => None,
+        })
+    }
+
+    /// What a gate says of a commit that failed. Breaks the object.
+    pub fn failed(&self, position: Position, cause: &Error) -> Error {
+        let error = gate_broken(cause);
+        let mut ledger = self.ledger.lock();
+        let at = ledger.outstanding.partition_point(|sealed| sealed.position < position);
+        let turn = ledger.outstanding.get(at).map_or(ledger.open, |sealed| sealed.turn);
+        ledger.fail(turn, &error);
+        drop(ledger);
+        if let Some(core) = self.core.get().and_then(Weak::upgrade) {
+            core.break_with(&error);
+        }
+        error
+    }
+
+    /// The state of what is covered: none where that is open.
+    pub fn state(&self, cover: Cover) -> Option<Result<()>> {
+        match self.look(cover) {
+            Ok(Some(wanted)) if wanted.positions().is_empty() => Some(Ok(())),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// What must still become safe; none while the last covered turn is open.
+    fn look(&self, cover: Cover) -> Result<Option<Wanted>> {
+        let durability = &*self.durability;
+        let (last, everything) = match cover {
+            Cover::Nothing => return Ok(Some(Wanted::Last(None))),
+            Cover::Commit(position) if durability.is_confirmed(position) => {
+                return Ok(Some(Wanted::Last(None)));
+            }
+            Cover::Commit(position) => {
+                let failure = durability.failure(position);
+                failure.map_or(Ok(()), |cause| Err(self.failed(position, &cause)))?;
+                return Ok(Some(Wanted::Last(Some(position))));
+            }
+            Cover::Turns { last, everything } => (last, everything),
+        };
+        let mut ledger = self.ledger.lock();
+        if let Some((turn, error)) = &ledger.failed
+            && *turn <= last
+        {
+            return Err(error.clone());
+        }
+        if ledger.open <= last {
+            return Ok(None);
+        }
+        ledger.prune(durability);
+        if let Some((position, cause)) = ledger.failure(durability, last) {
+            drop(ledger);
+            return Err(self.failed(position, &cause));
+        }
+        let is_wanted = |sealed: &&Sealed| {
+            (sealed.is_confirmed || everything) && !durability.is_confirmed(sealed.position)
+        };
+        let mut wanted = ledger.covered(last).filter(is_wanted).map(|sealed| sealed.position);
+        Ok(Some(if durability.is_ordered() {
+            Wanted::Last(wanted.next_back())
+        } else {
+            Wanted::Each(wanted.collect())
+        }))
+    }
+}
+
+fn gate_broken(cause: &Error) -> Error {
+    let what = format!("a commit failed, so nothing that may follow from it can be shown: {cause}");
+    Error::new(ErrorKind::Broken, "gate.broken", what).caused_by(cause.clone())
+}

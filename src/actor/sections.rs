@@ -1,0 +1,233 @@
+//! Critical sections: while one runs, no other event of its object is polled.
+//!
+//! Invariants:
+//!   * A section that began ends in one of three ways: it is over, it is dropped, or the object is
+//!     broken. In each, its level of the gate ends.
+//!   * A section ends after those inside it.
+//!   * What a transaction wrote is logged by its end, in one commit, or undone.
+
+use super::core::{Core, Turn};
+use super::doors::{Doors, Hand, Terms};
+use super::turns::{Handle, ask};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::timer;
+use pin_project_lite::pin_project;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// What a section does beside holding the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing: what it wrote stays, and its failure breaks the object.
+    Plain,
+    /// What it wrote is one commit, or is undone.
+    Transaction,
+}
+
+/// A section as the gate knows it.
+#[derive(Debug)]
+struct Control {
+    handle: Handle,
+    kind: Kind,
+    /// Whether it has begun and not ended.
+    is_running: bool,
+    /// Its number among the open transactions.
+    number: Option<usize>,
+    /// Wakes when it has run for too long.
+    limit: Option<timer::Entry>,
+}
+
+/// Breaks an object whose section has run for too long.
+struct Limit(Weak<Core>);
+
+impl Wake for Limit {
+    fn wake(self: Arc<Self>) {
+        if let Some(core) = self.0.upgrade() {
+            core.check_limit();
+        }
+    }
+}
+
+impl Control {
+    fn start<'c>(&mut self, core: &'c Core, waker: &Waker) -> Result<Option<Turn<'c>>> {
+        let is_transaction = self.kind == Kind::Transaction;
+        let deadline = core.now().checked_add(core.section_limit);
+        let terms = Terms { deadline, is_transaction };
+        let event = &mut self.handle.event;
+        let turn = ask(core, event, waker, |doors, event, is_inside, hand| {
+            doors.start(event, terms, is_inside, hand)
+        })?;
+        self.is_running = turn.is_some();
+        if let Some(deadline) = deadline
+            && self.is_running
+        {
+            let limit = Waker::from(Arc::new(Limit(Arc::downgrade(&self.handle.core))));
+            // Where no thread can be started, whoever asks for the turn next notices the time.
+            self.limit = core.object.store().timer().wake_at(deadline, &limit).ok();
+        }
+        Ok(turn)
+    }
+
+    /// Notes what waits while the section is not being polled.
+    fn note_task(&self, waker: &Waker) {
+        let mut hand = Hand { new: Some(waker.clone()), old: None };
+        self.handle.core.doors.lock().note_task(&self.handle.event, &mut hand);
+    }
+
+    /// Ends the level of the gate; false while another section runs inside this one.
+    fn finish(&mut self, waker: &Waker) -> bool {
+        let core = &self.handle.core;
+        let mut hand = Hand { new: Some(waker.clone()), old: None };
+        let mut doors = core.doors.lock();
+        let is_over = doors.finish(&self.handle.event, &mut hand);
+        core.set_holder(&doors);
+        drop(doors);
+        if is_over {
+            self.is_running = false;
+            self.limit = None;
+        }
+        is_over
+    }
+
+    /// Ends a section that will not be polled again.
+    fn abandon(&mut self) -> Result<()> {
+        let core = &self.handle.core;
+        let turn = if core.is_inside() { None } else { Some(core.take_turn(false)?) };
+        let mut doors = core.doors.lock();
+        let Some(level) = doors.level_of_section(&self.handle.event) else {
+            // Cut already by a section around it, which has undone its writes as well.
+            drop(doors);
+            return turn.map_or(Ok(()), Turn::end_call);
+        };
+        let is_harmless = doors.are_transactions(level);
+        let wakes = doors.cut_to(level);
+        core.set_holder(&doors);
+        drop(doors);
+        if is_harmless {
+            self.number.map(|number| core.roll_back_transaction(number));
+        } else {
+            let what =
+                "a critical section was dropped while it ran, so what it began is unfinished";
+            core.break_with(&Error::new(ErrorKind::Broken, "section.dropped", what));
+        }
+        wakes.wake();
+        turn.map_or(Ok(()), Turn::end_call)
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if self.is_running {
+            // Where the object is broken already, there is nothing left to end.
+            let _ = self.abandon();
+        }
+    }
+}
+
+pin_project! {
+    /// A critical section as a future.
+    #[must_use = "a future does nothing unless it is polled"]
+    pub(super) struct Section<B, F, T> {
+        // First, so that it ends before what it guards is dropped.
+        control: Control,
+        begin: Option<B>,
+        #[pin]
+        future: Option<F>,
+        // What came out, while a section inside this one still runs.
+        output: Option<T>,
+    }
+}
+
+impl<B, F, T> Section<B, F, T> {
+    pub fn new(core: &Arc<Core>, kind: Kind, begin: B) -> Self {
+        let handle = Handle::new(core);
+        let control = Control { handle, kind, is_running: false, number: None, limit: None };
+        Self { control, begin: Some(begin), future: None, output: None }
+    }
+}
+
+impl<B, F, R, E> Future for Section<B, F, Result<R, E>>
+where
+    B: FnOnce() -> F,
+    F: Future<Output = Result<R, E>>,
+    E: From<Error>,
+{
+    type Output = Result<R, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let waker = context.waker();
+        let core = Arc::clone(&this.control.handle.core);
+        let asked = if this.begin.is_some() {
+            this.control.start(&core, waker)
+        } else {
+            ask(&core, &mut this.control.handle.event, waker, Doors::resume)
+        };
+        let turn = match asked {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return Poll::Pending,
+            Err(error) => return Poll::Ready(Err(error.into())),
+        };
+        if let Some(begin) = this.begin.take() {
+            if this.control.kind == Kind::Transaction {
+                match core.begin_transaction() {
+                    Ok(number) => this.control.number = Some(number),
+                    Err(error) => {
+                        this.control.finish(waker);
+                        let _ = turn.end();
+                        return Poll::Ready(Err(error.into()));
+                    }
+                }
+            }
+            this.future.set(Some(begin()));
+        }
+        if let Some(future) = this.future.as_mut().as_pin_mut()
+            && let Poll::Ready(output) = future.poll(context)
+        {
+            this.future.set(None);
+            *this.output = Some(output);
+        }
+        let is_over = this.output.is_some() && this.control.finish(waker);
+        if !is_over {
+            this.control.note_task(waker);
+            return match turn.end() {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error.into())),
+            };
+        }
+        let output = this.output.take().expect("there was one just now");
+        Poll::Ready(conclude(&core, this.control.number.take(), turn, output))
+    }
+}
+
+/// Ends a section whose level of the gate is gone.
+fn conclude<R, E: From<Error>>(
+    core: &Core,
+    transaction: Option<usize>,
+    turn: Turn<'_>,
+    output: Result<R, E>,
+) -> Result<R, E> {
+    match (output, transaction) {
+        (Ok(value), None) => turn.end().map(|()| value).map_err(E::from),
+        (Ok(value), Some(number)) => {
+            let committed = core.commit_transaction(number);
+            let ended = turn.end();
+            committed.and(ended).map(|()| value).map_err(E::from)
+        }
+        (Err(error), Some(number)) => {
+            core.roll_back_transaction(number);
+            let _ = turn.end();
+            Err(error)
+        }
+        (Err(error), None) => {
+            // What it wrote before stays; what comes after is refused.
+            let _ = core.seal_or_break();
+            let what = "a critical section of the object failed";
+            core.break_with(&Error::new(ErrorKind::Broken, "section.failed", what));
+            let _ = turn.end();
+            Err(error)
+        }
+    }
+}

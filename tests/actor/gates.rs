@@ -1,0 +1,160 @@
+//! What leaves an object waits for what it follows from.
+
+use crate::stage::*;
+use dostore::actor::Storage;
+use dostore::disk::sim::{Fault, SimDisk};
+use dostore::error::ErrorKind;
+use dostore::store::Store;
+use std::pin::pin;
+use std::task::Poll;
+
+#[test]
+fn a_later_write_does_not_delay_an_earlier_gate() {
+    let (storage, durability) = manual(&rooms());
+    storage.put("a", "1").unwrap();
+    let first = storage.gate();
+    storage.put("b", "1").unwrap();
+    let second = storage.gated(7);
+    let [a, b] = durability.pending()[..] else { panic!("two commits") };
+    assert!(!first.is_open());
+    durability.confirm(a);
+    first.wait().unwrap();
+    let mut second = pin!(second);
+    assert!(poll(&mut second).is_pending());
+    durability.confirm(b);
+    assert!(matches!(poll(&mut second), Poll::Ready(Ok(7))));
+}
+
+#[test]
+fn a_gate_needs_all_before_it_in_whatever_order_they_come() {
+    let (storage, durability) = manual(&rooms());
+    storage.put("a", "1").unwrap();
+    storage.put("b", "1").unwrap();
+    let gate = storage.gate();
+    let [a, b] = durability.pending()[..] else { panic!("two commits") };
+    durability.confirm(b);
+    assert!(!gate.is_open());
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| block_on(gate.clone()));
+        let blocks = scope.spawn(|| gate.wait());
+        durability.confirm(a);
+        waits.join().unwrap().unwrap();
+        blocks.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_failed_commit_breaks_the_gates_behind_it_and_no_other() {
+    let rooms = rooms();
+    let (storage, durability) = manual(&rooms);
+    storage.put("a", "1").unwrap();
+    let before = storage.gate();
+    storage.put("b", "1").unwrap();
+    let behind = storage.gate();
+    let [a, b] = durability.pending()[..] else { panic!("two commits") };
+    durability.fail(b);
+    let error = behind.wait().unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Broken, "gate.broken"));
+    assert!(error.to_string().contains("the test lets the commit fail"), "{error}");
+    assert!(!before.is_open());
+    durability.confirm(a);
+    before.wait().unwrap();
+    assert_eq!(storage.get("a").unwrap_err().code(), "gate.broken");
+    assert_eq!(block_on(storage.gate()).unwrap_err().code(), "gate.broken");
+    assert_eq!(text(&open(&rooms), "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn an_unconfirmed_write_delays_no_gate_but_breaks_it() {
+    let (storage, durability) = manual(&rooms());
+    storage.put_unconfirmed("a", "1").unwrap();
+    storage.gate().wait().unwrap();
+    let all = storage.sync();
+    assert!(!all.is_open());
+    let [a] = durability.pending()[..] else { panic!("one commit") };
+    durability.fail(a);
+    assert_eq!(storage.gate().wait().unwrap_err().code(), "gate.broken");
+    assert_eq!(all.wait().unwrap_err().code(), "gate.broken");
+}
+
+#[test]
+fn one_confirmed_write_makes_its_whole_turn_confirmed() {
+    let (storage, _) = manual(&rooms());
+    storage
+        .enter(|| {
+            storage.put_unconfirmed("a", "1").unwrap();
+            assert!(storage.gate().is_open());
+            storage.put("b", "1").unwrap();
+        })
+        .unwrap();
+    assert!(!storage.gate().is_open());
+}
+
+#[test]
+fn a_gate_taken_inside_a_turn_waits_for_what_the_turn_has_written() {
+    let (storage, durability) = manual(&rooms());
+    let (early, late) = storage
+        .enter(|| {
+            let early = storage.gate();
+            storage.put("a", "1").unwrap();
+            (early, storage.gated("said"))
+        })
+        .unwrap();
+    assert!(early.is_open());
+    let mut late = pin!(late);
+    assert!(poll(&mut late).is_pending());
+    durability.confirm_all();
+    assert!(matches!(poll(&mut late), Poll::Ready(Ok("said"))));
+
+    let mut event = pin!(storage.run(async {
+        storage.put("b", "1").unwrap();
+        storage.gated(1).await
+    }));
+    assert!(poll(&mut event).is_pending());
+    durability.confirm_all();
+    assert!(matches!(poll(&mut event), Poll::Ready(Ok(Ok(1)))));
+}
+
+#[test]
+fn a_gate_on_a_turn_that_was_dropped_never_opens() {
+    let storage = open(&rooms());
+    let mut taken = None;
+    let entered = storage.enter(|| {
+        storage.put("a", "1").unwrap();
+        taken = Some(storage.gate());
+        storage.abort("the test says so");
+    });
+    assert_eq!(entered.unwrap_err().code(), "object.aborted");
+    assert_eq!(taken.unwrap().wait().unwrap_err().code(), "object.aborted");
+}
+
+#[test]
+fn a_gate_waits_for_what_the_object_had_committed_when_it_was_opened() {
+    let disk = SimDisk::new(1);
+    let store = Store::options().threads(false).open_on(disk).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    let mut object = rooms.open_by_name("lobby").unwrap();
+    object.put("a", "1").unwrap().detach();
+    let gate = Storage::open(object).gate();
+    assert!(!gate.is_open());
+    store.steps().write_group().unwrap();
+    assert!(gate.is_open());
+}
+
+#[test]
+fn a_sync_of_the_log_that_fails_breaks_the_gates_that_it_concerns() {
+    let disk = SimDisk::new(1);
+    let store = Store::options().threads(false).open_on(disk.clone()).unwrap();
+    let storage = open(&store.namespace("rooms").unwrap());
+    storage.put("a", "1").unwrap();
+    let before = storage.gate();
+    before.wait().unwrap();
+    storage.put("b", "1").unwrap();
+    let behind = storage.gate();
+    // The first call of a group is its write.
+    disk.fail_call(1, Fault::Io);
+    let error = block_on(behind).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Broken, "gate.broken"));
+    before.wait().unwrap();
+    assert_eq!(storage.get("a").unwrap_err().code(), "gate.broken");
+}

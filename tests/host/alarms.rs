@@ -1,0 +1,135 @@
+//! Alarms, from the store through the host to their objects.
+
+use super::stage::*;
+use dostore::actor::host::Context;
+use dostore::store::alarms::Fired;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Sets the plain alarm.
+fn alarm_in(seconds: u64) -> Do {
+    alone(move |context| async move {
+        context.storage().set_alarm(Duration::from_secs(seconds))?;
+        Ok(0)
+    })
+}
+
+impl World {
+    fn on_alarm(
+        &self,
+        code: impl FnMut(&Context<Script>, &Fired) -> Result<(), Failed> + Send + 'static,
+    ) {
+        *self.tools.on_alarm.lock() = Some(Box::new(code));
+    }
+}
+
+fn count(context: &Context<Script>) -> Result<u64, Failed> {
+    let fired = number(context, "fired")? + 1;
+    context.storage().put("fired", fired.to_le_bytes())?;
+    Ok(fired)
+}
+
+fn fired(world: &World) -> u64 {
+    world.ask(alone(|context| async move { Ok(number(&context, "fired")?) })).unwrap()
+}
+
+#[test]
+fn an_alarm_brings_its_object_into_memory_and_is_done_when_it_was_handled() {
+    let world = World::new();
+    world.on_alarm(|context, fired| {
+        assert_eq!((context.name(), fired.is_retry()), (Some("lobby"), false));
+        count(context).map(drop)
+    });
+    world.ask(alarm_in(60)).unwrap();
+    world.pass(Duration::from_secs(50));
+    assert!(!world.is_active());
+    assert_eq!(world.starts(), 1);
+    world.pass(Duration::from_secs(20));
+    assert_eq!(world.starts(), 2);
+    world.pass(Duration::from_secs(4000));
+    assert_eq!(fired(&world), 1);
+    let set = world
+        .ask(alone(|context| async move { Ok(u64::from(context.storage().alarm()?.is_some())) }));
+    assert_eq!(set.unwrap(), 0);
+}
+
+#[test]
+fn an_alarm_whose_handler_fails_is_tried_again_and_abandoned_after_too_many() {
+    let world = World::new();
+    let attempts = Arc::<AtomicU64>::default();
+    let own = Arc::clone(&attempts);
+    world.on_alarm(move |context, fired| {
+        let attempt = own.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(u64::from(fired.attempt()), attempt);
+        count(context)?;
+        assert!(attempt % 2 == 0, "a panic counts like an error");
+        Err(Failed::Own("no luck"))
+    });
+    world.ask(alarm_in(1)).unwrap();
+    world.pass(Duration::from_secs(4000));
+    assert_eq!(*world.tools.abandoned.lock(), ["no luck"]);
+    // Three of seven attempts panicked, and what they wrote in that turn is gone.
+    assert_eq!((attempts.load(Ordering::Relaxed), fired(&world)), (7, 4));
+    world.pass(Duration::from_secs(4000));
+    assert_eq!(world.tools.abandoned.lock().len(), 1);
+}
+
+#[test]
+fn an_alarm_of_an_object_that_cannot_start_is_not_lost() {
+    let world = World::new();
+    world.on_alarm(|context, _| count(context).map(drop));
+    world.ask(alarm_in(60)).unwrap();
+    world.pass(Duration::from_secs(50));
+    world.tools.refuses.store(true, Ordering::Relaxed);
+    world.pass(Duration::from_secs(30));
+    assert!(world.starts() > 1, "it was tried");
+    world.tools.refuses.store(false, Ordering::Relaxed);
+    world.pass(Duration::from_secs(1000));
+    assert_eq!(fired(&world), 1);
+}
+
+#[test]
+fn alarms_set_before_a_crash_are_delivered_by_the_next_host() {
+    let world = World::new();
+    for room in 0..50 {
+        let reply = world.class.send(&format!("room {room}"), alarm_in(60));
+        world.outcome(reply).unwrap();
+    }
+    let disk = world.disk.power_cut();
+    drop(world);
+    disk.advance(Duration::from_hours(1));
+    let world = World::on(disk, |builder| builder.alarms(3));
+    let rooms = Arc::<Mutex<Vec<String>>>::default();
+    let own = Arc::clone(&rooms);
+    world.on_alarm(move |context, fired| {
+        assert!(fired.missed());
+        own.lock().push(context.name().unwrap_or_default().to_owned());
+        Ok(())
+    });
+    world.pass(IDLE);
+    let mut seen = rooms.lock().clone();
+    seen.sort();
+    seen.dedup();
+    assert_eq!((seen.len(), rooms.lock().len()), (50, 50));
+}
+
+#[test]
+fn alarms_that_nobody_handles_yet_wait_in_the_store() {
+    let world = World::with(|builder| builder.alarms(1));
+    let signal = Signal::default();
+    world.on_alarm(|context, _| count(context).map(drop));
+    world.ask(alarm_in(1)).unwrap();
+    let busy = world.lobby().send(wait_for(&signal));
+    world.outcome(world.class.send("cellar", alarm_in(1))).unwrap();
+    world.pass(Duration::from_secs(30));
+    let cellar = world.class.recipient("cellar").unwrap();
+    assert!(!cellar.is_active(), "the one that is with its object keeps others waiting");
+    signal.give();
+    world.outcome(busy).unwrap();
+    world.pass(Duration::from_secs(30));
+    assert_eq!(fired(&world), 1);
+    let in_cellar = cellar.send(alone(|context| async move { Ok(number(&context, "fired")?) }));
+    assert_eq!(world.outcome(in_cellar).unwrap(), 1);
+}
