@@ -336,6 +336,8 @@ impl Core {
             _ => open.draft = None,
         }
         if number == 0 {
+            // An operation that changed nothing leaves a draft without anything in it.
+            open.draft.take_if(|draft| draft.count() == 0);
             self.has_draft.store(open.draft.is_some(), Ordering::Relaxed);
             bound = self.book.seal_nothing();
         }

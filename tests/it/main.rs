@@ -1,5 +1,9 @@
 //! Tests of the crate from outside, in one binary.
 
+mod actors;
+mod actors_handler;
+mod actors_model;
+mod actors_world;
 mod alarms;
 mod chance;
 mod interposed;

@@ -234,7 +234,7 @@ fn run_seed(seed: u64, is_verbose: bool) -> (Counts, u64, Option<String>) {
     (world.counts, trace, wrong)
 }
 
-fn from_environment(name: &str) -> Option<u64> {
+pub fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
