@@ -12,7 +12,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         assert_eq!(again, data[offset..offset + again.len()]);
         offset += again.len();
         match record.header.kind {
-            RecordKind::Commit => check_operations(record.payload),
+            RecordKind::Commit | RecordKind::Purge => check_operations(record.payload),
             RecordKind::Part => check_part(record.payload),
             RecordKind::Final => check_final(record.payload),
             _ => {}

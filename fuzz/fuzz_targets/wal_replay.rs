@@ -60,7 +60,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut last = Lsn(0);
     let mut sink = |record: dostore::format::record::RecordView<'_>, _| {
         assert!(record.header.lsn > last);
-        assert_eq!(record.header.kind, RecordKind::Commit);
+        assert!(matches!(record.header.kind, RecordKind::Commit | RecordKind::Purge));
         assert_eq!(record.header.length as usize, record.payload.len());
         last = record.header.lsn;
         Ok::<(), Error>(())

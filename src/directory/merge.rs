@@ -9,10 +9,11 @@
 use super::walk::{Step, Walk};
 use crate::error::{Error, Result};
 use crate::format::Malformed;
-use crate::format::alarm::hint_is_set;
+use crate::format::alarm::{Hint, hint_is_set};
 use crate::format::entry::{DirectoryKey, Head, PAGE_TOMBSTONE};
-use crate::ids::{Address, Life};
+use crate::ids::{Address, Life, Lsn};
 use crate::run::{Run, RunWriter};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a merge did.
@@ -57,15 +58,35 @@ struct Newest {
     deleted: bool,
 }
 
-/// Writes runs of any use, the newest first, as one: the newest entry of each key stays.
-pub fn merge_plain(inputs: &[Arc<Run>], out: &mut RunWriter) -> Result<MergeStats> {
-    copy(inputs, out, |_, _, _| Ok(true))
+/// Writes runs of names, the newest first and none left out between them, as one: the newest name
+/// of each object stays. `bottom` says that no run is older than these: names of `nameless` objects
+/// are dropped.
+pub fn merge_names(
+    inputs: &[Arc<Run>],
+    bottom: bool,
+    nameless: &BTreeSet<Address>,
+    out: &mut RunWriter,
+) -> Result<MergeStats> {
+    copy(inputs, out, |key, _, _| {
+        let address = Address::from_bytes(key).ok_or(Malformed("a name of no object"))?;
+        Ok(!(bottom && nameless.contains(&address)))
+    })
 }
 
 /// Writes alarm runs, the newest first and none left out between them, as one. `bottom` says that
-/// no run is older than these: what only takes back older hints is dropped.
-pub fn merge_hints(inputs: &[Arc<Run>], bottom: bool, out: &mut RunWriter) -> Result<MergeStats> {
-    copy(inputs, out, |_, value, shields| Ok(hint_is_set(value)? || !bottom || shields))
+/// no run is older than these: what only takes back older hints is dropped, and hints from before
+/// an object's last purge, which `purged` tells.
+pub fn merge_hints(
+    inputs: &[Arc<Run>],
+    bottom: bool,
+    purged: impl Fn(Address) -> Option<Lsn>,
+    out: &mut RunWriter,
+) -> Result<MergeStats> {
+    copy(inputs, out, |key, value, shields| {
+        let hint = Hint::decode(key)?;
+        let is_purged = purged(hint.address).is_some_and(|purge| hint.generation < purge);
+        Ok(!bottom || (!is_purged && (hint_is_set(value)? || shields)))
+    })
 }
 
 /// Copies the newest entries for which `keeps(key, value, shields)` says so, and all holes.

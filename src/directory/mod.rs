@@ -15,7 +15,7 @@ mod search;
 mod walk;
 
 pub use hints::{HintStep, Hints};
-pub use merge::{MergeStats, merge, merge_hints, merge_plain};
+pub use merge::{MergeStats, merge, merge_hints, merge_names};
 
 use crate::error::Result;
 use crate::format::entry::{DirectoryKey, Head, PageEntry, behind_keys, head_key, page_key};

@@ -88,6 +88,7 @@ impl Engine {
             let number = dirty.cut;
             dirty.cut += 1;
             dirty.record_bytes = 0;
+            dirty.has_purge = false;
             (number, std::mem::take(&mut dirty.objects))
         });
         OpenCut { cut, number, objects, stale }
@@ -109,6 +110,11 @@ impl Engine {
         next.cut = open.cut.lsn;
         next.cut_time = open.cut.time;
         next.replay = self.wal.replay_point(&open.cut);
+        for changes in &frozen {
+            if let Some(lsn) = changes.layer.purged {
+                next.note_purge(changes.address, lsn);
+            }
+        }
         self.note_term(&mut next, open.cut.lsn);
         if planted(Mistake::DropLayersEarly) {
             self.drop_frozen(open, &frozen);

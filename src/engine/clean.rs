@@ -112,7 +112,7 @@ impl Engine {
         victims
     }
 
-    fn clean_victims(
+    pub(super) fn clean_victims(
         &self,
         publisher: &mut Publisher,
         victims: &BTreeSet<FileNumber>,

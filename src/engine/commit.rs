@@ -48,7 +48,7 @@ impl Engine {
         inner: &mut Inner,
         changes: WriteSet,
     ) -> Result<Grant> {
-        let touches_alarms = changes.touches_alarms();
+        let (touches_alarms, is_purge) = (changes.touches_alarms(), changes.is_purge());
         let mut record = changes.into_record(object.address);
         let bytes = record.len();
         let mut cut = 0;
@@ -58,6 +58,7 @@ impl Engine {
             cut = dirty.cut;
             is_first = dirty_cut != cut;
             dirty.record_bytes += bytes as u64;
+            dirty.has_purge |= is_purge;
             if is_first && !planted(Mistake::MissDirty) {
                 dirty.objects.push(Arc::clone(object));
             }

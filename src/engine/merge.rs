@@ -10,13 +10,14 @@
 use super::Engine;
 use super::publish::Publisher;
 use crate::directory;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::run::{RunFacts, RunUse};
-use crate::ids::FileNumber;
+use crate::ids::{Address, FileNumber};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::version::Version;
 use crate::run::{Run, RunWriter};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -45,21 +46,37 @@ impl Engine {
         Ok(false)
     }
 
-    fn merge_newest(&self, version: &Version, usage: RunUse, inputs: &[Arc<Run>]) -> Result<()> {
+    /// Merges all runs of each use into one, as often as it takes.
+    pub(super) fn merge_all(&self) -> Result<()> {
+        for place in 0..3 {
+            loop {
+                let version = self.version();
+                let (usage, runs) = runs_by_use(&version)[place];
+                if runs.is_empty() || self.merge_newest(&version, usage, runs)? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether the output took the place of the inputs.
+    fn merge_newest(&self, version: &Version, usage: RunUse, inputs: &[Arc<Run>]) -> Result<bool> {
         let number = self.numbers.take();
         let name = FileName::Run(number);
         let written = self.write_merged(version, usage, inputs, number);
         let merged = written.inspect_err(|_| drop(self.disk.remove(name)))?;
         let mut publisher = self.publisher.lock();
         let inputs: Vec<FileNumber> = inputs.iter().map(|run| run.facts().number).collect();
-        if self.install_merged(&mut publisher, &inputs, &merged)? {
+        let is_installed = self.install_merged(&mut publisher, &inputs, &merged)?;
+        if is_installed {
             mark(Mark::RunsMerged);
             self.counters.merges.fetch_add(1, Ordering::Relaxed);
         } else {
             mark(Mark::MergeDiscarded);
             let _ = self.disk.remove(name);
         }
-        Ok(())
+        Ok(is_installed)
     }
 
     fn write_merged(
@@ -75,8 +92,14 @@ impl Engine {
         let is_bottom = all.is_some_and(|(_, runs)| runs.len() == inputs.len());
         let stats = match usage {
             RunUse::Directory => directory::merge(inputs, is_bottom, &mut out)?,
-            RunUse::Alarms => directory::merge_hints(inputs, is_bottom, &mut out)?,
-            _ => directory::merge_plain(inputs, &mut out)?,
+            RunUse::Alarms => {
+                let purged = |address| version.manifest.purge_of(address).map(|purge| purge.lsn);
+                directory::merge_hints(inputs, is_bottom, purged, &mut out)?
+            }
+            _ => {
+                let nameless = nameless(version)?;
+                directory::merge_names(inputs, is_bottom, &nameless, &mut out)?
+            }
         };
         let facts = out.finish()?;
         // A run of holes alone still says what was lost.
@@ -113,6 +136,21 @@ fn runs_by_use(version: &Version) -> [(RunUse, &[Arc<Run>]); 3] {
         (RunUse::Names, &version.names),
         (RunUse::Alarms, &version.alarms),
     ]
+}
+
+/// Purged objects that have no name now. Those that a damaged directory keeps silent about may
+/// have one.
+fn nameless(version: &Version) -> Result<BTreeSet<Address>> {
+    let mut nameless = BTreeSet::new();
+    for purge in &version.manifest.purged {
+        match version.head(purge.address) {
+            Ok(Some(head)) if head.named && !head.deleted => {}
+            Ok(_) => drop(nameless.insert(purge.address)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(nameless)
 }
 
 /// What a merge has written.

@@ -26,6 +26,7 @@ pub mod commit;
 mod delta;
 pub mod merge;
 pub mod publish;
+mod purge;
 pub mod recovery;
 mod splitter;
 pub mod stats;
@@ -58,6 +59,8 @@ pub struct DirtyList {
     pub objects: Vec<Arc<ObjectState>>,
     /// Record bytes since the last cut.
     pub record_bytes: u64,
+    /// Whether one of them is a purge.
+    pub has_purge: bool,
 }
 
 /// A store, open for writing.
@@ -82,6 +85,8 @@ pub struct Engine {
     /// Committed bytes that no page holds yet, as the budget counts them.
     pub(crate) dirty_bytes: Arc<AtomicUsize>,
     pub(crate) dictionaries: clean::Dictionaries,
+    /// What erasing purged objects has come to. A leaf lock.
+    erasing: Mutex<purge::Erasing>,
     pub(crate) counters: Counters,
     /// What the open found.
     pub(crate) report: RecoveryReport,

@@ -56,6 +56,8 @@ pub(super) struct Retired {
     files: Arc<[FileName]>,
     bytes: u64,
     at: Duration,
+    /// The manifest that dropped them.
+    generation: u64,
 }
 
 /// Bytes and pages that came alive or died, by segment.
@@ -137,13 +139,15 @@ impl Engine {
                 return Err(error);
             }
         }
+        let generation = next.generation;
         let files = self.dropped_files(publisher, &next);
         let bytes = files.iter().map(|name| self.bytes_of(*name, &publisher.manifest)).sum();
         publisher.manifest = next;
         self.install(version, covers);
         let at = self.clock.uptime();
         let last_namer = Arc::downgrade(&before);
-        self.retired.lock().push_back(Retired { last_namer, files: files.into(), bytes, at });
+        let files = files.into();
+        self.retired.lock().push_back(Retired { last_namer, files, bytes, at, generation });
         Ok(())
     }
 
@@ -227,9 +231,13 @@ impl Engine {
     /// Removes retired files whose time has come, or that together take too much. Readers in other
     /// processes find the newest manifest then. Says how many.
     pub fn remove_retired(&self) -> Result<usize> {
-        let most = RETIRED_PER_BUDGET * self.options.dirty_bytes as u64;
+        self.remove_retired_of(0)
+    }
+
+    /// The same, and whatever manifests up to this generation have dropped, however young.
+    pub(super) fn remove_retired_of(&self, generation: u64) -> Result<usize> {
         let mut removed = 0;
-        while let Some(files) = self.due_files(self.clock.uptime(), most) {
+        while let Some(files) = self.due_files(self.clock.uptime(), generation) {
             for name in files.iter() {
                 self.remove_file(*name)?;
                 removed += 1;
@@ -244,11 +252,14 @@ impl Engine {
     }
 
     /// The oldest retired files, if they may go now.
-    fn due_files(&self, now: Duration, most: u64) -> Option<Arc<[FileName]>> {
+    fn due_files(&self, now: Duration, generation: u64) -> Option<Arc<[FileName]>> {
+        let most = RETIRED_PER_BUDGET * self.options.dirty_bytes as u64;
         let retired = self.retired.lock();
         let oldest = retired.front()?;
         let is_old = now.saturating_sub(oldest.at) >= self.options.retire_after;
-        let is_due = is_old || retired.iter().map(|retired| retired.bytes).sum::<u64>() > most;
+        let is_due = is_old
+            || oldest.generation <= generation
+            || retired.iter().map(|retired| retired.bytes).sum::<u64>() > most;
         let is_held = oldest.last_namer.strong_count() > 0;
         (is_due && !is_held).then(|| Arc::clone(&oldest.files))
     }
@@ -263,6 +274,12 @@ impl Engine {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a file waits that a manifest up to this generation has dropped.
+    pub(super) fn has_retired_of(&self, generation: u64) -> bool {
+        let retired = self.retired.lock();
+        retired.front().is_some_and(|oldest| oldest.generation <= generation)
     }
 
     /// Files that wait for their time to be removed.

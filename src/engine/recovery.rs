@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::group::WalHeader;
 use crate::format::header::{FileContext, HEADER_BLOCK_BYTES};
 use crate::format::manifest::{Manifest, TermSpan};
-use crate::format::record::{RecordHeader, RecordView};
+use crate::format::record::{RecordHeader, RecordView, is_purge};
 use crate::format::run::RunUse;
 use crate::ids::{Address, FileNumber, LogPoint, Lsn, StoreId, Term, Timestamp};
 use crate::manifest::{self, WriteError};
@@ -178,6 +178,7 @@ impl Engine {
             retired: Mutex::default(),
             dirty_bytes,
             dictionaries: Dictionaries::default(),
+            erasing: Mutex::default(),
             counters: Counters::default(),
             report,
             disk,
@@ -351,7 +352,8 @@ pub fn load_version(
 
 impl<'a> Tail<'a> {
     fn new(version: &'a Version) -> Self {
-        let dirty = DirtyList { cut: FIRST_CUT, objects: Vec::new(), record_bytes: 0 };
+        let dirty =
+            DirtyList { cut: FIRST_CUT, objects: Vec::new(), record_bytes: 0, has_purge: false };
         let runs = version.directory.runs();
         let directory_bytes = runs.iter().map(|run| run.facts().bytes).sum();
         let (table, scratch) = (Table::default(), Vec::new());
@@ -421,6 +423,7 @@ impl<'a> Tail<'a> {
         }
         self.dirty_bytes += record.len();
         self.dirty.record_bytes += record.len() as u64;
+        self.dirty.has_purge |= is_purge(&record);
         let before = Before::replay(&inner);
         inner.apply(Arc::clone(&record), lsn, time, FIRST_CUT);
         self.alarms.note_replayed(FIRST_CUT, address, &before, &inner, &record);

@@ -63,6 +63,17 @@ pub struct HistoryFile {
     pub end: Lsn,
 }
 
+/// An object's past, from some moment on out of reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purge {
+    /// The object.
+    pub address: Address,
+    /// The commit that purged it.
+    pub lsn: Lsn,
+    /// Whether no file holds anything of it from before any more.
+    pub erased: bool,
+}
+
 /// The set of live files and what they stand for, replaced whole by every publish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
@@ -96,13 +107,29 @@ pub struct Manifest {
     pub horizons: Vec<(u32, Lsn)>,
     /// For each namespace, the LSN from which its history has no gap.
     pub gapless: Vec<(NamespaceNumber, Lsn)>,
-    /// Objects purged, and when: files may still hold bytes that are to be unreachable.
-    pub purged: Vec<(Address, Lsn)>,
+    /// The last purge of each object that has one, by address.
+    pub purged: Vec<Purge>,
     /// Large lives that ended, and when: their pages are live until they are archived.
     pub ended: Vec<(Address, Life, Lsn)>,
 }
 
 impl Manifest {
+    /// The last purge of an object.
+    #[must_use]
+    pub fn purge_of(&self, address: Address) -> Option<&Purge> {
+        let found = self.purged.binary_search_by_key(&address, |purge| purge.address);
+        self.purged.get(found.ok()?)
+    }
+
+    /// Enters a purge in the place of an earlier one of the same object.
+    pub fn note_purge(&mut self, address: Address, lsn: Lsn) {
+        let purge = Purge { address, lsn, erased: false };
+        match self.purged.binary_search_by_key(&address, |purge| purge.address) {
+            Ok(at) => self.purged[at] = purge,
+            Err(at) => self.purged.insert(at, purge),
+        }
+    }
+
     /// The manifest's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -157,9 +184,10 @@ impl Manifest {
             put_u32(out, namespace.0);
             put_u64(out, lsn.0);
         });
-        put_list(out, &self.purged, |out, (address, lsn)| {
-            put_address(out, address);
-            put_u64(out, lsn.0);
+        put_list(out, &self.purged, |out, purge| {
+            put_address(out, &purge.address);
+            put_u64(out, purge.lsn.0);
+            out.push(u8::from(purge.erased));
         });
         put_list(out, &self.ended, |out, (address, life, lsn)| {
             put_address(out, address);
@@ -228,7 +256,7 @@ impl Manifest {
             gapless: take_list(cursor, |cursor| {
                 Ok((NamespaceNumber(cursor.u32()?), Lsn(cursor.u64()?)))
             })?,
-            purged: take_list(cursor, |cursor| Ok((take_address(cursor)?, Lsn(cursor.u64()?))))?,
+            purged: take_list(cursor, take_purge)?,
             ended: take_list(cursor, |cursor| {
                 Ok((take_address(cursor)?, Life(cursor.u64()?), Lsn(cursor.u64()?)))
             })?,
@@ -270,6 +298,16 @@ fn put_point(out: &mut Vec<u8>, point: &LogPoint) {
     put_u64(out, point.offset);
     put_u64(out, point.group);
     put_u32(out, point.chain);
+}
+
+fn take_purge(cursor: &mut Cursor<'_>) -> Result<Purge, Malformed> {
+    let (address, lsn) = (take_address(cursor)?, Lsn(cursor.u64()?));
+    let erased = match cursor.u8()? {
+        0 => false,
+        1 => true,
+        _ => return Err(Malformed("a purge that is neither erased nor not")),
+    };
+    Ok(Purge { address, lsn, erased })
 }
 
 fn take_point(cursor: &mut Cursor<'_>) -> Result<LogPoint, Malformed> {
@@ -448,7 +486,14 @@ mod tests {
                     epoch_start: Lsn(numbers[4]),
                     horizons: pairs.iter().map(|(class, lsn)| (*class, Lsn(*lsn))).collect(),
                     gapless: pairs.iter().map(|(a, b)| (NamespaceNumber(*a), Lsn(*b))).collect(),
-                    purged: objects.iter().map(|(at, [lsn, _])| (*at, Lsn(*lsn))).collect(),
+                    purged: objects
+                        .iter()
+                        .map(|(address, [lsn, number])| Purge {
+                            address: *address,
+                            lsn: Lsn(*lsn),
+                            erased: number % 2 == 1,
+                        })
+                        .collect(),
                     ended: objects.iter().map(|(at, [a, b])| (*at, Life(*a), Lsn(*b))).collect(),
                 }
             })

@@ -4,7 +4,8 @@
 //! a record may be is a chain: part records, then a final one, whose bytes joined are the payload.
 //!
 //! Invariants:
-//!   * Only [`RecordKind::Commit`] and [`RecordKind::Final`] carry an LSN; it is stamped last.
+//!   * Only [`RecordKind::Commit`], [`RecordKind::Final`] and [`RecordKind::Purge`] carry an LSN,
+//!     which is stamped last.
 //!   * A chain is named by the group that holds its first part and a counter: no two share a name.
 //!   * What decodes encodes back to the same bytes: unused fields must be zero.
 
@@ -34,7 +35,8 @@ pub enum RecordKind {
     AdoptBegin = 4,
     /// Set aside: an object adopts pages written before.
     Adopt = 5,
-    /// Set aside: an object's history is to be erased.
+    /// A commit that ends the life of its object and makes the object's past unreachable: its
+    /// payload is [`Operations`] like that of any other.
     Purge = 6,
 }
 
@@ -67,6 +69,7 @@ pub struct RecordHeader {
     pub address: Address,
 }
 
+const KIND_OFFSET: usize = 4;
 const LSN_OFFSET: usize = 8;
 const TIME_OFFSET: usize = 16;
 
@@ -76,7 +79,7 @@ impl RecordHeader {
     pub fn encode(&self) -> [u8; RECORD_HEADER_BYTES] {
         let mut out = [0; RECORD_HEADER_BYTES];
         out[..4].copy_from_slice(&self.length.to_le_bytes());
-        out[4] = self.kind as u8;
+        out[KIND_OFFSET] = self.kind as u8;
         out[LSN_OFFSET..TIME_OFFSET].copy_from_slice(&self.lsn.0.to_le_bytes());
         out[TIME_OFFSET..24].copy_from_slice(&self.time.0.to_le_bytes());
         out[24..28].copy_from_slice(&self.address.namespace.0.to_le_bytes());
@@ -107,6 +110,11 @@ pub fn stamp(record: &mut [u8], lsn: Lsn, time: Timestamp) {
         fields[..8].copy_from_slice(&lsn.0.to_le_bytes());
         fields[8..].copy_from_slice(&time.0.to_le_bytes());
     }
+}
+
+/// Whether an encoded record is of kind [`RecordKind::Purge`].
+pub fn is_purge(record: &[u8]) -> bool {
+    record.get(KIND_OFFSET) == Some(&(RecordKind::Purge as u8))
 }
 
 /// A record where it lies.

@@ -12,7 +12,7 @@
 use crate::alarm::Alarm;
 use crate::disk::bytes::SharedBytes;
 use crate::format::page::Page;
-use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES};
+use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES, is_purge};
 use crate::ids::{Codec, KeyKind, Life, Lsn, Timestamp};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -93,6 +93,8 @@ pub struct Layer {
     pub after: HeadState,
     /// Whether a life ended in it: nothing below counts.
     pub wiped: bool,
+    /// The last purge in it: the past before it is out of reach.
+    pub purged: Option<Lsn>,
     /// Record bytes, as the dirty budget counts them.
     pub bytes: usize,
     /// Whether it says anything of named alarms, other than that all are gone.
@@ -115,6 +117,7 @@ impl Layer {
             cut,
             after: before,
             wiped: false,
+            purged: None,
             bytes: 0,
             names_alarms: false,
             operations: 0,
@@ -127,6 +130,9 @@ impl Layer {
         self.after.last_lsn = lsn;
         self.after.last_time = time;
         self.bytes += record.len();
+        if is_purge(&record) {
+            self.purged = Some(lsn);
+        }
         for operation in operations(&record) {
             self.operations += 1;
             self.after.apply(&operation, lsn);
@@ -181,6 +187,7 @@ impl Layer {
             cut: self.cut,
             after: self.after.clone(),
             wiped: self.wiped || below.wiped,
+            purged: self.purged.or(below.purged),
             bytes: self.bytes + below.bytes,
             names_alarms: self.names_alarms || below.names_alarms,
             operations: self.operations + below.operations,

@@ -23,6 +23,7 @@ const FIRST_BYTES: usize = 320;
 /// A turn's changes.
 #[derive(Debug)]
 pub struct WriteSet {
+    kind: RecordKind,
     buffer: Vec<u8>,
     operations: usize,
     notes: Notes,
@@ -86,7 +87,15 @@ impl WriteSet {
     pub fn new() -> Self {
         let mut buffer = Vec::with_capacity(FIRST_BYTES);
         buffer.resize(RECORD_HEADER_BYTES, 0);
-        Self { buffer, operations: 0, notes: Notes::default(), sorted: None }
+        let kind = RecordKind::Commit;
+        Self { kind, buffer, operations: 0, notes: Notes::default(), sorted: None }
+    }
+
+    /// The end of the object's life and of everything that was ever in it.
+    pub fn purge(limits: &Limits) -> Result<Self> {
+        let mut changes = Self { kind: RecordKind::Purge, ..Self::new() };
+        changes.push(limits, &Operation::DeleteAll { keep_alarms: false })?;
+        Ok(changes)
     }
 
     /// Whether nothing was changed.
@@ -102,6 +111,11 @@ impl WriteSet {
     /// Whether everything below is deleted.
     pub fn is_wiped(&self) -> bool {
         self.notes.wiped
+    }
+
+    /// Whether it purges the object.
+    pub fn is_purge(&self) -> bool {
+        self.kind == RecordKind::Purge
     }
 
     /// What the turn says of the plain alarm.
@@ -194,13 +208,8 @@ impl WriteSet {
     /// The commit record; LSN and time are still to be stamped.
     pub fn into_record(mut self, address: Address) -> Vec<u8> {
         let length = u32::try_from(self.buffer.len() - RECORD_HEADER_BYTES).unwrap_or(u32::MAX);
-        let header = RecordHeader {
-            length,
-            kind: RecordKind::Commit,
-            lsn: Lsn::ZERO,
-            time: Timestamp(0),
-            address,
-        };
+        let header =
+            RecordHeader { length, kind: self.kind, lsn: Lsn::ZERO, time: Timestamp(0), address };
         self.buffer[..RECORD_HEADER_BYTES].copy_from_slice(&header.encode());
         self.buffer
     }

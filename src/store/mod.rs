@@ -233,6 +233,13 @@ impl Steps<'_> {
         self.engine.merge()
     }
 
+    /// Removes the bytes of purged objects from all files. Says whether a purge was completed: one
+    /// whose files a snapshot still reads is completed by a later call. Fails with `purge.stuck`
+    /// where damage keeps a segment from being emptied.
+    pub fn erase(&self) -> Result<bool> {
+        self.engine.erase()
+    }
+
     /// Makes one more log file ready.
     pub fn prepare_file(&self) -> Result<()> {
         self.engine.wal.pool().prepare(Fill::Written)

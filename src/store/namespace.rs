@@ -12,6 +12,7 @@ use crate::format::record::Operation;
 use crate::ids::{Address, ObjectId, ShortId};
 use crate::limits::check_name;
 use crate::object::write_set::WriteSet;
+use crate::wal::group_commit::Grant;
 use std::sync::Arc;
 
 /// A namespace of a store. Cloning is cheap.
@@ -115,17 +116,35 @@ impl Namespace {
     /// open handle loses its right to the object: its next call fails with `handle.fenced`.
     pub fn delete(&self, id: ObjectId) -> Result<Commit> {
         let engine = self.store.engine();
-        engine.check_alive()?;
         let mut changes = WriteSet::new();
         let everything = Operation::DeleteAll { keep_alarms: false };
         changes.push(&engine.options.limits, &everything)?;
-        let grant = engine.with_object(self.address(id)?, |state, inner| {
-            let grant = engine.commit(state, inner, changes)?;
-            inner.fence += 1;
-            inner.is_open = false;
-            Ok(grant)
-        })?;
+        Ok(self.committed(engine.end_life(self.address(id)?, changes)?))
+    }
+
+    /// Deletes an object with everything in it and everything that ever was. From this commit on
+    /// its past is out of reach, and a step in the background removes its bytes from all files: at
+    /// once where the store has threads, else by [`Steps::erase`](super::Steps::erase). That step
+    /// reads every segment once, and rewrites those that the object shares, so several purges one
+    /// after the other cost little more than one. An open handle loses its right to the object: its
+    /// next call fails with `handle.fenced`. The id may be used again.
+    ///
+    /// ```
+    /// # fn main() -> dostore::error::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = dostore::store::Store::open(dir.path())?;
+    /// let people = store.namespace("people")?;
+    /// people.open_by_name("ann")?.put("email", "ann@example.org")?.wait()?;
+    /// people.purge(people.id_from_name("ann"))?.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn purge(&self, id: ObjectId) -> Result<Commit> {
+        Ok(self.committed(self.store.engine().purge(self.address(id)?)?))
+    }
+
+    fn committed(&self, grant: Grant) -> Commit {
         let position = Position { lsn: grant.lsn, time: grant.time };
-        Ok(Commit::new(self.store.clone(), position))
+        Commit::new(self.store.clone(), position)
     }
 }

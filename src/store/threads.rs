@@ -231,7 +231,7 @@ const PUBLISHING: [Step; 2] = [
 
 /// What needs the publisher lock for a moment or not at all. What commits would wait for goes
 /// first.
-const TIDYING: [Step; 3] = [
+const TIDYING: [Step; 4] = [
     |engine| {
         let is_wanted = engine.wants_prepared_file();
         if is_wanted {
@@ -241,6 +241,7 @@ const TIDYING: [Step; 3] = [
     },
     |engine| engine.remove_retired().map(|removed| removed > 0),
     |engine| if engine.wants_merge() { engine.merge() } else { Ok(false) },
+    |engine| if engine.wants_erase() { engine.erase() } else { Ok(false) },
 ];
 
 /// One round of background work. No step keeps another from its turn: what fails is tried again

@@ -185,7 +185,7 @@ impl Assembly {
                     .map_err(|what| damaged(position, None, "log.chain", what))?;
                 return Ok(None);
             }
-            RecordKind::Commit => {
+            RecordKind::Commit | RecordKind::Purge => {
                 self.check_order(position, lsn)?;
                 if lsn > self.skip_to {
                     self.handed_out += 1;
@@ -208,7 +208,7 @@ impl Assembly {
                     sink(RecordView { header, payload: &payload }, position)?;
                 }
             }
-            kind @ (RecordKind::AdoptBegin | RecordKind::Adopt | RecordKind::Purge) => {
+            kind @ (RecordKind::AdoptBegin | RecordKind::Adopt) => {
                 let what = format!("this version does not know what the record {kind:?} means");
                 let error = Error::new(ErrorKind::Unsupported, "log.record-kind", what);
                 return Err(error.at(place(position, Some(lsn))));

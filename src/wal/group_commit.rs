@@ -109,6 +109,8 @@ pub(super) struct Open<C> {
     pub(super) bytes_since_cut: u64,
     /// Files that groups were written into before the present one, not yet told to anybody.
     left: Vec<FileNumber>,
+    /// The next group goes into a file of its own, whatever room the present one has.
+    is_leaving: bool,
     pub(super) companion: C,
 }
 
@@ -156,6 +158,7 @@ impl<C> Wal<C> {
                 starts: VecDeque::new(),
                 bytes_since_cut: 0,
                 left: Vec::new(),
+                is_leaving: false,
                 companion,
             }),
             waiters: Mutex::new(Waiters::default()),
@@ -285,6 +288,26 @@ impl<C> Wal<C> {
         self.lead(|writer| self.write_next(writer, Some(kind)))
     }
 
+    /// Leaves the present file: the next group, a mark if there is no other, begins a new one,
+    /// whose number is returned. Nothing is written any more into any file before it.
+    pub fn leave_file(&self) -> Result<FileNumber> {
+        loop {
+            let has_left = self.lead(|writer| {
+                if !self.pool.is_ready() {
+                    return Ok(None);
+                }
+                self.open.lock().is_leaving = true;
+                let has_left = self.write_next(writer, None)?
+                    || self.write_next(writer, Some(GroupKind::Mark))?;
+                Ok(has_left.then_some(writer.last.point.file))
+            })?;
+            if let Some(number) = has_left {
+                return Ok(number);
+            }
+            self.pool.make_ready_now()?;
+        }
+    }
+
     /// Ends the log with a mark that nothing follows; `error` says so to later commits. False, and
     /// nothing done, while commits wait to be written.
     pub fn finish(&self, error: &Error) -> Result<bool> {
@@ -326,7 +349,8 @@ impl<C> Wal<C> {
         let bytes = group_bytes(open.buffer.len());
         // An allocated file served because none was written ahead; it has done its duty.
         let is_makeshift = open.file.fill == Fill::Allocated && self.pool.next_is_written();
-        let fresh = is_makeshift || open.offset + bytes > open.file.bytes;
+        let is_leaving = std::mem::take(&mut open.is_leaving);
+        let fresh = is_makeshift || is_leaving || open.offset + bytes > open.file.bytes;
         if fresh {
             let next = self.pool.take()?;
             let left = std::mem::replace(&mut open.file, next);

@@ -459,7 +459,7 @@ fn a_group_with_another_number_of_records_than_it_says_is_an_error() {
 #[test]
 fn a_record_of_a_kind_set_aside_is_unsupported() {
     let mut writer = Writer::new();
-    writer.record(RecordKind::Purge, Lsn(1), b"");
+    writer.record(RecordKind::Adopt, Lsn(1), b"");
     writer.write_group(GroupKind::Data);
     assert_eq!(code(&writer.files), "log.record-kind");
 }
