@@ -23,6 +23,7 @@ mod load;
 mod measure;
 mod million;
 mod opening;
+mod publish;
 mod raw;
 mod recovery;
 mod sustained;
@@ -35,7 +36,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 const USAGE: &str = "figures [NAME...] [--objects N] [--seconds S] [--dir PATH] [--quick]
-names: actors alarms commits alone open-warm open-cold open-store million sustained";
+names: actors alarms commits alone open-warm open-cold open-store million publish sustained";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -111,6 +112,7 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
         "open-cold" => opening::cold(settings),
         "open-store" => recovery::run(settings),
         "million" => million::run(settings),
+        "publish" => publish::run(settings),
         "sustained" => sustained::run(settings),
         recovery::CHILD => recovery::load(settings),
         million::CHILD => million::activate(settings),
@@ -118,7 +120,7 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
     }
 }
 
-const ALL: [&str; 9] = [
+const ALL: [&str; 10] = [
     "open-warm",
     "open-cold",
     "open-store",
@@ -127,6 +129,7 @@ const ALL: [&str; 9] = [
     "actors",
     "alone",
     "alarms",
+    "publish",
     "sustained",
 ];
 

@@ -22,6 +22,13 @@ pub fn processor_seconds() -> Result<f64> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// Processor time of the calling thread so far; what it waited for a processor does not count.
+pub fn thread_seconds() -> Result<f64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos = text.split_whitespace().next().and_then(|nanos| nanos.parse::<u64>().ok());
+    Ok(nanos.ok_or("/proc/thread-self/schedstat has no number")? as f64 / 1e9)
+}
+
 /// The number behind `name:` in a text of such lines.
 fn field(text: &str, name: &str) -> u64 {
     text.lines()

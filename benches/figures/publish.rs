@@ -1,0 +1,123 @@
+//! What publishing costs: processor time of checkpoints, cleaning and merging for each commit.
+//!
+//! Invariants:
+//!   * The store has no threads of its own: each step runs alone in this thread, whose own time is
+//!     counted, waits not included.
+//!   * Records are allocated by other threads than the one that frees them, as under a real load.
+
+use crate::load::{self, DataSet, LOADERS, Window};
+use crate::measure::{Goal, Random, line};
+use crate::system::thread_seconds;
+use crate::{Result, Settings};
+use dostore::ids::ObjectId;
+use dostore::store::Store;
+use dostore::store::namespace::Namespace;
+use std::time::{Duration, Instant};
+
+/// Commits between two checkpoints: about what the default budget of dirty bytes makes of them.
+const COMMITS: usize = 200_000;
+const IN_FLIGHT: usize = 20_000;
+/// No checkpoint is due by itself, and none is waited for.
+const DIRTY_BYTES: usize = 1 << 30;
+/// Rounds that do not count: files are opened and come into memory.
+const WARM_ROUNDS: usize = 4;
+/// Dead bytes, in percent of the live ones, from which on the store's own threads clean.
+const DEAD_PERCENT: u64 = 80;
+
+pub fn run(settings: &Settings) -> Result<()> {
+    let set = DataSet::make(&settings.root, "publish", settings.objects(1_000_000))?;
+    let options =
+        Store::options().threads(false).dirty_bytes(DIRTY_BYTES).retire_after(Duration::ZERO);
+    let store = set.open(options)?;
+    let namespace = load::namespace(&store)?;
+    let ids = set.ids(&namespace);
+    let commits = COMMITS.min(ids.len() / 5);
+    let rounds = settings.seconds(20.0).ceil() as usize;
+    let mut spent = Spent::default();
+    for round in 0..WARM_ROUNDS + rounds {
+        if round == WARM_ROUNDS {
+            spent = Spent::default();
+        }
+        spent.commits += load_round(&store, &namespace, &ids, commits)?;
+        spent.publish(&store)?;
+    }
+    spent.print((rounds * commits) as f64);
+    Ok(store.close()?)
+}
+
+/// Commits two keys of objects chosen evenly; says how much processor time that took.
+fn load_round(
+    store: &Store,
+    namespace: &Namespace,
+    ids: &[ObjectId],
+    commits: usize,
+) -> Result<f64> {
+    std::thread::scope(|scope| {
+        let loader = |loader| {
+            move || -> Result<f64> {
+                let before = thread_seconds()?;
+                let mut random = Random::new(loader as u64);
+                let mut window = Window::new(IN_FLIGHT);
+                for _ in 0..commits / LOADERS {
+                    let rank = random.below(ids.len() / LOADERS);
+                    let mut object = namespace.open(ids[rank * LOADERS + loader])?;
+                    let began = Instant::now();
+                    let lsn = load::commit_two(&mut object, &mut random)?;
+                    drop(object);
+                    window.push(store, lsn, began)?;
+                }
+                window.drain(store)?;
+                Ok(thread_seconds()? - before)
+            }
+        };
+        let loaders: Vec<_> = (0..LOADERS).map(|number| scope.spawn(loader(number))).collect();
+        loaders.into_iter().map(|done| done.join().map_err(|_| "a loader panicked")?).sum()
+    })
+}
+
+/// Processor time by what it was spent on, in seconds.
+#[derive(Debug, Default)]
+struct Spent {
+    commits: f64,
+    checkpoints: f64,
+    cleaning: f64,
+    merging: f64,
+    cleaned: u64,
+}
+
+impl Spent {
+    /// A checkpoint, and what it makes due.
+    fn publish(&mut self, store: &Store) -> Result<()> {
+        let steps = store.steps();
+        time(&mut self.checkpoints, || steps.checkpoint())?;
+        let stats = store.stats()?;
+        if stats.reclaimable_bytes * 100 > stats.live_bytes * DEAD_PERCENT {
+            time(&mut self.cleaning, || steps.clean())?;
+        }
+        time(&mut self.merging, || steps.merge())?;
+        steps.remove_retired()?;
+        self.cleaned = store.stats()?.segments_cleaned;
+        Ok(())
+    }
+
+    fn print(&self, commits: f64) {
+        let each = |name, seconds: f64| {
+            line(&format!("publish: {name}"), seconds / commits * 1e6, "us/commit", Goal::None, None);
+        };
+        each("commits, load included", self.commits);
+        each("checkpoints", self.checkpoints);
+        each("cleaning", self.cleaning);
+        each("merging", self.merging);
+        line("publish: segments cleaned", self.cleaned as f64, "", Goal::None, None);
+    }
+}
+
+fn time(
+    spent: &mut f64,
+    step: impl FnOnce() -> dostore::error::Result<bool>,
+) -> Result<bool> {
+    let before = thread_seconds()?;
+    let is_done = step()?;
+    *spent += thread_seconds()? - before;
+    Ok(is_done)
+}
