@@ -12,7 +12,6 @@
 
 use super::Engine;
 use super::alarms::hints_of;
-use super::checkpoint::Frozen;
 use super::delta::DeltaPages;
 use super::publish::Liveness;
 use super::splitter::Splitter;
@@ -85,13 +84,12 @@ impl<'e> Builder<'e> {
         }
     }
 
-    /// Writes one object's changes. Objects come in address order.
-    pub fn add(&mut self, changes: &mut Frozen) -> Result<()> {
-        let address = changes.address;
-        let layer = &changes.layer;
+    /// Writes one object's changes; says whether it holds nothing after them. Objects come in
+    /// address order.
+    pub fn add(&mut self, address: Address, layer: &Layer) -> Result<bool> {
         let Some(life) = layer.after.life else {
             // Deletes of what never was: there is nothing to say.
-            return Ok(());
+            return Ok(layer.after.deleted);
         };
         let old = self.version.head(address);
         let alarm = old.as_ref().ok().and_then(|head| head.as_ref()?.alarm);
@@ -106,11 +104,11 @@ impl<'e> Builder<'e> {
             old => self.change(address, life, old.ok().flatten(), layer)?,
         };
         let head = head_of(layer, life, &content);
-        changes.bottom.deleted = head.deleted;
         if let Some(Found::Value(_, name)) = layer.find(NAME_KEY) {
             self.names()?.add(&address.to_bytes(), &name)?;
         }
-        self.write_entries(address, &head, &content)
+        self.write_entries(address, &head, &content)?;
+        Ok(head.deleted)
     }
 
     /// Takes back hints that mean no alarm any more.

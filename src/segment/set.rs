@@ -56,15 +56,16 @@ impl SegmentSet {
         }
     }
 
-    /// From now on, this segment may be read. It is not looked at before it is.
+    /// From now on, this segment may be read. It is not looked at before it is. One that could be
+    /// read already stays open, and what is known to be in memory stays known.
     pub fn add(&self, facts: &SegmentFacts) {
-        let slot = Arc::new(Slot {
+        let fresh = || Slot {
             facts: *facts,
             open: RwLock::new(None),
             used: AtomicU64::new(0),
             touched: Touched::new(facts.bytes),
-        });
-        self.slots.write().insert(facts.number, slot);
+        };
+        self.slots.write().entry(facts.number).or_insert_with(|| Arc::new(fresh()));
     }
 
     /// Forgets a segment. Its pages in memory stay; the file is the caller's to remove.

@@ -208,4 +208,9 @@ fn only_so_many_segments_are_open_and_pages_outlive_their_closing() {
     assert!(pages.iter().all(|page| page.find(b"\x01k\x00").is_some()));
     set.read(&written[0].1[0], address(0), LIFE).unwrap();
     assert_eq!(set.open_count(), OPEN_SEGMENTS_MAX);
+    // Each publish says all segments of the store again.
+    for (facts, _) in &written {
+        set.add(facts);
+    }
+    assert_eq!(set.open_count(), OPEN_SEGMENTS_MAX, "a segment that is added again stays open");
 }
