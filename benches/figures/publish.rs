@@ -102,7 +102,13 @@ impl Spent {
 
     fn print(&self, commits: f64) {
         let each = |name, seconds: f64| {
-            line(&format!("publish: {name}"), seconds / commits * 1e6, "us/commit", Goal::None, None);
+            line(
+                &format!("publish: {name}"),
+                seconds / commits * 1e6,
+                "us/commit",
+                Goal::None,
+                None,
+            );
         };
         each("commits, load included", self.commits);
         each("checkpoints", self.checkpoints);
@@ -112,10 +118,7 @@ impl Spent {
     }
 }
 
-fn time(
-    spent: &mut f64,
-    step: impl FnOnce() -> dostore::error::Result<bool>,
-) -> Result<bool> {
+fn time(spent: &mut f64, step: impl FnOnce() -> dostore::error::Result<bool>) -> Result<bool> {
     let before = thread_seconds()?;
     let is_done = step()?;
     *spent += thread_seconds()? - before;

@@ -24,8 +24,9 @@ use crate::format::run::RunUse;
 use crate::ids::{Address, KeyKind, Life, Lsn};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
+use crate::object::changes::Changes;
 use crate::object::fold::fold;
-use crate::object::overlay::{Found, Layer, NAME_KEY, Sorted};
+use crate::object::overlay::{Layer, NAME_KEY, Sorted, Word};
 use crate::object::version::{Stack, Version};
 use crate::run::RunWriter;
 use crate::segment::{Compression, SegmentWriter};
@@ -91,6 +92,7 @@ impl<'e> Builder<'e> {
             // Deletes of what never was: there is nothing to say.
             return Ok(layer.after.deleted);
         };
+        let changes = layer.changes();
         let old = self.version.head(address);
         let alarm = old.as_ref().ok().and_then(|head| head.as_ref()?.alarm);
         hints_of(address, alarm, layer, &mut self.hints);
@@ -98,14 +100,14 @@ impl<'e> Builder<'e> {
             // The head lies in a damaged part of the directory: what is below is not known, so the
             // change becomes a delta without a base, and reads say so.
             Err(error) if error.kind() == ErrorKind::Corrupt && !layer.wiped => {
-                self.change_lost(address, life, layer)?
+                self.change_lost(address, life, &changes)?
             }
             Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
-            old => self.change(address, life, old.ok().flatten(), layer)?,
+            old => self.change(address, life, old.ok().flatten(), layer, &changes)?,
         };
         let head = head_of(layer, life, &content);
-        if let Some(Found::Value(_, name)) = layer.find(NAME_KEY) {
-            self.names()?.add(&address.to_bytes(), &name)?;
+        if let Some(Word::Value(_, name)) = changes.find(NAME_KEY) {
+            self.names()?.add(&address.to_bytes(), name)?;
         }
         self.write_entries(address, &head, &content)?;
         Ok(head.deleted)
@@ -138,6 +140,7 @@ impl<'e> Builder<'e> {
         life: Life,
         old: Option<Head>,
         layer: &Layer,
+        changes: &Changes<'_>,
     ) -> Result<Content> {
         if layer.wiped
             && let Some(old) = &old
@@ -146,10 +149,14 @@ impl<'e> Builder<'e> {
             self.release(address, old)?;
         }
         match old.filter(|old| !old.deleted && !layer.wiped) {
-            None => self.fold_new(address, life, layer),
-            Some(Head { page: Some(entry), .. }) => self.change_tiny(address, life, &entry, layer),
-            Some(head) if self.has_no_page(address, &head) => self.fold_new(address, life, layer),
-            Some(head) => self.change_large_or_lost(address, life, &head, layer),
+            None => self.fold_new(address, life, layer, changes),
+            Some(Head { page: Some(entry), .. }) => {
+                self.change_tiny(address, life, &entry, layer, changes)
+            }
+            Some(head) if self.has_no_page(address, &head) => {
+                self.fold_new(address, life, layer, changes)
+            }
+            Some(head) => self.change_large_or_lost(address, life, &head, changes),
         }
     }
 
@@ -166,23 +173,27 @@ impl<'e> Builder<'e> {
         address: Address,
         life: Life,
         head: &Head,
-        layer: &Layer,
+        changes: &Changes<'_>,
     ) -> Result<Content> {
         let before = self.liveness.clone();
-        match self.change_large(address, head, layer) {
+        match self.change_large(address, head, changes) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 self.liveness = before;
-                self.change_lost(address, life, layer)
+                self.change_lost(address, life, changes)
             }
             changed => changed,
         }
     }
 
-    fn change_lost(&mut self, address: Address, life: Life, layer: &Layer) -> Result<Content> {
+    fn change_lost(
+        &mut self,
+        address: Address,
+        life: Life,
+        changes: &Changes<'_>,
+    ) -> Result<Content> {
         let lost = PageEntry { damaged: true, ..PageEntry::default() };
         let everything = (Bound::Unbounded, Bound::Unbounded);
-        let sorted = layer.sorted();
-        let changed = self.append_delta(address, life, (&[], &lost), &sorted, everything)?;
+        let changed = self.append_delta(address, life, (&[], &lost), changes, everything)?;
         mark(Mark::DamagedBaseKept);
         Ok(content_of_entry(changed))
     }
@@ -213,16 +224,16 @@ impl<'e> Builder<'e> {
         }
     }
 
-    fn fold_new(&mut self, address: Address, life: Life, layer: &Layer) -> Result<Content> {
-        let sorted = layer.sorted();
+    fn fold_new(
+        &mut self,
+        address: Address,
+        life: Life,
+        layer: &Layer,
+        changes: &Changes<'_>,
+    ) -> Result<Content> {
         let everything = (Bound::Unbounded, Bound::Unbounded);
-        let pages = self.fold_pages(
-            address,
-            life,
-            (&[], &sorted, &Stack::default()),
-            everything,
-            layer.bytes,
-        )?;
+        let below = (&[][..], changes, &Stack::default());
+        let pages = self.fold_pages(address, life, below, everything, layer.bytes)?;
         Ok(content_of(pages))
     }
 
@@ -231,7 +242,7 @@ impl<'e> Builder<'e> {
         &mut self,
         address: Address,
         life: Life,
-        (fence, overlay, stack): (&[u8], &Sorted, &Stack),
+        (fence, changes, stack): (&[u8], &Changes<'_>, &Stack),
         bounds: (Bound<&[u8]>, Bound<&[u8]>),
         overlay_bytes: usize,
     ) -> Result<Vec<(Vec<u8>, PageEntry)>> {
@@ -240,7 +251,7 @@ impl<'e> Builder<'e> {
             mark(Mark::DeltaFolded);
         }
         let mut splitter = Splitter::new(self, address, life, fence, below + overlay_bytes);
-        fold(overlay, stack, bounds, |key, codec, value| splitter.push(key, codec, value))?;
+        fold(changes, stack, bounds, |key, codec, value| splitter.push(key, codec, value))?;
         splitter.finish()
     }
 
@@ -250,28 +261,23 @@ impl<'e> Builder<'e> {
         life: Life,
         entry: &PageEntry,
         layer: &Layer,
+        changes: &Changes<'_>,
     ) -> Result<Content> {
-        let sorted = layer.sorted();
         let everything = (Bound::Unbounded, Bound::Unbounded);
         if wants_delta(entry, layer.bytes) {
-            let changed = self.append_delta(address, life, (&[], entry), &sorted, everything)?;
+            let changed = self.append_delta(address, life, (&[], entry), changes, everything)?;
             return Ok(content_of_entry(changed));
         }
         match self.version.stack_once(entry, address, life) {
             Ok(stack) => {
-                let pages = self.fold_pages(
-                    address,
-                    life,
-                    (&[], &sorted, &stack),
-                    everything,
-                    layer.bytes,
-                )?;
+                let all = (&[][..], changes, &stack);
+                let pages = self.fold_pages(address, life, all, everything, layer.bytes)?;
                 self.release_entry(entry);
                 Ok(content_of(pages))
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let mut changed =
-                    self.append_delta(address, life, (&[], entry), &sorted, everything)?;
+                    self.append_delta(address, life, (&[], entry), changes, everything)?;
                 mark(Mark::DamagedBaseKept);
                 changed.damaged = true;
                 Ok(content_of_entry(changed))
@@ -280,7 +286,7 @@ impl<'e> Builder<'e> {
         }
     }
 
-    /// The entry with one more delta: what `sorted` says inside the bounds. More than one where it
+    /// The entry with one more delta: what `changes` say inside the bounds. More than one where it
     /// is too much for a page. Beside a base that cannot be read deltas would grow without end:
     /// from some number on they become one again.
     pub(super) fn append_delta(
@@ -288,24 +294,25 @@ impl<'e> Builder<'e> {
         address: Address,
         life: Life,
         (fence, entry): (&[u8], &PageEntry),
-        sorted: &Sorted,
+        changes: &Changes<'_>,
         bounds: (Bound<&[u8]>, Bound<&[u8]>),
     ) -> Result<PageEntry> {
         mark(Mark::DeltaAppended);
         let mut changed = entry.clone();
-        let mut sorted = sorted;
-        let joined;
+        let mut changes = changes;
+        let (sorted, joined);
         if entry.deltas.len() >= DELTAS_OF_DAMAGED_MAX {
-            joined = self.join_deltas(address, life, entry, sorted)?;
-            sorted = &joined;
+            sorted = self.join_deltas(address, life, entry, changes)?;
+            joined = Changes::of_sorted(&sorted);
+            changes = &joined;
             for part in std::mem::take(&mut changed.deltas) {
                 self.liveness.remove(part.location.file, part.location.bytes);
             }
         }
         let mut delta = DeltaPages { address, life, fence, page: None };
-        delta.open(self, sorted, bounds);
-        for (key, found) in sorted.iter_between(bounds.0, bounds.1) {
-            if let Some(part) = delta.push(self, key, found)? {
+        delta.open(self, changes, bounds);
+        for change in changes.between(bounds.0, bounds.1) {
+            if let Some(part) = delta.push(self, change)? {
                 changed.deltas.push(part);
             }
         }
@@ -324,7 +331,7 @@ impl<'e> Builder<'e> {
         address: Address,
         life: Life,
         entry: &PageEntry,
-        newer: &Sorted,
+        newer: &Changes<'_>,
     ) -> Result<Sorted> {
         let mut joined = Sorted::default();
         for part in &entry.deltas {
@@ -335,7 +342,7 @@ impl<'e> Builder<'e> {
                 Err(error) => return Err(error),
             }
         }
-        joined.absorb(newer);
+        joined.absorb_changes(newer);
         Ok(joined)
     }
 

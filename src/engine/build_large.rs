@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::entry::{Head, PageEntry, PagePart};
 use crate::ids::{Address, Life};
 use crate::marks::{Mark, mark};
+use crate::object::changes::Changes;
 use crate::object::fold::fold;
-use crate::object::overlay::{Layer, Sorted};
 use crate::object::version::Stack;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -50,19 +50,18 @@ impl Builder<'_> {
         &mut self,
         address: Address,
         head: &Head,
-        layer: &Layer,
+        changes: &Changes<'_>,
     ) -> Result<Content> {
-        let sorted = layer.sorted();
         let mut change = Change::of(address, head);
-        let mut position = first_change(&sorted, Bound::Unbounded);
+        let mut position = first_change(changes, Bound::Unbounded);
         while let Some(key) = position {
             let Some(span) = self.span_at(&change, &key)? else {
                 let what = "a large object without its first page";
                 let place = Place::new("the directory", 0);
                 return Err(Error::corrupt("directory.first_page", what, place));
             };
-            let end = self.change_span(&mut change, &sorted, span)?;
-            position = end.and_then(|end| first_change(&sorted, Bound::Included(&end)));
+            let end = self.change_span(&mut change, changes, span)?;
+            position = end.and_then(|end| first_change(changes, Bound::Included(&end)));
         }
         self.settle(change)
     }
@@ -75,7 +74,7 @@ impl Builder<'_> {
         fences: &[Vec<u8>],
         is_wanted: impl Fn(&PageEntry) -> bool,
     ) -> Result<Content> {
-        let nothing = Sorted::default();
+        let nothing = Changes::default();
         let mut change = Change::of(address, head);
         for fence in fences {
             if change.pages.contains_key(fence) {
@@ -110,20 +109,20 @@ impl Builder<'_> {
     fn change_span(
         &mut self,
         change: &mut Change,
-        sorted: &Sorted,
+        changes: &Changes<'_>,
         span: Span,
     ) -> Result<Option<Vec<u8>>> {
         let (from, to) = span.bounds();
-        let change_bytes = sorted.bytes_between(from, to);
+        let change_bytes = changes.bytes_between(from, to);
         if wants_delta(&span.entry, change_bytes) {
-            return self.delta_span(change, sorted, span);
+            return self.delta_span(change, changes, span);
         }
         match self.version.stack(&span.entry, change.address, change.life) {
-            Ok(stack) => self.fold_span(change, sorted, span, stack),
+            Ok(stack) => self.fold_span(change, changes, span, stack),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 mark(Mark::DamagedBaseKept);
                 let damaged = PageEntry { damaged: true, ..span.entry };
-                self.delta_span(change, sorted, Span { entry: damaged, ..span })
+                self.delta_span(change, changes, Span { entry: damaged, ..span })
             }
             Err(error) => Err(error),
         }
@@ -132,11 +131,12 @@ impl Builder<'_> {
     fn delta_span(
         &mut self,
         change: &mut Change,
-        sorted: &Sorted,
+        changes: &Changes<'_>,
         span: Span,
     ) -> Result<Option<Vec<u8>>> {
         let place = (&*span.fence, &span.entry);
-        let entry = self.append_delta(change.address, change.life, place, sorted, span.bounds())?;
+        let entry =
+            self.append_delta(change.address, change.life, place, changes, span.bounds())?;
         change.is_approximate = true;
         change.pages.insert(span.fence, Some(entry));
         Ok(span.next)
@@ -146,14 +146,14 @@ impl Builder<'_> {
     fn fold_span(
         &mut self,
         change: &mut Change,
-        sorted: &Sorted,
+        changes: &Changes<'_>,
         mut span: Span,
         stack: Stack,
     ) -> Result<Option<Vec<u8>>> {
         let small = self.engine.options.page_bytes / 4;
         let mut stacks = vec![(span.bounds_owned(), stack)];
         let mut released = vec![span.entry.clone()];
-        let mut left = folded_bytes(sorted, &stacks)?;
+        let mut left = folded_bytes(changes, &stacks)?;
         while left < small
             && stacks.len() < JOINED_MAX
             && let Some(next) = span.next.clone()
@@ -167,9 +167,9 @@ impl Builder<'_> {
             stacks.push((joined.bounds_owned(), stack));
             released.push(joined.entry);
             span.next = joined.next;
-            left += folded_bytes(sorted, &stacks[stacks.len() - 1..])?;
+            left += folded_bytes(changes, &stacks[stacks.len() - 1..])?;
         }
-        let pages = self.write_span(change, &span.fence, sorted, &stacks, left)?;
+        let pages = self.write_span(change, &span.fence, changes, &stacks, left)?;
         for entry in &released {
             change.forget(entry);
             self.release_entry(entry);
@@ -186,7 +186,7 @@ impl Builder<'_> {
         &mut self,
         change: &Change,
         fence: &[u8],
-        sorted: &Sorted,
+        changes: &Changes<'_>,
         stacks: &[(OwnedBounds, Stack)],
         expected: usize,
     ) -> Result<Vec<(Vec<u8>, PageEntry)>> {
@@ -198,7 +198,7 @@ impl Builder<'_> {
             splitter.keep_first();
         }
         for (bounds, stack) in stacks {
-            fold(sorted, stack, bounds.borrowed(), |key, codec, value| {
+            fold(changes, stack, bounds.borrowed(), |key, codec, value| {
                 splitter.push(key, codec, value)
             })?;
         }
@@ -294,18 +294,18 @@ impl Span {
 }
 
 /// The first key at or behind `from` that a change touches.
-fn first_change(sorted: &Sorted, from: Bound<&[u8]>) -> Option<Vec<u8>> {
-    let key = sorted.first(from, Bound::Unbounded).map(|(key, _)| key.0.to_vec());
+fn first_change(changes: &Changes<'_>, from: Bound<&[u8]>) -> Option<Vec<u8>> {
+    let key = changes.between(from, Bound::Unbounded).first().map(|(key, _)| key.to_vec());
     let floor: &[u8] = match from {
         Bound::Included(from) | Bound::Excluded(from) => from,
         Bound::Unbounded => &[],
     };
-    let range = sorted.ranges_between(from, Bound::Unbounded).next();
-    let range = range.map(|(start, _)| start.max(floor).to_vec());
+    let range = changes.ranges_between(from, Bound::Unbounded).first();
+    let range = range.map(|(start, _)| (*start).max(floor).to_vec());
     key.into_iter().chain(range).min()
 }
 
-fn folded_bytes(sorted: &Sorted, stacks: &[(OwnedBounds, Stack)]) -> Result<usize> {
+fn folded_bytes(changes: &Changes<'_>, stacks: &[(OwnedBounds, Stack)]) -> Result<usize> {
     let mut bytes = 0;
     for (bounds, stack) in stacks {
         // A rough sum is enough to see that a range is large; only small ones are counted.
@@ -313,7 +313,7 @@ fn folded_bytes(sorted: &Sorted, stacks: &[(OwnedBounds, Stack)]) -> Result<usiz
         if stacks.len() == 1 && most > 1 << 20 {
             return Ok(most);
         }
-        fold(sorted, stack, bounds.borrowed(), |key, _, value| {
+        fold(changes, stack, bounds.borrowed(), |key, _, value| {
             bytes += key.len() + value.len() + 4;
             Ok(())
         })?;

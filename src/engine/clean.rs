@@ -17,7 +17,7 @@ use crate::format::manifest::SegmentState;
 use crate::ids::{Address, FileNumber, Life, NamespaceNumber};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
-use crate::object::overlay::Sorted;
+use crate::object::changes::Changes;
 use crate::object::version::Version;
 use crate::planted::{Mistake, planted};
 use crate::segment::Compression;
@@ -230,7 +230,7 @@ impl Builder<'_> {
     fn move_tiny(&mut self, address: Address, head: &Head, entry: &PageEntry) -> Result<()> {
         let stack = self.version.stack_once(entry, address, head.life)?;
         let everything = (Bound::Unbounded, Bound::Unbounded);
-        let nothing = Sorted::default();
+        let nothing = Changes::default();
         let pages = self.fold_pages(address, head.life, (&[], &nothing, &stack), everything, 0)?;
         self.release_entry(entry);
         let content = content_of(pages);

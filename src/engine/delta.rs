@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::format::entry::PagePart;
 use crate::format::page::{PageBuilder, PageKind, PageMeta};
 use crate::ids::{Address, Life};
-use crate::object::overlay::{Found, Sorted};
+use crate::object::changes::{ChangedKey, Changes};
+use crate::object::overlay::Word;
 use std::ops::Bound;
 
 /// Bytes from which on a delta page is closed and the next begun.
@@ -38,11 +39,11 @@ impl DeltaPages<'_> {
     pub fn open(
         &mut self,
         builder: &Builder<'_>,
-        sorted: &Sorted,
+        changes: &Changes<'_>,
         (from, to): (Bound<&[u8]>, Bound<&[u8]>),
     ) {
         let mut page = self.fresh(builder);
-        for (start, end) in sorted.ranges_between(from, to) {
+        for (start, end) in changes.ranges_between(from, to) {
             let (start, end) = clip(start, end, from, to);
             if start < end {
                 page.push_range(start, end);
@@ -55,8 +56,7 @@ impl DeltaPages<'_> {
     pub fn push(
         &mut self,
         builder: &mut Builder<'_>,
-        key: &[u8],
-        found: &Found,
+        (key, word): &ChangedKey<'_>,
     ) -> Result<Option<PagePart>> {
         let is_full = self.page.as_ref().is_some_and(|page| page.body_bytes() > DELTA_BYTES);
         let full = if is_full { self.finish(builder)? } else { None };
@@ -64,9 +64,9 @@ impl DeltaPages<'_> {
             self.page = Some(self.fresh(builder));
         }
         let Some(page) = &mut self.page else { return Ok(full) };
-        match found {
-            Found::Value(codec, value) => page.push(key, *codec, value),
-            Found::Deleted => page.push_deleted(key),
+        match word {
+            Word::Value(codec, value) => page.push(key, *codec, value),
+            Word::Deleted => page.push_deleted(key),
         }
         Ok(full)
     }

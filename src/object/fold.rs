@@ -1,11 +1,12 @@
-//! Pages and an overlay become one ordered list of entries: what a checkpoint writes and a cleaner
+//! Pages and changes become one ordered list of entries: what a checkpoint writes and a cleaner
 //! rewrites.
 //!
 //! Invariants:
 //!   * Entries are emitted once each, in key order, as the newest source has them.
 //!   * A deleted range hides the keys of older sources only.
 
-use super::overlay::{Found, Sorted, is_span};
+use super::changes::{ChangedKey, Changes};
+use super::overlay::{Word, is_span};
 use super::version::Stack;
 use crate::error::Result;
 use crate::format::page::{Page, PageItem};
@@ -13,51 +14,44 @@ use crate::ids::Codec;
 use std::ops::Bound;
 
 /// One source of a fold, at its next key.
-struct Feed<'a> {
-    kind: FeedKind<'a>,
-    key: Option<&'a [u8]>,
+struct Lane<'a> {
+    source: Source<'a>,
+    current: Option<ChangedKey<'a>>,
 }
 
-enum FeedKind<'a> {
-    Overlay(&'a Sorted, Box<dyn Iterator<Item = (&'a [u8], &'a Found)> + 'a>, Option<&'a Found>),
-    Page(&'a Page, usize, usize),
+enum Source<'a> {
+    Changes(&'a Changes<'a>, std::slice::Iter<'a, ChangedKey<'a>>),
+    /// A page, and the entries that are still to come.
+    Page(&'a Page, std::ops::Range<usize>),
 }
 
-impl Feed<'_> {
+impl<'a> Lane<'a> {
+    /// At the first key of a source.
+    fn new(source: Source<'a>) -> Self {
+        let mut lane = Self { source, current: None };
+        lane.advance();
+        lane
+    }
+
     fn advance(&mut self) {
-        match &mut self.kind {
-            FeedKind::Overlay(_, rest, found) => {
-                let next = rest.next();
-                self.key = next.map(|(key, _)| key);
-                *found = next.map(|(_, found)| found);
-            }
-            FeedKind::Page(page, index, end) => {
-                *index += 1;
-                self.key = (*index < *end).then(|| page.item(*index).0);
-            }
-        }
+        self.current = match &mut self.source {
+            Source::Changes(_, rest) => rest.next().copied(),
+            Source::Page(page, rest) => rest.next().map(|index| match page.item(index) {
+                (key, PageItem::Value { codec, value }) => (key, Word::Value(codec, value)),
+                (key, PageItem::Deleted) => (key, Word::Deleted),
+            }),
+        };
     }
 
     fn covers(&self, key: &[u8]) -> bool {
-        match &self.kind {
-            FeedKind::Overlay(sorted, ..) => sorted.covers(key),
-            FeedKind::Page(page, ..) => page.covers(key),
-        }
-    }
-
-    fn value(&self) -> Option<(Codec, &[u8])> {
-        match &self.kind {
-            FeedKind::Overlay(_, _, Some(Found::Value(codec, value))) => Some((*codec, value)),
-            FeedKind::Overlay(..) => None,
-            FeedKind::Page(page, index, _) => match page.item(*index).1 {
-                PageItem::Value { codec, value } => Some((codec, value)),
-                PageItem::Deleted => None,
-            },
+        match &self.source {
+            Source::Changes(changes, _) => changes.covers(key),
+            Source::Page(page, _) => page.covers(key),
         }
     }
 }
 
-fn page_feed<'a>(page: &'a Page, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Feed<'a> {
+fn page_lane<'a>(page: &'a Page, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Lane<'a> {
     let first = match from {
         Bound::Unbounded => 0,
         Bound::Included(key) | Bound::Excluded(key) => page.lower_bound(key),
@@ -66,13 +60,25 @@ fn page_feed<'a>(page: &'a Page, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Feed<'
         Bound::Unbounded => page.count(),
         Bound::Included(key) | Bound::Excluded(key) => page.lower_bound(key),
     };
-    let key = (first < end).then(|| page.item(first).0);
-    Feed { kind: FeedKind::Page(page, first, end), key }
+    Lane::new(Source::Page(page, first..end))
 }
 
-/// Emits what `overlay` over `stack` says inside `[from, to)`.
+/// The lane at the least key, the newest of several; and the key.
+fn least<'a>(lanes: &[Lane<'a>]) -> Option<(usize, ChangedKey<'a>)> {
+    let mut least: Option<(usize, ChangedKey<'a>)> = None;
+    for (age, lane) in lanes.iter().enumerate() {
+        if let Some(current) = lane.current
+            && least.is_none_or(|(_, (key, _))| current.0 < key)
+        {
+            least = Some((age, current));
+        }
+    }
+    least
+}
+
+/// Emits what `changes` over `stack` say inside `[from, to)`.
 pub fn fold(
-    overlay: &Sorted,
+    changes: &Changes<'_>,
     stack: &Stack,
     (from, to): (Bound<&[u8]>, Bound<&[u8]>),
     mut emit: impl FnMut(&[u8], Codec, &[u8]) -> Result<()>,
@@ -80,17 +86,17 @@ pub fn fold(
     if !is_span(from, to) {
         return Ok(());
     }
-    let rest: Box<dyn Iterator<Item = _>> = Box::new(overlay.iter_between(from, to));
-    let mut feeds = vec![Feed { kind: FeedKind::Overlay(overlay, rest, None), key: None }];
-    feeds[0].advance();
-    feeds.extend(stack.0.iter().map(|page| page_feed(page, from, to)));
-    while let Some(key) = feeds.iter().filter_map(|feed| feed.key).min() {
-        let newest = feeds.iter().position(|feed| feed.key == Some(key)).unwrap_or(0);
-        let is_covered = feeds[..newest].iter().any(|feed| feed.covers(key));
-        if let (false, Some((codec, value))) = (is_covered, feeds[newest].value()) {
+    let mut lanes = Vec::with_capacity(1 + stack.0.len());
+    lanes.push(Lane::new(Source::Changes(changes, changes.between(from, to).iter())));
+    lanes.extend(stack.0.iter().map(|page| page_lane(page, from, to)));
+    while let Some((newest, (key, word))) = least(&lanes) {
+        let is_covered = lanes[..newest].iter().any(|lane| lane.covers(key));
+        if let (false, Word::Value(codec, value)) = (is_covered, word) {
             emit(key, codec, value)?;
         }
-        feeds.iter_mut().filter(|feed| feed.key == Some(key)).for_each(Feed::advance);
+        // Those before the newest are behind the key already.
+        let at_key = |lane: &&mut Lane<'_>| lane.current.is_some_and(|(at, _)| at == key);
+        lanes[newest..].iter_mut().filter(at_key).for_each(Lane::advance);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@
 //!   * This module never decides durability: it makes a record and is told an LSN.
 
 pub mod cache;
+pub mod changes;
 pub mod fold;
 pub mod overlay;
 pub mod range;

@@ -9,6 +9,7 @@
 //!   * A wiped layer hides everything below it.
 //!   * Records in a layer were encoded by this process or verified by recovery.
 
+use super::changes::Changes;
 use crate::alarm::Alarm;
 use crate::disk::bytes::SharedBytes;
 use crate::format::page::Page;
@@ -180,6 +181,16 @@ impl Layer {
         }
     }
 
+    /// The layer in key order, borrowed.
+    pub fn changes(&self) -> Changes<'_> {
+        match &self.content {
+            Content::Records(records) => {
+                Changes::of_operations(records.iter().flat_map(|record| operations(record)))
+            }
+            Content::Sorted(sorted) => Changes::of_sorted(sorted),
+        }
+    }
+
     /// Looks at every cache line of a small layer's records, so that they are near when they are
     /// needed; the sum means nothing.
     pub fn touch(&self) -> u8 {
@@ -225,7 +236,7 @@ fn find_in_record(record: &Arc<[u8]>, key: &[u8]) -> Option<Found> {
 }
 
 /// What a list of operations says last of a key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word<'a> {
     /// It has this value.
     Value(Codec, &'a [u8]),
@@ -383,6 +394,20 @@ impl Sorted {
         }
     }
 
+    /// Applies everything that newer changes say; their bytes are copied.
+    pub fn absorb_changes(&mut self, newer: &Changes<'_>) {
+        for (start, end) in newer.ranges() {
+            self.delete_range(SharedBytes::from(*start), SharedBytes::from(*end));
+        }
+        for (key, word) in newer.entries() {
+            let found = match word {
+                Word::Value(codec, value) => Found::Value(*codec, SharedBytes::from(*value)),
+                Word::Deleted => Found::Deleted,
+            };
+            self.map.insert(KeyBytes(SharedBytes::from(*key)), found);
+        }
+    }
+
     /// Applies everything that a newer delta page says.
     pub fn absorb_page(&mut self, newer: &Page) {
         for (start, end) in newer.ranges() {
@@ -419,26 +444,6 @@ impl Sorted {
         is_span(from, to).then(|| self.map.range::<[u8], _>((from, to)).next_back())?
     }
 
-    /// The changes inside bounds that span something, in key order.
-    pub fn iter_between<'a>(
-        &'a self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-    ) -> impl Iterator<Item = (&'a [u8], &'a Found)> + use<'a> {
-        self.map.range::<[u8], _>((from, to)).map(|(key, found)| (&*key.0, found))
-    }
-
-    /// Bytes of the changes inside bounds that span something, about as a page stores them.
-    pub fn bytes_between(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> usize {
-        let entry = |(key, found): (&[u8], &Found)| match found {
-            Found::Value(_, value) => key.len() + value.len() + 4,
-            Found::Deleted => key.len() + 4,
-        };
-        let ranges: usize =
-            self.ranges_between(from, to).map(|(start, end)| start.len() + end.len() + 4).sum();
-        self.iter_between(from, to).map(entry).sum::<usize>() + ranges
-    }
-
     /// Every change, in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Found)> {
         self.map.iter().map(|(key, found)| (&*key.0, found))
@@ -447,28 +452,6 @@ impl Sorted {
     /// The deleted ranges, in key order.
     pub fn ranges(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.ranges.iter().map(|(start, end)| (&*start.0, &**end))
-    }
-
-    /// The deleted ranges that have a part inside the bounds, in key order.
-    pub fn ranges_between<'a>(
-        &'a self,
-        from: Bound<&'a [u8]>,
-        to: Bound<&'a [u8]>,
-    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        let floor: &[u8] = match from {
-            Bound::Included(key) | Bound::Excluded(key) => key,
-            Bound::Unbounded => &[],
-        };
-        let first = self.last_range_from(floor).map_or(floor, |(start, _)| &*start.0);
-        let inside = self.ranges.range::<[u8], _>((Bound::Included(first), Bound::Unbounded));
-        inside
-            .map(|(start, end)| (&*start.0, &**end))
-            .skip_while(move |(_, end)| *end <= floor)
-            .take_while(move |(start, _)| match to {
-                Bound::Included(key) => *start <= key,
-                Bound::Excluded(key) => *start < key,
-                Bound::Unbounded => true,
-            })
     }
 
     /// Whether nothing is said of any key.
