@@ -9,25 +9,75 @@ use crate::ids::Address;
 use crate::object::ObjectState;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 const SHARDS: usize = 64;
+
+type Shard = HashMap<Address, Arc<ObjectState>, Seed>;
+
+/// What a table's hashes begin with: differs from table to table, so that nobody can choose ids
+/// that fall together.
+#[derive(Clone, Copy, Debug)]
+struct Seed(u64);
+
+impl BuildHasher for Seed {
+    type Hasher = AddressHasher;
+
+    fn build_hasher(&self) -> AddressHasher {
+        AddressHasher(self.0)
+    }
+}
+
+/// A hash of addresses. Ids are uniform already, so one multiplication for each word is enough.
+struct AddressHasher(u64);
+
+impl AddressHasher {
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves are meant")]
+    fn mix(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+}
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..piece.len()].copy_from_slice(piece);
+            self.mix(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.mix(u64::from(number));
+    }
+
+    /// Lengths: of addresses there is one only.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// All objects in memory, by address.
 #[derive(Debug)]
 pub struct Table {
     /// Before objects in the lock order.
-    shards: Vec<Mutex<HashMap<Address, Arc<ObjectState>>>>,
+    shards: Vec<Mutex<Shard>>,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        let seed = Seed(RandomState::new().hash_one(SHARDS));
+        let shard = || Mutex::new(Shard::with_hasher(seed));
+        Self { shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
     }
 }
 
 impl Table {
-    fn shard(&self, address: &Address) -> &Mutex<HashMap<Address, Arc<ObjectState>>> {
+    fn shard(&self, address: &Address) -> &Mutex<Shard> {
         let last = address.id.0[15] ^ address.id.0[0];
         &self.shards[usize::from(last) % SHARDS]
     }
