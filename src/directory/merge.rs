@@ -38,9 +38,9 @@ pub fn merge(inputs: &[Arc<Run>], bottom: bool, out: &mut RunWriter) -> Result<M
         let drops_words = bottom && !shields;
         Ok(match DirectoryKey::parse(key)? {
             DirectoryKey::Head(address) => {
-                let head = Head::decode(value)?;
-                newest = Some(Newest { address, life: head.life, deleted: head.deleted });
-                !(drops_words && head.deleted)
+                let (life, deleted) = Head::peek(value)?;
+                newest = Some(Newest { address, life, deleted });
+                !(drops_words && deleted)
             }
             DirectoryKey::Page(address, life, _) => {
                 let head = newest.as_ref().filter(|newest| newest.address == address);

@@ -281,6 +281,17 @@ impl Head {
         }
     }
 
+    /// The life that a head is of, and whether it says that the object holds nothing; the rest of
+    /// its value is not looked at.
+    pub fn peek(value: &[u8]) -> Result<(Life, bool), Malformed> {
+        let mut cursor = Cursor::new(value);
+        let flags = cursor.u8()?;
+        if flags & !HEAD_FLAGS != 0 {
+            return Err(Malformed("a head with unknown flags"));
+        }
+        Ok((Life(cursor.varint()?), flags & HEAD_DELETED != 0))
+    }
+
     /// Reads the value of a head.
     pub fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(value);
@@ -380,6 +391,7 @@ mod tests {
         fn entries_survive_encoding_and_no_prefix_of_one_passes(head in head(), page in page()) {
             let mut bytes = Vec::new();
             head.encode(&mut bytes);
+            prop_assert_eq!(Head::peek(&bytes), Ok((head.life, head.deleted)));
             prop_assert_eq!(Head::decode(&bytes), Ok(head));
             prop_assert!(Head::decode(&bytes[..bytes.len() - 1]).is_err());
             bytes.clear();

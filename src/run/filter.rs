@@ -113,8 +113,8 @@ fn set(filter: &mut [u8], hash: AddressHash) {
     // A filter of size zero denies everything, so an address must not come when none was expected.
     let block = &mut filter[start..start + BLOCK_BYTES];
     for (word, bit) in block.chunks_exact_mut(4).zip(hash.bits()) {
-        for (byte, bits) in word.iter_mut().zip(bit.to_le_bytes()) {
-            *byte |= bits;
+        if let Some(word) = word.first_chunk_mut() {
+            *word = (u32::from_le_bytes(*word) | bit).to_le_bytes();
         }
     }
 }
