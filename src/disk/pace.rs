@@ -114,11 +114,18 @@ impl PacedFile {
 
     /// Appends bytes; they reach the file in pieces.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.pending.extend_from_slice(bytes);
+        self.append_with(|pending| pending.extend_from_slice(bytes))
+    }
+
+    /// Appends what `write` puts behind the bytes that it is given, without a copy of it.
+    pub fn append_with<R>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> R) -> io::Result<R> {
+        let before = self.pending.len();
+        let written = write(&mut self.pending);
+        assert!(self.pending.len() >= before, "what is appended takes nothing away");
         if self.pending.len() >= PIECE_BYTES {
             self.flush()?;
         }
-        Ok(())
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

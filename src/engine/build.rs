@@ -52,6 +52,8 @@ pub struct Builder<'e> {
     hints: Vec<(Hint, bool)>,
     pub(super) liveness: Liveness,
     created: Vec<FileName>,
+    /// Of the entry being written; kept for its memory.
+    value: Vec<u8>,
 }
 
 /// The pages of one object after a change.
@@ -82,6 +84,7 @@ impl<'e> Builder<'e> {
             hints: Vec::new(),
             liveness: Liveness::default(),
             created: Vec::new(),
+            value: Vec::new(),
         }
     }
 
@@ -96,7 +99,7 @@ impl<'e> Builder<'e> {
         let old = self.version.head(address);
         let alarm = old.as_ref().ok().and_then(|head| head.as_ref()?.alarm);
         hints_of(address, alarm, layer, &mut self.hints);
-        let content = match old {
+        let mut content = match old {
             // The head lies in a damaged part of the directory: what is below is not known, so the
             // change becomes a delta without a base, and reads say so.
             Err(error) if error.kind() == ErrorKind::Corrupt && !layer.wiped => {
@@ -105,7 +108,7 @@ impl<'e> Builder<'e> {
             Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
             old => self.change(address, life, old.ok().flatten(), layer, &changes)?,
         };
-        let head = head_of(layer, life, &content);
+        let head = head_of(layer, life, &mut content);
         if let Some(Word::Value(_, name)) = changes.find(NAME_KEY) {
             self.names()?.add(&address.to_bytes(), name)?;
         }
@@ -298,7 +301,9 @@ impl<'e> Builder<'e> {
         bounds: (Bound<&[u8]>, Bound<&[u8]>),
     ) -> Result<PageEntry> {
         mark(Mark::DeltaAppended);
-        let mut changed = entry.clone();
+        let mut deltas = Vec::with_capacity(entry.deltas.len() + 1);
+        deltas.extend_from_slice(&entry.deltas);
+        let mut changed = PageEntry { deltas, ..*entry };
         let mut changes = changes;
         let (sorted, joined);
         if entry.deltas.len() >= DELTAS_OF_DAMAGED_MAX {
@@ -403,8 +408,9 @@ impl<'e> Builder<'e> {
         head: &Head,
         content: &Content,
     ) -> Result<()> {
+        let mut value = std::mem::take(&mut self.value);
         let directory = self.directory()?;
-        let mut value = Vec::with_capacity(64);
+        value.clear();
         head.encode(&mut value);
         directory.add(&head_key(address), &value)?;
         for (fence, entry) in &content.pages {
@@ -415,6 +421,7 @@ impl<'e> Builder<'e> {
             }
             directory.add(&page_key(address, head.life, fence), &value)?;
         }
+        self.value = value;
         Ok(())
     }
 
@@ -461,7 +468,8 @@ pub(super) fn wants_delta(entry: &PageEntry, change_bytes: usize) -> bool {
     entry.deltas.len() < DELTAS_MAX && (change_bytes as u64) * 3 < base_bytes
 }
 
-fn head_of(layer: &Layer, life: Life, content: &Content) -> Head {
+/// The head after a change; takes the page of a one-page object out of the content.
+fn head_of(layer: &Layer, life: Life, content: &mut Content) -> Head {
     let after = &layer.after;
     let is_empty =
         content.inline.is_none() && content.pages.iter().all(|(_, entry)| entry.is_none());
@@ -475,7 +483,7 @@ fn head_of(layer: &Layer, life: Life, content: &Content) -> Head {
         count: content.count,
         content_bytes: content.bytes,
         alarm: after.alarm,
-        page: content.inline.clone(),
+        page: content.inline.take(),
     }
 }
 

@@ -43,7 +43,6 @@ pub struct SegmentWriter {
     salt: u64,
     pages: u64,
     dictionaries: Vec<Arc<Dictionary>>,
-    stored: Vec<u8>,
     frame: Vec<u8>,
     /// Bodies since the last that shrank enough.
     stubborn: u32,
@@ -69,19 +68,18 @@ impl SegmentWriter {
         block.resize(SECOND_COPY_OFFSET, 0);
         block.extend_from_slice(&header);
         assert_eq!(block.len(), SECOND_COPY_OFFSET + HEADER_BYTES);
-        let mut writer = Self {
-            file: PacedFile::new(file, pace),
+        block.resize(usize::try_from(PAGES_AT).unwrap_or(usize::MAX), 0);
+        let mut file = PacedFile::new(file, pace);
+        file.append(&block).map_err(|error| failed(number, error))?;
+        Ok(Self {
+            file,
             number,
             salt,
             pages: 0,
             dictionaries: Vec::new(),
-            stored: block,
             frame: Vec::new(),
             stubborn: 0,
-        };
-        writer.stored.resize(usize::try_from(PAGES_AT).unwrap_or(usize::MAX), 0);
-        writer.flush_stored()?;
-        Ok(writer)
+        })
     }
 
     /// Appends a page.
@@ -96,9 +94,9 @@ impl SegmentWriter {
         };
         let offset = self.file.offset();
         let seed = place_seed(self.salt, self.number.0, offset);
-        let crc = page.store(packed, seed, &mut self.stored);
-        let bytes = u32::try_from(self.stored.len()).unwrap_or(u32::MAX);
-        self.flush_stored()?;
+        let stored = self.file.append_with(|out| page.store(packed, seed, out));
+        let crc = stored.map_err(|error| failed(self.number, error))?;
+        let bytes = u32::try_from(self.file.offset() - offset).unwrap_or(u32::MAX);
         self.pages += 1;
         Ok(PagePart {
             location: PageLocation { file: self.number, offset, bytes, crc },
@@ -129,8 +127,9 @@ impl SegmentWriter {
         // Twice: without them no page that uses them can be read.
         for dictionary in dictionaries.iter().chain(&dictionaries) {
             let seed = place_seed(self.salt, self.number.0, self.file.offset());
-            store_dictionary(dictionary.id(), dictionary.bytes(), seed, &mut self.stored);
-            self.flush_stored()?;
+            let (id, bytes) = (dictionary.id(), dictionary.bytes());
+            let stored = self.file.append_with(|out| store_dictionary(id, bytes, seed, out));
+            stored.map_err(|error| failed(self.number, error))?;
         }
         let footer = Footer {
             pages_end,
@@ -138,9 +137,9 @@ impl SegmentWriter {
             dictionaries: u32::try_from(dictionaries.len()).unwrap_or(u32::MAX),
         };
         let footer_at = self.file.offset();
-        self.stored = footer.encode(self.salt, self.number, footer_at);
-        self.flush_stored()?;
         let number = self.number;
+        let footer = footer.encode(self.salt, number, footer_at);
+        self.file.append(&footer).map_err(|error| failed(number, error))?;
         let (_, bytes) = self.file.finish().map_err(|error| failed(number, error.into_io()))?;
         assert_eq!(bytes, footer_at + FOOTER_BYTES, "bytes that nobody appended");
         Ok(SegmentFacts { number, bytes, page_bytes: pages_end - PAGES_AT, pages: self.pages })
@@ -171,12 +170,6 @@ impl SegmentWriter {
             self.dictionaries.push(Arc::clone(with));
         }
         Some(with.id())
-    }
-
-    fn flush_stored(&mut self) -> Result<()> {
-        let appended = self.file.append(&self.stored);
-        self.stored.clear();
-        appended.map_err(|error| failed(self.number, error))
     }
 }
 

@@ -278,6 +278,15 @@ impl Page {
     }
 }
 
+impl Page {
+    /// The same entries as a page that is to be stored anew, a base exact at another commit.
+    #[must_use]
+    pub fn copy_exact_at(&self, exact_at: Lsn) -> BuiltPage {
+        assert_eq!(self.header.kind, PageKind::Page, "only a base stands for itself");
+        BuiltPage::whole(PageMeta { exact_at, ..self.meta() }, self.header.count, self.body())
+    }
+}
+
 /// A page straight from its builder, never stored.
 impl From<BuiltPage> for Page {
     fn from(built: BuiltPage) -> Self {
