@@ -67,11 +67,11 @@ impl Builder<'_> {
     }
 
     /// Folds the key ranges with these fences whose entries are wanted; without changes.
-    pub(super) fn refold_spans(
+    pub(super) fn refold_spans<'f>(
         &mut self,
         address: Address,
         head: &Head,
-        fences: &[Vec<u8>],
+        fences: impl Iterator<Item = &'f Vec<u8>>,
         is_wanted: impl Fn(&PageEntry) -> bool,
     ) -> Result<Content> {
         let nothing = Changes::default();

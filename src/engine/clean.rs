@@ -12,17 +12,17 @@ use super::Engine;
 use super::build::{Builder, content_of};
 use super::publish::Publisher;
 use crate::error::{ErrorKind, Result};
-use crate::format::entry::{Head, PageEntry, PageLocation};
+use crate::format::entry::{Head, PageEntry, PageLocation, PagePart};
 use crate::format::manifest::SegmentState;
 use crate::ids::{Address, FileNumber, Life, NamespaceNumber};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::changes::Changes;
-use crate::object::version::Version;
+use crate::object::version::{Stack, Version};
 use crate::planted::{Mistake, planted};
 use crate::segment::Compression;
 use crate::segment::dictionary::Dictionary;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -118,12 +118,14 @@ impl Engine {
         victims: &BTreeSet<FileNumber>,
     ) -> Result<()> {
         let version = self.version();
-        let mut ranges = BTreeSet::new();
+        let mut ranges = Vec::new();
         for victim in victims {
             if scan(&version, *victim, &mut ranges).is_err() {
                 publisher.pinned.insert(*victim);
             }
         }
+        ranges.sort_unstable();
+        ranges.dedup();
         if planted(Mistake::RemoveEarly) {
             for victim in victims {
                 let _ = self.disk.remove(FileName::Segment(*victim));
@@ -131,18 +133,15 @@ impl Engine {
         }
         let mut next = publisher.manifest.clone();
         let mut builder = Builder::new(self, &version, next.cut, 1);
-        let mut objects: BTreeMap<(Address, Life), Vec<Vec<u8>>> = BTreeMap::new();
-        for (address, life, fence) in ranges {
-            objects.entry((address, life)).or_default().push(fence);
-        }
         let mut namespace = None;
-        for ((address, life), fences) in &objects {
+        for object in ranges.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+            let address = object[0].0;
             if namespace != Some(address.namespace) {
                 namespace = Some(address.namespace);
-                let dictionary = self.dictionary(&version, address.namespace, objects.keys());
+                let dictionary = self.dictionary(&version, address.namespace, &ranges);
                 builder.compression = Compression::Zstd(dictionary);
             }
-            match builder.move_object(*address, *life, fences, victims) {
+            match builder.move_object(object, victims) {
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     publisher.pinned.extend(victims.iter().copied());
                 }
@@ -161,19 +160,20 @@ impl Engine {
     }
 
     /// The dictionary of a namespace: the one known, or one trained on objects that will move.
-    fn dictionary<'a>(
+    fn dictionary(
         &self,
         version: &Version,
         namespace: NamespaceNumber,
-        objects: impl Iterator<Item = &'a (Address, Life)>,
+        ranges: &[Range],
     ) -> Option<Arc<Dictionary>> {
         let mut known = self.dictionaries.lock();
         if let Some(dictionary) = known.get(&namespace) {
             return Some(Arc::clone(dictionary));
         }
-        let own = objects.filter(|(address, _)| address.namespace == namespace);
+        let objects = ranges.chunk_by(|one, next| one.0 == next.0).map(|object| object[0].0);
+        let own = objects.filter(|address| address.namespace == namespace);
         let samples: Vec<Vec<u8>> =
-            own.take(SAMPLES_MAX).filter_map(|(address, _)| sample(version, *address)).collect();
+            own.take(SAMPLES_MAX).filter_map(|address| sample(version, address)).collect();
         if samples.len() < SAMPLES_MIN {
             return None;
         }
@@ -194,10 +194,10 @@ fn sample(version: &Version, address: Address) -> Option<Vec<u8>> {
 }
 
 /// The key ranges that have a page in a segment.
-fn scan(version: &Version, victim: FileNumber, ranges: &mut BTreeSet<Range>) -> Result<()> {
+fn scan(version: &Version, victim: FileNumber, ranges: &mut Vec<Range>) -> Result<()> {
     for page in version.segments.scan(victim)? {
         let meta = page?.meta;
-        ranges.insert((meta.address, meta.life, meta.fence));
+        ranges.push((meta.address, meta.life, meta.fence));
     }
     Ok(())
 }
@@ -208,14 +208,10 @@ fn names_any(entry: &PageEntry, victims: &BTreeSet<FileNumber>) -> bool {
 }
 
 impl Builder<'_> {
-    /// Rewrites what the directory names of one object in the victims.
-    fn move_object(
-        &mut self,
-        address: Address,
-        life: Life,
-        fences: &[Vec<u8>],
-        victims: &BTreeSet<FileNumber>,
-    ) -> Result<()> {
+    /// Rewrites what the directory names of one life of an object in the victims: `ranges` are all
+    /// of it that have a page there.
+    fn move_object(&mut self, ranges: &[Range], victims: &BTreeSet<FileNumber>) -> Result<()> {
+        let (address, life) = (ranges[0].0, ranges[0].1);
         let Some(head) = self.version.head(address)? else { return Ok(()) };
         if head.deleted || head.life != life {
             return Ok(());
@@ -223,35 +219,54 @@ impl Builder<'_> {
         match &head.page {
             Some(entry) if names_any(entry, victims) => self.move_tiny(address, &head, entry),
             Some(_) => Ok(()),
-            None => self.move_large(address, &head, fences, victims),
+            None => self.move_large(address, &head, ranges, victims),
         }
     }
 
     fn move_tiny(&mut self, address: Address, head: &Head, entry: &PageEntry) -> Result<()> {
         let stack = self.version.stack_once(entry, address, head.life)?;
-        let everything = (Bound::Unbounded, Bound::Unbounded);
-        let nothing = Changes::default();
-        let pages = self.fold_pages(address, head.life, (&[], &nothing, &stack), everything, 0)?;
+        let pages = if let Some(moved) = self.move_whole(entry, &stack)? {
+            vec![(Vec::new(), moved)]
+        } else {
+            let everything = (Bound::Unbounded, Bound::Unbounded);
+            let all = (&[][..], &Changes::default(), &stack);
+            self.fold_pages(address, head.life, all, everything, 0)?
+        };
         self.release_entry(entry);
-        let content = content_of(pages);
+        let mut content = content_of(pages);
         let moved = Head {
             deleted: content.inline.is_none() && content.pages.is_empty() && head.alarm.is_none(),
             approximate: false,
             count: content.count,
             content_bytes: content.bytes,
-            page: content.inline.clone(),
+            page: content.inline.take(),
             ..head.clone()
         };
         self.write_entries(address, &moved, &content)
+    }
+
+    /// Writes a page that has no deltas as it is, without looking at its entries, unless folding
+    /// might split it or leave nothing of it.
+    fn move_whole(&mut self, entry: &PageEntry, stack: &Stack) -> Result<Option<PageEntry>> {
+        let (Some(base), [page]) = (&entry.base, &stack.0[..]) else { return Ok(None) };
+        let is_small = page.body().len() <= self.engine.options.page_bytes / 2;
+        if !is_small || (base.count == 0 && base.content_bytes == 0) {
+            return Ok(None);
+        }
+        let part = self.write_page(&page.copy_exact_at(self.exact_at))?;
+        let (count, content_bytes) = (base.count, base.content_bytes);
+        let part = PagePart { count, content_bytes, ..part };
+        Ok(Some(PageEntry { base: Some(part), ..PageEntry::default() }))
     }
 
     fn move_large(
         &mut self,
         address: Address,
         head: &Head,
-        fences: &[Vec<u8>],
+        ranges: &[Range],
         victims: &BTreeSet<FileNumber>,
     ) -> Result<()> {
+        let fences = ranges.iter().map(|(_, _, fence)| fence);
         let content =
             self.refold_spans(address, head, fences, |entry| names_any(entry, victims))?;
         if content.pages.is_empty() && content.inline.is_none() {
