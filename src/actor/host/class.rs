@@ -196,7 +196,7 @@ impl<A: Actor> Class<A> {
 }
 
 /// One object to send to. Cloning is cheap; holding it keeps the object's mailbox in memory, about
-/// 200 bytes, and neither activates the object nor keeps it active.
+/// 200 bytes and room for a message, and neither activates the object nor keeps it active.
 pub struct Recipient<A: Actor>(pub(super) Arc<Seat<A>>);
 
 impl<A: Actor> Clone for Recipient<A> {

@@ -36,7 +36,7 @@ pub(super) struct Seat<A: Actor> {
 }
 
 struct Mailbox<A: Actor> {
-    messages: VecDeque<Envelope<A>>,
+    messages: Queue<Envelope<A>>,
     alarms: VecDeque<Box<Delivery>>,
     resident: Presence,
     /// The host's epoch when the resident was last busy.
@@ -45,6 +45,58 @@ struct Mailbox<A: Actor> {
     is_leaving: bool,
     /// On the list of those who may fall idle.
     is_listed: bool,
+}
+
+/// First in, first out. The first lies in place: with one message at a time, as most objects have
+/// them, nothing but the mailbox is touched.
+struct Queue<T> {
+    first: Option<T>,
+    rest: VecDeque<T>,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { first: None, rest: VecDeque::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn push_back(&mut self, item: T) {
+        match self.first {
+            None => self.first = Some(item),
+            Some(_) => self.rest.push_back(item),
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<T> {
+        let first = self.first.take();
+        if !self.rest.is_empty() {
+            self.first = self.rest.pop_front();
+        }
+        first
+    }
+
+    fn get(&self, index: usize) -> Option<&T> {
+        match index.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(index) => self.rest.get(index),
+        }
+    }
+
+    fn remove(&mut self, index: usize) -> Option<T> {
+        match index.checked_sub(1) {
+            None => self.pop_front(),
+            Some(index) => self.rest.remove(index),
+        }
+    }
 }
 
 /// Whether there is a resident, and what it does.
@@ -78,7 +130,7 @@ impl<A: Actor> Seat<A> {
             id,
             name: OnceLock::new(),
             mailbox: Mutex::new(Mailbox {
-                messages: VecDeque::new(),
+                messages: Queue::default(),
                 alarms: VecDeque::new(),
                 resident: Presence::Absent,
                 used: 0,
@@ -90,21 +142,24 @@ impl<A: Actor> Seat<A> {
     }
 
     /// Puts a message into the mailbox, or behind it.
+    ///
+    /// Whether the host is open is asked under the mailbox's lock, and a resident that is sent for
+    /// is counted under it: a host that closes takes each of these locks after it said so, and then
+    /// has counted everybody whom its end must wait for.
     pub fn send(self: &Arc<Self>, message: A::Message) -> Reply<A> {
-        // Counted before it is asked whether the host is open: its end waits for what got through.
-        let _living = Living::new(&self.roster.shared);
-        if let Err(error) = self.roster.check_open() {
-            return Reply::failed(error);
-        }
         let (answer, mut reply) = pair();
         let mut mailbox = self.mailbox.lock();
+        if let Err(error) = self.roster.check_open() {
+            drop(mailbox);
+            return Reply::failed(error);
+        }
         if mailbox.messages.len() >= self.roster.mailbox_limit() {
             reply.set_waiting(self);
         }
         mailbox.messages.push_back(Envelope { message, answer });
-        let was = mailbox.resident.rouse();
+        let call = mailbox.resident.rouse(self);
         drop(mailbox);
-        self.rouse(was);
+        self.place(call);
         reply
     }
 
@@ -122,20 +177,16 @@ impl<A: Actor> Seat<A> {
     pub fn deliver(self: &Arc<Self>, delivery: Box<Delivery>) {
         let mut mailbox = self.mailbox.lock();
         mailbox.alarms.push_back(delivery);
-        let was = mailbox.resident.rouse();
+        let call = mailbox.resident.rouse(self);
         drop(mailbox);
-        self.rouse(was);
+        self.place(call);
     }
 
-    /// Wakes a resident that waits, or sends for one where there is none.
-    fn rouse(self: &Arc<Self>, was: Presence) {
-        match was {
-            Presence::Busy => {}
-            Presence::Waiting(waker) => waker.wake(),
-            Presence::Absent => {
-                let residence = Residence::new(Arc::clone(self));
-                self.roster.spawn(Box::pin(resident::reside(residence)));
-            }
+    fn place(&self, call: Call<A>) {
+        match call {
+            Call::Nobody => {}
+            Call::Waiting(waker) => waker.wake(),
+            Call::New(residence) => self.roster.spawn(Box::pin(resident::reside(residence))),
         }
     }
 
@@ -218,7 +269,7 @@ impl<A: Actor> Seat<A> {
             (std::mem::take(&mut mailbox.messages), std::mem::take(&mut mailbox.alarms))
         };
         drop(alarms);
-        for envelope in messages {
+        for envelope in messages.first.into_iter().chain(messages.rest) {
             envelope.answer.fail(error);
         }
     }
@@ -320,7 +371,8 @@ impl<A: Actor> Mailbox<A> {
         let is_it = |envelope: &Envelope<A>| {
             envelope.answer.slot().is_some_and(|other| Arc::ptr_eq(other, slot))
         };
-        let outside = self.messages.iter().skip(limit);
+        // The first is never outside: a mailbox takes one at least.
+        let outside = self.messages.rest.iter().skip(limit - 1);
         Some(limit + outside.into_iter().position(is_it)?)
     }
 }
@@ -337,10 +389,21 @@ impl Presence {
         }
     }
 
-    /// What was there; from now on it is busy, or being sent for.
-    fn rouse(&mut self) -> Self {
-        std::mem::replace(self, Self::Busy)
+    /// From now on it is busy, or being sent for. Says who must be told, when the lock is free.
+    fn rouse<A: Actor>(&mut self, seat: &Arc<Seat<A>>) -> Call<A> {
+        match std::mem::replace(self, Self::Busy) {
+            Self::Busy => Call::Nobody,
+            Self::Waiting(waker) => Call::Waiting(waker),
+            Self::Absent => Call::New(Residence::new(Arc::clone(seat))),
+        }
     }
+}
+
+/// Who must be told that there is something to do.
+enum Call<A: Actor> {
+    Nobody,
+    Waiting(Waker),
+    New(Residence<A>),
 }
 
 impl<A: Actor> Drop for Seat<A> {
