@@ -16,6 +16,7 @@ use super::doors::{Doors, EventId, Wakes};
 use super::durability::{Durability, Local};
 use super::ledger::{Book, Cover};
 use super::storage::StorageOptions;
+use super::waits::Wait;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Lsn, Timestamp};
 use crate::object::write_set::Savepoint;
@@ -128,14 +129,27 @@ impl Core {
         self.level.store(doors.current(), Ordering::Relaxed);
     }
 
-    /// Takes the turn; blocks while another thread has it. With `as_event`, fails with `Busy` where
-    /// a section runs: this thread may be the one that the section needs.
-    pub fn take_turn(&self, as_event: bool) -> Result<Turn<'_>> {
+    /// The thread that has the turn; zero for none.
+    pub fn holder(&self) -> usize {
+        self.holder.load(Ordering::Relaxed)
+    }
+
+    /// Takes the turn; blocks while another thread has it, unless that one would wait for this one.
+    /// With `as_event`, fails with `Busy` where a section runs: this thread may be the one that the
+    /// section needs.
+    pub fn take_turn(self: &Arc<Self>, as_event: bool) -> Result<Turn<'_>> {
         let mut doors = self.doors.lock();
-        while doors.is_held() {
-            self.blocked.fetch_add(1, Ordering::Relaxed);
-            self.freed.wait(&mut doors);
-            self.blocked.fetch_sub(1, Ordering::Relaxed);
+        if doors.is_held() {
+            let Some(wait) = Wait::begin(self) else {
+                let what = "the thread that has the turn waits for a turn that this thread has";
+                return Err(Error::new(ErrorKind::Busy, "turn.deadlock", what));
+            };
+            while doors.is_held() {
+                self.blocked.fetch_add(1, Ordering::Relaxed);
+                self.freed.wait(&mut doors);
+                self.blocked.fetch_sub(1, Ordering::Relaxed);
+            }
+            drop(wait);
         }
         let refused = self.refusal(&doors, as_event);
         if let Some(error) = refused {

@@ -20,6 +20,7 @@ pub mod testing;
 pub mod turns;
 #[cfg(any(feature = "json", feature = "msgpack"))]
 pub mod typed;
+mod waits;
 
 pub use alarms::{AlarmScope, AlarmTime};
 pub use durability::{Durability, Local};

@@ -94,7 +94,15 @@ impl Control {
     /// Ends a section that will not be polled again.
     fn abandon(&mut self) -> Result<()> {
         let core = &self.handle.core;
-        let turn = if core.is_inside() { None } else { Some(core.take_turn(false)?) };
+        let turn = match core.is_inside() {
+            true => None,
+            false => Some(core.take_turn(false).map_err(|cause| {
+                // Broken already, or the turn cannot be waited for: the section never ends well.
+                let what = "a critical section was dropped while it ran, and could not be ended";
+                let error = Error::new(ErrorKind::Broken, "section.dropped", what);
+                core.break_with(&error.caused_by(cause))
+            })?),
+        };
         let mut doors = core.doors.lock();
         let Some(level) = doors.level_of_section(&self.handle.event) else {
             // Cut already by a section around it, which has undone its writes as well.
@@ -120,7 +128,7 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         if self.is_running {
-            // Where the object is broken already, there is nothing left to end.
+            // An error says that the object is broken, and nothing is left to end.
             let _ = self.abandon();
         }
     }

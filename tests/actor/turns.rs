@@ -1,12 +1,13 @@
 //! What becomes durable together, and what a panic or an abort leaves.
 
 use crate::stage::*;
+use dostore::actor::Storage;
 use dostore::error::{Error, ErrorKind};
 use dostore::store::list::ListOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::task::Poll;
 
 #[test]
@@ -233,4 +234,79 @@ fn keys_versions_and_attachments_stand_apart() {
     storage.delete_all().unwrap();
     assert_eq!(storage.user_version().unwrap(), 0);
     assert_eq!(storage.attachments().unwrap().count(), 0);
+}
+
+/// A thread for each of so many objects is inside a turn of it and writes to the next one.
+fn in_a_circle(objects: usize) -> Vec<Option<&'static str>> {
+    let rooms = rooms();
+    let name = |number: usize| format!("room {}", number % objects);
+    let storages: Vec<_> =
+        (0..objects).map(|n| Storage::open(rooms.open_by_name(&name(n)).unwrap())).collect();
+    let all_inside = Barrier::new(objects);
+    let work = |number: usize| {
+        let entered = storages[number].enter(|| {
+            storages[number].put("own", "1").unwrap();
+            all_inside.wait();
+            storages[(number + 1) % objects].put("other", "1")
+        });
+        entered.unwrap().err().map(|error| {
+            assert!(error.is_retryable());
+            error.code()
+        })
+    };
+    let codes = std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..objects).map(|n| scope.spawn(move || work(n))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(storages.iter().all(|storage| text(storage, "own").is_some()));
+    codes
+}
+
+#[test]
+fn threads_that_write_to_each_others_objects_inside_turns_do_not_wait_for_ever() {
+    for objects in [2, 3, 5] {
+        for _ in 0..50 {
+            let codes = in_a_circle(objects);
+            let refused: Vec<_> = codes.into_iter().flatten().collect();
+            // The one that would have closed the circle; all others got what they waited for.
+            assert_eq!(refused, ["turn.deadlock"]);
+        }
+    }
+}
+
+#[test]
+fn a_section_that_is_dropped_where_its_turn_cannot_be_waited_for_is_over_all_the_same() {
+    for _ in 0..20 {
+        let rooms = rooms();
+        let (a, b) = (open(&rooms), Storage::open(rooms.open_by_name("cellar").unwrap()));
+        let mut never = Box::pin(
+            a.transaction_async(async |_| std::future::pending::<Result<(), Error>>().await),
+        );
+        assert!(poll(&mut never.as_mut()).is_pending());
+        let both_inside = Barrier::new(2);
+        std::thread::scope(|scope| {
+            let (a, b, both_inside) = (&a, &b, &both_inside);
+            scope.spawn(move || {
+                // Asked for inside a turn of the first object.
+                let keys = std::iter::once_with(|| {
+                    both_inside.wait();
+                    // The turn of the other: refused, or had when the other thread lets it go.
+                    let _ = b.put("k", "1");
+                    "k"
+                });
+                let _ = a.get_many(keys);
+            });
+            let entered = b.enter(|| {
+                both_inside.wait();
+                (0..1000).for_each(|_| std::thread::yield_now());
+                drop(never);
+            });
+            entered.unwrap();
+        });
+        match a.broken() {
+            Some(error) => assert_eq!(error.code(), "section.dropped"),
+            None => a.enter(|| a.put("k", "1")).unwrap().unwrap(),
+        }
+    }
 }

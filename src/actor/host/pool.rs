@@ -151,9 +151,6 @@ impl Shared {
     fn work(&self) {
         let mut batch = Vec::with_capacity(BATCH);
         while self.take(&mut batch) {
-            // Each lies in memory of its own: looked at one behind the other they come together.
-            let woken = batch.iter().filter(|job| job.state.load(Ordering::Relaxed) == WOKEN);
-            std::hint::black_box(woken.count());
             for job in batch.drain(..) {
                 job.run();
             }
