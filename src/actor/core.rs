@@ -290,7 +290,9 @@ impl Core {
         if let Some((failed, cause)) = failure {
             self.book.failed(failed, &cause);
         }
-        self.object.store().engine().wal.tell_writer();
+        let engine = self.object.store().engine();
+        engine.alarms.tell();
+        engine.wal.tell_writer();
         bound.into_iter().for_each(Waker::wake);
         Ok(())
     }

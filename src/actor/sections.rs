@@ -72,14 +72,14 @@ impl Control {
 
     /// Notes what waits while the section is not being polled.
     fn note_task(&self, waker: &Waker) {
-        let mut hand = Hand { new: Some(waker.clone()), old: None };
+        let mut hand = Hand { new: Some(waker.clone()), ..Hand::default() };
         self.handle.core.doors.lock().note_task(&self.handle.event, &mut hand);
     }
 
     /// Ends the level of the gate; false while another section runs inside this one.
     fn finish(&mut self, waker: &Waker) -> bool {
         let core = &self.handle.core;
-        let mut hand = Hand { new: Some(waker.clone()), old: None };
+        let mut hand = Hand { new: Some(waker.clone()), ..Hand::default() };
         let mut doors = core.doors.lock();
         let is_over = doors.finish(&self.handle.event, &mut hand);
         core.set_holder(&doors);
@@ -94,15 +94,14 @@ impl Control {
     /// Ends a section that will not be polled again.
     fn abandon(&mut self) -> Result<()> {
         let core = &self.handle.core;
-        let turn = match core.is_inside() {
-            true => None,
-            false => Some(core.take_turn(false).map_err(|cause| {
-                // Broken already, or the turn cannot be waited for: the section never ends well.
-                let what = "a critical section was dropped while it ran, and could not be ended";
-                let error = Error::new(ErrorKind::Broken, "section.dropped", what);
-                core.break_with(&error.caused_by(cause))
-            })?),
+        let stuck = |cause: Error| {
+            // Broken already, or the turn cannot be waited for: the section never ends well.
+            let what = "a critical section was dropped while it ran, and could not be ended";
+            let error = Error::new(ErrorKind::Broken, "section.dropped", what);
+            core.break_with(&error.caused_by(cause))
         };
+        let turn =
+            if core.is_inside() { None } else { Some(core.take_turn(false).map_err(stuck)?) };
         let mut doors = core.doors.lock();
         let Some(level) = doors.level_of_section(&self.handle.event) else {
             // Cut already by a section around it, which has undone its writes as well.

@@ -7,6 +7,7 @@
 use super::walk::{Step, Walk};
 use crate::error::{Error, Result};
 use crate::format::alarm::{Hint, hint_is_set};
+use crate::names::FileName;
 use crate::run::Run;
 use std::sync::Arc;
 
@@ -15,8 +16,19 @@ use std::sync::Arc;
 pub enum HintStep {
     /// A hint.
     Hint(Hint),
-    /// Hints between these keys, both included, were lost to damage.
-    Lost(Vec<u8>, Vec<u8>),
+    /// Hints were lost to damage.
+    Lost(Lost),
+}
+
+/// Hints of one run between two keys, both included, that were lost to damage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lost {
+    /// The run.
+    pub run: FileName,
+    /// The first key.
+    pub first: Vec<u8>,
+    /// The last key.
+    pub last: Vec<u8>,
 }
 
 /// Hints in their order.
@@ -35,8 +47,9 @@ impl<'a> Hints<'a> {
     pub fn next_below(&mut self, behind: &[u8]) -> Result<Option<HintStep>> {
         while let Some(step) = self.walk.next()? {
             match step {
-                Step::Hole { first, last, .. } if *first < *behind => {
-                    return Ok(Some(HintStep::Lost(first, last)));
+                Step::Hole { lane, first, last } if *first < *behind => {
+                    let run = self.walk.run(lane).name();
+                    return Ok(Some(HintStep::Lost(Lost { run, first, last })));
                 }
                 Step::Hole { .. } => return Ok(None),
                 Step::Entry { lane, .. } => {

@@ -14,7 +14,7 @@ mod merge;
 mod search;
 mod walk;
 
-pub use hints::{HintStep, Hints};
+pub use hints::{HintStep, Hints, Lost};
 pub use merge::{MergeStats, merge, merge_hints, merge_names};
 
 use crate::error::Result;

@@ -12,10 +12,11 @@
 //!     those handed out.
 //!   * A hint enters a map only after its commit was applied: whoever finds it sees the alarm.
 //!   * The map of a cut goes in the same critical section in which its run comes.
+//!   * No waker is made, called or dropped under a lock.
 
 use super::Engine;
 use crate::alarm::Alarm;
-use crate::directory::{HintStep, Hints};
+use crate::directory::{HintStep, Hints, Lost};
 use crate::error::{ErrorKind, Result};
 use crate::format::alarm::{ALARM_KEYS, Hint, behind_due, decode_entry, name_in_key};
 use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES};
@@ -27,9 +28,10 @@ use crate::object::version::Version;
 use crate::object::{Inner, View};
 use crate::planted::{Mistake, planted};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 /// Stale hints that are remembered until the next checkpoint takes them back.
@@ -43,6 +45,8 @@ const SET_BACK_MICROS: u64 = 60_000_000;
 pub struct AlarmIndex {
     /// A leaf lock, but for that of the installed version.
     inner: Mutex<Index>,
+    /// Whether somebody is to be woken.
+    has_woken: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -57,10 +61,17 @@ struct Index {
     stale: BTreeSet<Hint>,
     /// Checkpoints installed.
     installs: u64,
-    /// Up to this key of runs, hints that were lost have been found again.
-    found_to: Option<Vec<u8>>,
+    /// Hints of runs that were lost and have been found again.
+    found_again: HashSet<Lost>,
+    /// The newest cut that has set an alarm.
+    newest_cut: u64,
+    /// Hints that are due and that nobody takes, and that runs may not have, by the cut whose
+    /// checkpoint writes them at the latest.
+    aside: BTreeMap<u64, BTreeSet<Hint>>,
     /// Who waits, and until when it would.
     waiters: BTreeMap<u64, (Timestamp, Waker)>,
+    /// Who is to be woken once the object is unlocked whose commit set an alarm.
+    woken: Vec<Waker>,
 }
 
 /// The least hint that is due at a time.
@@ -83,22 +94,27 @@ impl Default for Index {
             passed: BTreeSet::new(),
             stale: BTreeSet::new(),
             installs: 0,
-            found_to: None,
+            found_again: HashSet::new(),
+            newest_cut: 0,
+            aside: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            woken: Vec::new(),
         }
     }
 }
 
 impl Index {
-    fn insert(&mut self, cut: u64, hint: Hint, woken: &mut Vec<Waker>) {
+    fn insert(&mut self, cut: u64, hint: Hint) {
         let due = hint.due;
+        self.newest_cut = self.newest_cut.max(cut);
         if hint < self.next {
             self.passed.insert(hint);
         } else {
             self.maps.entry(cut).or_default().insert(hint);
         }
         if self.waiters.values().any(|(until, _)| due < *until) {
-            woken.extend(std::mem::take(&mut self.waiters).into_values().map(|(_, waker)| waker));
+            let waiters = std::mem::take(&mut self.waiters).into_values();
+            self.woken.extend(waiters.map(|(_, waker)| waker));
         }
     }
 
@@ -223,19 +239,32 @@ impl AlarmIndex {
         }
     }
 
-    /// Enters what a commit, which is applied, has set. `record` is the commit's.
+    /// Enters what a commit, which is applied, has set. `record` is the commit's. Called under the
+    /// object's lock: whoever is to hear of it hears by [`AlarmIndex::tell`].
     pub fn note(&self, cut: u64, address: Address, before: &Before, inner: &Inner, record: &[u8]) {
         let changes = Changes::of(address, before.alarm, inner, record);
-        let mut woken = Vec::new();
-        {
-            let mut index = self.inner.lock();
-            for hint in changes.replaced.iter().chain(&before.named) {
-                index.remove(hint);
-            }
-            for hint in changes.set {
-                index.insert(cut, hint, &mut woken);
-            }
+        let mut index = self.inner.lock();
+        for hint in changes.replaced.iter().chain(&before.named) {
+            index.remove(hint);
         }
+        for hint in changes.set {
+            index.insert(cut, hint);
+        }
+        if !index.woken.is_empty() {
+            self.has_woken.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes who waits for what commits have set. To be called after each commit that may have set
+    /// an alarm, while no lock is held: wakers may do anything.
+    pub fn tell(&self) {
+        if !self.has_woken.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut index = self.inner.lock();
+        let woken = std::mem::take(&mut index.woken);
+        self.has_woken.store(false, Ordering::Relaxed);
+        drop(index);
         woken.into_iter().for_each(Waker::wake);
     }
 
@@ -247,6 +276,23 @@ impl AlarmIndex {
         index.installs += 1;
         let behind = if planted(Mistake::DropNewHints) { covers + 2 } else { covers + 1 };
         index.maps = index.maps.split_off(&behind);
+        index.aside = index.aside.split_off(&behind);
+    }
+
+    /// Keeps a hint that was handed out and that nobody takes, for as long as no run has it.
+    pub fn set_aside(&self, hint: Hint) {
+        let mut index = self.inner.lock();
+        let cut = index.newest_cut;
+        index.aside.entry(cut).or_default().insert(hint);
+    }
+
+    /// Hands out again what was set aside, and all else that is due. Not while hints are taken.
+    pub fn begin_again(&self) {
+        let mut index = self.inner.lock();
+        let aside = std::mem::take(&mut index.aside);
+        index.passed.extend(aside.into_values().flatten());
+        index.next = first_due(Timestamp(0));
+        index.found_again.clear();
     }
 
     /// Remembers a hint of a run that means no alarm any more.
@@ -284,20 +330,27 @@ impl AlarmIndex {
     }
 
     /// Has the `waker` of whoever waits under this number woken when something is set that is due
-    /// before `until`; false when something in
-    /// memory is already.
+    /// before `until`; false when something in memory is already.
     pub fn wait(&self, until: Timestamp, number: u64, waker: &Waker) -> bool {
+        // Made before the lock is taken, and what it replaces is dropped after.
+        let waker = waker.clone();
         let mut index = self.inner.lock();
         if index.first_in_memory().is_some_and(|first| first < until) {
             return false;
         }
-        index.waiters.insert(number, (until, waker.clone()));
+        let before = index.waiters.insert(number, (until, waker));
+        drop(index);
+        drop(before);
         true
     }
 
     /// Whoever waited under this number does not any more.
     pub fn forget(&self, number: u64) {
-        self.inner.lock().waiters.remove(&number);
+        let gone = {
+            let mut index = self.inner.lock();
+            index.waiters.remove(&number)
+        };
+        drop(gone);
     }
 
     /// Takes a hint back that was handed out before its time.
@@ -305,8 +358,8 @@ impl AlarmIndex {
         self.inner.lock().passed.insert(hint);
     }
 
-    fn is_found_again(&self, last: &[u8]) -> bool {
-        self.inner.lock().found_to.as_deref().is_some_and(|to| last <= to)
+    fn is_found_again(&self, lost: &Lost) -> bool {
+        self.inner.lock().found_again.contains(lost)
     }
 
     /// Wakes everybody who waits.
@@ -320,7 +373,8 @@ impl AlarmIndex {
     /// Hints in memory: what alarms cost beside the overlays.
     pub fn in_memory(&self) -> usize {
         let index = self.inner.lock();
-        index.maps.values().map(BTreeSet::len).sum::<usize>() + index.passed.len()
+        let sets = index.maps.values().chain(index.aside.values());
+        sets.map(BTreeSet::len).sum::<usize>() + index.passed.len()
     }
 }
 
@@ -339,8 +393,8 @@ impl Engine {
                 _ => behind,
             };
             let mut found_again = false;
-            for (first, last) in lost {
-                found_again |= self.find_again(&version, &first, &last)?;
+            for lost in lost {
+                found_again |= self.find_again(&version, lost)?;
             }
             let mut index = self.alarms.inner.lock();
             if index.installs != installs {
@@ -382,8 +436,8 @@ impl Engine {
         let mut in_runs = None;
         while let Some(step) = hints.next_below(&behind)? {
             match step {
-                HintStep::Lost(_, last) if self.alarms.is_found_again(&last) => continue,
-                HintStep::Lost(first, _) => in_runs = Hint::decode(&first).ok(),
+                HintStep::Lost(lost) if self.alarms.is_found_again(&lost) => continue,
+                HintStep::Lost(lost) => in_runs = Hint::decode(&lost.first).ok(),
                 HintStep::Hint(hint) => in_runs = Some(hint),
             }
             break;
@@ -391,11 +445,10 @@ impl Engine {
         Ok(first.into_iter().chain(in_runs.map(|hint| hint.due)).min())
     }
 
-    /// Enters the alarms anew whose hints, between these keys, were lost to damage: the objects
-    /// still have them. Costs a walk over all objects, once for each range that was lost.
+    /// Enters the alarms anew whose hints were lost to damage: the objects still have them. Costs a walk over all objects, once for each range that was lost.
     /// Says whether it had to.
-    fn find_again(&self, version: &Arc<Version>, first: &[u8], last: &[u8]) -> Result<bool> {
-        if self.alarms.is_found_again(last) {
+    fn find_again(&self, version: &Arc<Version>, lost: Lost) -> Result<bool> {
+        if self.alarms.is_found_again(&lost) {
             return Ok(false);
         }
         mark(Mark::HintsFoundAgain);
@@ -419,10 +472,10 @@ impl Engine {
                 found.extend(named.map(|(name, alarm)| Hint::of(&alarm, address, Some(name))));
             }
         }
-        let is_lost = |hint: &Hint| (first..=last).contains(&&*hint.encode());
+        let is_lost = |hint: &Hint| (&lost.first..=&lost.last).contains(&&hint.encode());
         let mut index = self.alarms.inner.lock();
         index.passed.extend(found.into_iter().filter(is_lost));
-        index.found_to = Some(last.to_vec());
+        index.found_again.insert(lost);
         Ok(true)
     }
 }
@@ -435,16 +488,13 @@ fn intact<T>(read: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Ranges of keys that were lost.
-type Lost = Vec<(Vec<u8>, Vec<u8>)>;
-
 /// Hints of runs from `from` on that are due, and ranges in which hints were lost.
 fn walk_due(
     version: &Version,
     from: &Hint,
     now: Timestamp,
     most: usize,
-) -> Result<(Vec<(Hint, bool)>, Lost)> {
+) -> Result<(Vec<(Hint, bool)>, Vec<Lost>)> {
     let (mut found, mut lost) = (Vec::new(), Vec::new());
     if version.alarms.is_empty() {
         return Ok((found, lost));
@@ -456,7 +506,7 @@ fn walk_due(
     {
         match step {
             HintStep::Hint(hint) => found.push((hint, true)),
-            HintStep::Lost(first, last) => lost.push((first, last)),
+            HintStep::Lost(range) => lost.push(range),
         }
     }
     Ok((found, lost))
@@ -506,10 +556,9 @@ mod tests {
     #[test]
     fn what_is_set_below_what_was_handed_out_is_kept_apart() {
         let mut index = Index { next: first_due(Timestamp(10)), ..Index::default() };
-        let mut woken = Vec::new();
-        index.insert(1, hint(5, None), &mut woken);
-        index.insert(1, hint(15, None), &mut woken);
-        index.insert(2, hint(12, Some("n")), &mut woken);
+        index.insert(1, hint(5, None));
+        index.insert(1, hint(15, None));
+        index.insert(2, hint(12, Some("n")));
         assert_eq!(index.first_in_memory(), Some(Timestamp(5)));
         assert_eq!(index.passed.len(), 1);
         let found = index.in_maps(&index.next.clone(), &hint(99, None), 9);

@@ -152,6 +152,7 @@ impl Engine {
     /// In the order of the dirty list: objects that came on it one after the other mostly lie so in
     /// memory, where giving them back one after the other costs a fraction of doing so by key.
     fn drop_frozen(&self, cut: u64, frozen: Vec<Frozen>) {
+        self.table.evict_missed();
         let mut freed = 0;
         for Frozen { object, layer, deleted } in frozen {
             let bottom = HeadState { deleted, ..layer.after.clone() };

@@ -3,14 +3,16 @@
 //! Invariants:
 //!   * An object that left the table is marked evicted under its own lock first, so whoever still
 //!     holds it looks again.
-//!   * A shard is never held while waiting for an object: eviction only tries.
+//!   * A shard is never held while waiting for an object: eviction only tries. What it could not
+//!     try is tried again with the next one, and by each checkpoint.
 
 use crate::ids::Address;
 use crate::object::ObjectState;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 const SHARDS: usize = 64;
 
@@ -66,13 +68,20 @@ impl Hasher for AddressHasher {
 pub struct Table {
     /// Before objects in the lock order.
     shards: Vec<Mutex<Shard>>,
+    /// Objects that somebody looked at when they could have gone.
+    missed: Mutex<Vec<Weak<ObjectState>>>,
+    has_missed: AtomicBool,
 }
 
 impl Default for Table {
     fn default() -> Self {
         let seed = Seed(RandomState::new().hash_one(SHARDS));
         let shard = || Mutex::new(Shard::with_hasher(seed));
-        Self { shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
+        Self {
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
+            missed: Mutex::default(),
+            has_missed: AtomicBool::new(false),
+        }
     }
 }
 
@@ -103,8 +112,34 @@ impl Table {
 
     /// Lets an object go that nobody has open and that has no layers.
     pub fn evict(&self, object: &Arc<ObjectState>) {
+        self.evict_missed();
+        self.try_evict(object);
+    }
+
+    /// Tries again with objects that somebody looked at when they could have gone.
+    pub fn evict_missed(&self) {
+        if !self.has_missed.load(Ordering::Relaxed) {
+            return;
+        }
+        let missed = {
+            let mut missed = self.missed.lock();
+            self.has_missed.store(false, Ordering::Relaxed);
+            std::mem::take(&mut *missed)
+        };
+        for object in missed.iter().filter_map(Weak::upgrade) {
+            self.try_evict(&object);
+        }
+    }
+
+    fn try_evict(&self, object: &Arc<ObjectState>) {
         let mut shard = self.shard(&object.address).lock();
-        let Some(mut inner) = object.inner.try_lock() else { return };
+        let Some(mut inner) = object.inner.try_lock() else {
+            drop(shard);
+            let mut missed = self.missed.lock();
+            missed.push(Arc::downgrade(object));
+            self.has_missed.store(true, Ordering::Relaxed);
+            return;
+        };
         if inner.is_open || !inner.layers.is_empty() || inner.is_evicted {
             return;
         }
@@ -127,5 +162,33 @@ impl Table {
             .collect();
         found.sort_unstable();
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{NamespaceNumber, ShortId};
+
+    #[test]
+    fn an_object_that_is_looked_at_as_it_could_go_goes_with_the_next_one() {
+        let table = Table::default();
+        let at = |n| Address { namespace: NamespaceNumber(1), id: ShortId([n; 16]) };
+        let (one, other) = (table.get_or_insert(at(1)), table.get_or_insert(at(2)));
+        let looking = one.inner.lock();
+        table.evict(&one);
+        table.evict(&other);
+        assert_eq!(table.count(), 1, "it is still looked at");
+        drop(looking);
+        table.evict_missed();
+        assert_eq!(table.count(), 0);
+        // One that was opened meanwhile stays.
+        let one = table.get_or_insert(at(1));
+        let mut looking = one.inner.lock();
+        table.evict(&one);
+        looking.is_open = true;
+        drop(looking);
+        table.evict_missed();
+        assert_eq!(table.count(), 1);
     }
 }

@@ -62,11 +62,16 @@ impl Future for Activate {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(shared) = &self.shared {
+            // No waker is made or dropped under the lock.
+            let waker = context.waker().clone();
             let mut shared = shared.lock();
             if let Some(done) = shared.done.take() {
+                drop(shared);
                 return Poll::Ready(done);
             }
-            shared.waker = Some(context.waker().clone());
+            let before = shared.waker.replace(waker);
+            drop(shared);
+            drop(before);
             return Poll::Pending;
         }
         let shared =

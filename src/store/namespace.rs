@@ -9,7 +9,7 @@ use super::snapshot::Snapshot;
 use crate::engine::catalog::NamespaceEntry;
 use crate::error::{Error, Result};
 use crate::format::record::Operation;
-use crate::ids::{Address, ObjectId, ShortId};
+use crate::ids::{Address, NamespaceNumber, ObjectId, ShortId};
 use crate::limits::check_name;
 use crate::object::write_set::WriteSet;
 use crate::wal::group_commit::Grant;
@@ -63,6 +63,10 @@ impl Namespace {
             return Err(Error::invalid("id.foreign", what));
         }
         Ok(Address { namespace: self.entry.number, id: short })
+    }
+
+    pub(crate) fn number(&self) -> NamespaceNumber {
+        self.entry.number
     }
 
     pub(crate) fn first_address(&self) -> Address {

@@ -239,7 +239,10 @@ const TIDYING: [Step; 4] = [
         }
         Ok(is_wanted)
     },
-    |engine| engine.remove_retired().map(|removed| removed > 0),
+    |engine| {
+        engine.table.evict_missed();
+        engine.remove_retired().map(|removed| removed > 0)
+    },
     |engine| if engine.wants_merge() { engine.merge() } else { Ok(false) },
     |engine| if engine.wants_erase() { engine.erase() } else { Ok(false) },
 ];

@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //!   * Time is the clock's uptime: it does not jump.
-//!   * A waker is woken once, and never while the lock is held.
+//!   * A waker is woken once. None is made, called or dropped while the lock is held.
 
 use crate::disk::Clock;
 use crate::error::{Error, Result};
@@ -52,7 +52,10 @@ pub(crate) struct Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.state.lock().wakers.remove(&self.key);
+            let mut state = shared.state.lock();
+            let waker = state.wakers.remove(&self.key);
+            drop(state);
+            drop(waker);
         }
     }
 }
@@ -75,6 +78,7 @@ impl Timer {
 
     /// Wakes `waker` at a moment, or soon if that has passed.
     pub fn wake_at(&self, at: Duration, waker: &Waker) -> Result<Entry> {
+        let waker = waker.clone();
         let mut state = self.shared.state.lock();
         if self.is_threaded && state.thread.is_none() && !state.is_over {
             state.thread = Some(start(&self.shared)?);
@@ -82,7 +86,7 @@ impl Timer {
         let key = (at, state.next_number);
         state.next_number += 1;
         let is_first = state.wakers.first_key_value().is_none_or(|(first, _)| key < *first);
-        state.wakers.insert(key, waker.clone());
+        state.wakers.insert(key, waker);
         drop(state);
         if is_first {
             self.shared.bell.notify_all();
@@ -147,4 +151,63 @@ fn start(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
     let builder = std::thread::Builder::new().name("dostore-time".to_owned());
     let started = builder.spawn(move || shared.run());
     started.map_err(|cause| Error::io("starting a thread", cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::ReadDisk;
+    use crate::disk::sim::SimDisk;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+    use std::task::Wake;
+
+    /// Uses the timer when it is woken, and when it is dropped.
+    struct Uses(Arc<Timer>, Arc<AtomicUsize>);
+
+    impl Uses {
+        fn call(&self) {
+            drop(self.0.wake_at(Duration::from_hours(1), Waker::noop()));
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Wake for Uses {
+        fn wake(self: Arc<Self>) {
+            self.call();
+        }
+    }
+
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            self.call();
+        }
+    }
+
+    #[test]
+    fn a_waker_may_use_the_timer_when_it_is_woken_forgotten_or_told_the_end() {
+        let (tell, told) = mpsc::channel();
+        let script = move || {
+            let disk = SimDisk::new(1);
+            let timer = Arc::new(Timer::new(disk.clock(), false));
+            let count = Arc::<AtomicUsize>::default();
+            let enter = |seconds| {
+                let uses = Uses(Arc::clone(&timer), Arc::clone(&count));
+                let waker = Waker::from(Arc::new(uses));
+                timer.wake_at(timer.now() + Duration::from_secs(seconds), &waker).unwrap()
+            };
+            let [due, forgotten, last] = [1, 2, 3].map(enter);
+            disk.advance(Duration::from_secs(1));
+            assert_eq!((timer.tick(), count.load(Ordering::SeqCst)), (1, 2));
+            drop((due, forgotten));
+            assert_eq!(count.load(Ordering::SeqCst), 3);
+            timer.stop();
+            assert_eq!(count.load(Ordering::SeqCst), 5);
+            drop(last);
+            tell.send(()).unwrap();
+        };
+        // Not joined: a waker that is called under the lock must not keep the test from failing.
+        std::thread::Builder::new().spawn(script).unwrap();
+        told.recv_timeout(Duration::from_mins(1)).expect("a waker was called under the lock");
+    }
 }

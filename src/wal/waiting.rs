@@ -74,6 +74,8 @@ impl<C> Wal<C> {
         if self.durable() >= lsn {
             return Some(Ok(()));
         }
+        // Made, and where it is not needed dropped, without the lock.
+        let waker = waker.clone();
         let mut waiters = self.waiters.lock();
         if self.durable() >= lsn {
             return Some(Ok(()));
@@ -82,7 +84,7 @@ impl<C> Wal<C> {
             return Some(Err(error.clone()));
         }
         let place = waiters.wakers.partition_point(|(other, _)| *other <= lsn);
-        waiters.wakers.insert(place, (lsn, waker.clone()));
+        waiters.wakers.insert(place, (lsn, waker));
         drop(waiters);
         self.tell_writer();
         None

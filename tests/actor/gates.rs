@@ -1,12 +1,15 @@
 //! What leaves an object waits for what it follows from.
 
 use crate::stage::*;
-use dostore::actor::Storage;
+use dostore::actor::testing::ManualDurability;
+use dostore::actor::{Durability, Storage, StorageOptions};
 use dostore::disk::sim::{Fault, SimDisk};
-use dostore::error::ErrorKind;
+use dostore::error::{Error, ErrorKind, Result};
 use dostore::store::Store;
+use dostore::store::commit::Position;
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Poll, Waker};
 
 #[test]
 fn a_later_write_does_not_delay_an_earlier_gate() {
@@ -157,4 +160,65 @@ fn a_sync_of_the_log_that_fails_breaks_the_gates_that_it_concerns() {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Broken, "gate.broken"));
     before.wait().unwrap();
     assert_eq!(storage.get("a").unwrap_err().code(), "gate.broken");
+}
+
+/// Lets a reader in between a turn is logged and the ledger has it.
+#[derive(Debug)]
+struct Between {
+    manual: ManualDurability,
+    begun: Mutex<Option<mpsc::Sender<()>>>,
+    was_read: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Durability for Between {
+    fn begin(&self, position: Position) {
+        self.manual.begin(position);
+        if let Some(begun) = self.begun.lock().unwrap().take() {
+            begun.send(()).unwrap();
+            self.was_read.lock().unwrap().recv().unwrap();
+            // The reader has seen the turn, and takes its gate now.
+            (0..1000).for_each(|_| std::thread::yield_now());
+        }
+    }
+
+    fn is_confirmed(&self, position: Position) -> bool {
+        self.manual.is_confirmed(position)
+    }
+
+    fn failure(&self, position: Position) -> Option<Error> {
+        self.manual.failure(position)
+    }
+
+    fn poll(&self, position: Position, waker: &Waker) -> Option<Result<()>> {
+        self.manual.poll(position, waker)
+    }
+}
+
+#[test]
+fn a_gate_taken_as_a_turn_is_being_sealed_covers_what_was_read_of_it() {
+    let manual = ManualDurability::new();
+    let (begun, has_begun) = mpsc::channel();
+    let (read, was_read) = mpsc::channel();
+    let between = Between {
+        manual: manual.clone(),
+        begun: Mutex::new(Some(begun)),
+        was_read: Mutex::new(was_read),
+    };
+    let options =
+        StorageOptions { durability: Some(Arc::new(between)), ..StorageOptions::default() };
+    let storage = Storage::with_options(rooms().open_by_name("lobby").unwrap(), options);
+    let gate = std::thread::scope(|scope| {
+        let storage = &storage;
+        let reader = scope.spawn(move || {
+            has_begun.recv().unwrap();
+            assert_eq!(text(storage, "k").as_deref(), Some("1"), "it is logged");
+            read.send(()).unwrap();
+            storage.gate()
+        });
+        storage.put("k", "1").unwrap();
+        reader.join().unwrap()
+    });
+    assert!(!gate.is_open(), "what was read is not safe");
+    manual.confirm_all();
+    assert!(gate.is_open());
 }

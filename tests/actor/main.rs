@@ -9,3 +9,4 @@ mod stage;
 mod turns;
 #[cfg(all(feature = "json", feature = "msgpack"))]
 mod typed;
+mod wakers;

@@ -329,3 +329,92 @@ fn a_section_that_is_over_in_time_is_not_limited_later() {
     store.steps().tick();
     assert_eq!(text(&storage, "a").as_deref(), Some("1"));
 }
+
+#[test]
+fn g18_nothing_of_others_runs_inside_and_nothing_loose_goes_along() {
+    let (storage, durability) = manual(&rooms());
+    // Loose writes before a transaction are a commit of their own, whatever becomes of it.
+    let entered = storage.enter(|| {
+        storage.put("loose", "1").unwrap();
+        let undone: Result<()> = storage.transaction(|inside| {
+            inside.put("loose", "2").and_then(|()| inside.put("x", "2"))?;
+            Err(refusal())
+        });
+        assert!(undone.is_err());
+        storage.transaction(|inside| inside.put("x", "3")).unwrap();
+        storage.put("after", "4").unwrap();
+    });
+    entered.unwrap();
+    assert_eq!(durability.pending().len(), 3, "before, inside and after");
+    assert_eq!(["loose", "x", "after"].map(|key| text(&storage, key).unwrap()), ["1", "3", "4"]);
+    // Over several polls as well; one that is dropped leaves nothing.
+    let moving = |value: &'static str| {
+        storage.transaction_async(async move |inside| {
+            inside.put("x", value)?;
+            pause().await;
+            inside.put("y", value)?;
+            pause().await;
+            Ok::<_, Error>(())
+        })
+    };
+    let mut dropped = Box::pin(moving("dropped"));
+    for _ in 0..2 {
+        assert!(poll(&mut dropped.as_mut()).is_pending());
+    }
+    drop(dropped);
+    assert_eq!((text(&storage, "x").as_deref(), text(&storage, "y")), (Some("3"), None));
+    let ran = AtomicUsize::new(0);
+    let mut kept = Box::pin(moving("kept"));
+    let event = || {
+        storage.run(async {
+            ran.fetch_add(1, Ordering::SeqCst);
+            text(&storage, "y")
+        })
+    };
+    let mut others = [Box::pin(event()), Box::pin(event())];
+    for _ in 0..2 {
+        assert!(poll(&mut kept.as_mut()).is_pending());
+        assert!(others.iter_mut().all(|other| poll(&mut other.as_mut()).is_pending()));
+    }
+    assert_eq!((ran.load(Ordering::SeqCst), durability.pending().len()), (0, 3));
+    finish(kept).unwrap();
+    assert_eq!(durability.pending().len(), 4, "one commit");
+    for other in others {
+        assert_eq!(finish(other).unwrap().as_deref(), Some("kept"));
+    }
+}
+
+#[test]
+fn g18_a_section_that_cannot_end_does_not_hold_its_object_for_ever() {
+    let disk = SimDisk::new(1);
+    let store = Store::options().threads(false).open_on(disk.clone()).unwrap();
+    for is_transaction in [false, true] {
+        let storage = open(&store.namespace("rooms").unwrap());
+        let forever = async || {
+            storage.put("k", "1")?;
+            std::future::pending::<Result<()>>().await
+        };
+        let plain = storage.block_concurrency_while(forever);
+        let transaction = storage.transaction_async(async |_| forever().await);
+        let mut plain = pin!(plain);
+        let mut transaction = pin!(transaction);
+        let polled = if is_transaction { poll(&mut transaction) } else { poll(&mut plain) };
+        assert!(polled.is_pending());
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut waits = pin!(storage.run(async {}));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        disk.advance(Duration::from_secs(29));
+        store.steps().tick();
+        assert!(!bell.is_rung());
+        disk.advance(Duration::from_secs(2));
+        store.steps().tick();
+        assert!(bell.is_rung(), "whoever waits is told");
+        let Poll::Ready(Err(error)) = poll(&mut waits) else { panic!("it waits for ever") };
+        assert_eq!(error.code(), "section.timeout");
+        // What a transaction wrote is gone with it, and the object can be opened again.
+        let again = open(&store.namespace("rooms").unwrap());
+        assert_eq!(text(&again, "k").is_some(), !is_transaction);
+        again.delete("k").unwrap();
+    }
+}

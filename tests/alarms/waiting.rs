@@ -6,9 +6,10 @@ use dostore::ids::Timestamp;
 use dostore::store::Store;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 /// Counts how often it was woken.
 #[derive(Clone, Default)]
@@ -106,4 +107,72 @@ fn a_clean_shutdown_keeps_alarms_and_ends_waiting() {
     let world = World::open(disk);
     world.pass(60);
     assert_eq!(world.drain(), [plain("a")]);
+}
+
+/// A waker that calls back when it is woken, and when its last clone is dropped.
+struct Calls(Box<dyn Fn() + Send + Sync>);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+fn calls(call: impl Fn() + Send + Sync + 'static) -> Waker {
+    Waker::from(Arc::new(Calls(Box::new(call))))
+}
+
+/// Runs a script on a thread of its own: a waker that waits for a lock which its caller holds must
+/// not keep the test from failing.
+fn patiently(script: impl FnOnce() + Send + 'static) {
+    let (tell, told) = mpsc::channel();
+    let run = move || {
+        script();
+        tell.send(()).unwrap();
+    };
+    std::thread::Builder::new().spawn(run).unwrap();
+    told.recv_timeout(Duration::from_mins(1)).expect("a waker was called under a lock");
+}
+
+#[test]
+fn whoever_waits_for_an_alarm_may_use_the_store_when_woken_or_forgotten() {
+    patiently(|| {
+        let world = World::new(24);
+        let count = Arc::<AtomicUsize>::default();
+        let user = || {
+            let (alarms, rooms) = (world.alarms.clone(), world.rooms.clone());
+            let count = Arc::clone(&count);
+            calls(move || {
+                // The object whose commit set the alarm is not locked, nor is the index.
+                drop(alarms.try_next());
+                let _ = alarms.next_due();
+                if let Ok(view) = rooms.snapshot(rooms.id_from_name("a")) {
+                    let _ = view.get("k");
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+            })
+        };
+        let mut next = pin!(world.alarms.next());
+        for _ in 0..2 {
+            assert!(next.as_mut().poll(&mut Context::from_waker(&user())).is_pending());
+        }
+        // The timer still had the first when its place in the index was taken.
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        world.set("a", None, 10);
+        assert!(count.load(Ordering::SeqCst) >= 2, "an alarm was set");
+        assert!(next.as_mut().poll(&mut Context::from_waker(&user())).is_pending());
+        world.pass(1);
+        world.store.steps().tick();
+        let before = count.load(Ordering::SeqCst);
+        let mut other = Box::pin(world.alarms.next());
+        assert!(other.as_mut().poll(&mut Context::from_waker(&user())).is_pending());
+        drop(other);
+        assert_eq!(count.load(Ordering::SeqCst), before + 1, "whoever is forgotten");
+    });
 }

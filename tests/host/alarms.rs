@@ -2,6 +2,7 @@
 
 use super::stage::*;
 use dostore::actor::host::Context;
+use dostore::ids::Timestamp;
 use dostore::store::alarms::Fired;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -132,4 +133,76 @@ fn alarms_that_nobody_handles_yet_wait_in_the_store() {
     assert_eq!(fired(&world), 1);
     let in_cellar = cellar.send(alone(|context| async move { Ok(number(&context, "fired")?) }));
     assert_eq!(world.outcome(in_cellar).unwrap(), 1);
+}
+
+/// Objects of a namespace that the host has no class for, each with an alarm that is due.
+fn set_in_attic(world: &World, objects: usize, name: &str) {
+    let attic = world.store.namespace("attic").unwrap();
+    for number in 0..objects {
+        let mut object = attic.open_by_name(&format!("{name} {number}")).unwrap();
+        let mut turn = object.turn();
+        turn.set_alarm(Timestamp(1)).unwrap();
+        turn.commit_durable().unwrap();
+    }
+}
+
+/// Gives the host a class for it, and says how many alarms come then.
+fn rings_in_attic(world: &World) -> u64 {
+    let rings = Arc::<AtomicU64>::default();
+    let (tools, own) = (Arc::<Tools>::default(), Arc::clone(&rings));
+    *tools.on_alarm.lock() = Some(Box::new(move |_, _| {
+        own.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }));
+    let start = move |context: Context<Script>| {
+        let started = Script::start(&context, &tools);
+        async move { started }
+    };
+    let class = world.host.class("attic", start).unwrap();
+    world.pass(Duration::from_secs(60));
+    drop(class);
+    rings.load(Ordering::Relaxed)
+}
+
+#[test]
+fn alarms_that_no_class_takes_rest_in_the_store_until_one_does() {
+    const OBJECTS: usize = 500;
+    let world = World::new();
+    set_in_attic(&world, OBJECTS, "early");
+    world.store.steps().checkpoint().unwrap();
+    set_in_attic(&world, OBJECTS, "late");
+    world.on_alarm(|context, _| count(context).map(drop));
+    world.ask(alarm_in(5)).unwrap();
+    world.pass(Duration::from_secs(30));
+    assert_eq!(fired(&world), 1, "they hold up no other");
+    let alarms = world.store.alarms();
+    assert_eq!(alarms.next_due().unwrap(), None, "nor are they offered again and again");
+    // What a run has is not in memory, and after a checkpoint a run has all of it.
+    let in_memory = || world.store.stats().unwrap().alarms_in_memory;
+    assert!((OBJECTS as u64..2 * OBJECTS as u64).contains(&in_memory()), "{}", in_memory());
+    world.store.steps().checkpoint().unwrap();
+    assert_eq!(in_memory(), 0);
+    set_in_attic(&world, 3, "last");
+    world.pass(Duration::from_secs(30));
+    assert_eq!(rings_in_attic(&world), 2 * OBJECTS as u64 + 3);
+    world.pass(Duration::from_secs(4000));
+    assert_eq!(alarms.next_due().unwrap(), None);
+}
+
+#[test]
+fn alarms_that_no_class_took_are_to_be_had_when_the_host_is_gone() {
+    let world = World::new();
+    set_in_attic(&world, 3, "object");
+    world.pass(Duration::from_secs(10));
+    let World { store, pool, host, .. } = world;
+    let mut closing = host.close();
+    pool.run_ready();
+    assert!(look(&mut closing).is_ready());
+    let mut held = Vec::new();
+    while let Some(fired) = store.alarms().try_next().unwrap() {
+        held.push(fired);
+    }
+    let mut names: Vec<_> = held.iter().map(|fired| fired.name().unwrap().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["object 0", "object 1", "object 2"]);
 }

@@ -6,6 +6,7 @@
 mod alarms;
 mod ends;
 mod stage;
+mod wakers;
 
 use dostore::actor::StorageOptions;
 use dostore::actor::testing::ManualDurability;

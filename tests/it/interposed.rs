@@ -18,6 +18,8 @@ pub enum Point {
     CreateRun,
     /// The names of the log are synced: the last step of making a file of the log ready.
     SyncLog,
+    /// A file of pages is opened.
+    OpenSegment,
 }
 
 type Hook = Box<dyn FnOnce(Option<FileName>) + Send>;
@@ -55,6 +57,9 @@ impl fmt::Debug for Interposed {
 
 impl ReadDisk for Interposed {
     fn open(&self, name: FileName) -> io::Result<Arc<dyn ReadFile>> {
+        if matches!(name, FileName::Segment(_)) {
+            self.reach(Point::OpenSegment, Some(name));
+        }
         self.disk.open(name)
     }
 

@@ -4,6 +4,7 @@ mod actors;
 mod actors_handler;
 mod actors_model;
 mod actors_world;
+mod activation;
 mod alarms;
 mod chance;
 mod interposed;

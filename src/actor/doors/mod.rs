@@ -75,6 +75,8 @@ pub(super) struct Hand {
     pub new: Option<Waker>,
     /// No longer kept.
     pub old: Option<Waker>,
+    /// Nor this one, which a section had for itself.
+    pub task: Option<Waker>,
 }
 
 /// Whom to wake, once no lock is held.
@@ -392,7 +394,7 @@ impl Doors {
             return true;
         };
         let own = &mut self.levels[level];
-        hand.old = own.closing.take().or(own.task.take());
+        (hand.old, hand.task) = (own.closing.take(), own.task.take());
         if level < self.depth() {
             self.levels[level].closing = hand.new.take();
             return false;

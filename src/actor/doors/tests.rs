@@ -20,7 +20,7 @@ impl Gate {
     }
 
     fn hand() -> Hand {
-        Hand { new: Some(Waker::noop().clone()), old: None }
+        Hand { new: Some(Waker::noop().clone()), ..Hand::default() }
     }
 
     fn enter(&mut self, event: &mut Event) -> Entry {

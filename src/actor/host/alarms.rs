@@ -28,20 +28,20 @@ impl Permits {
 
     /// Waits for a permit. For one task at a time.
     pub fn take(self: &Arc<Self>) -> impl Future<Output = Permit> + use<'_> {
-        poll_fn(|context| match self.try_take(context.waker()) {
+        poll_fn(|context| match self.try_take(context.waker().clone()) {
             Some(permit) => Poll::Ready(permit),
             None => Poll::Pending,
         })
     }
 
-    fn try_take(self: &Arc<Self>, waker: &Waker) -> Option<Permit> {
+    fn try_take(self: &Arc<Self>, waker: Waker) -> Option<Permit> {
         let mut state = self.state.lock();
         if let Some(left) = state.0.checked_sub(1) {
             state.0 = left;
             drop(state);
             return Some(Permit(Arc::clone(self)));
         }
-        let before = state.1.replace(waker.clone());
+        let before = state.1.replace(waker);
         drop(state);
         drop(before);
         None

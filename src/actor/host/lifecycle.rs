@@ -80,7 +80,8 @@ impl Shared {
     async fn while_open<F: Future>(&self, keeper: Keeper, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|context| {
-            let before = self.life.lock().keepers[keeper as usize].replace(context.waker().clone());
+            let waker = context.waker().clone();
+            let before = self.life.lock().keepers[keeper as usize].replace(waker);
             drop(before);
             // Looked at after the waker is in its place: a close after this wakes it.
             if self.is_closing() {
@@ -138,14 +139,19 @@ struct House {
 
 impl House {
     /// Gives an alarm to the class that it is for. One of a namespace that no class of this host
-    /// has goes back to the store, which offers it again later.
+    /// has goes back to the store, which keeps all of them to itself until there is a class.
     fn deliver(&self, delivery: Box<Delivery>) {
         let class = {
             let classes = self.classes.lock();
             let is_it = |class: &&Arc<dyn Registered>| {
                 class.namespace().name() == delivery.namespace.name()
             };
-            classes.iter().find(is_it).cloned()
+            let found = classes.iter().find(is_it).cloned();
+            if found.is_none() {
+                // Under the lock, so that a class that comes now comes after.
+                self.shared.store.scheduler().refuse(delivery.namespace.number());
+            }
+            found
         };
         match class {
             Some(class) => class.deliver(delivery),
@@ -190,6 +196,7 @@ async fn pause(store: &Store, time: Duration) {
 
 /// Hands out the store's alarms until the host closes.
 async fn deliver_alarms(house: Arc<House>, living: Living) {
+    let consumer = Consumer(house.shared.store.clone());
     let alarms = house.shared.store.alarms();
     loop {
         let permit = house.permits.take();
@@ -213,7 +220,18 @@ async fn deliver_alarms(house: Arc<House>, living: Living) {
             Some(Err(_)) | None => break,
         }
     }
+    drop(consumer);
     drop(living);
+}
+
+/// The store's alarms are in the hands of this host. After that, also those are to be had for
+/// which it had no class.
+struct Consumer(Store);
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.0.scheduler().accept(self.0.engine(), None);
+    }
 }
 
 fn is_over(error: &Error) -> bool {
@@ -337,7 +355,7 @@ impl Host {
     }
 
     /// Runs the objects of a namespace, made if it is not there, by one kind of actor. From here on
-    /// their alarms are delivered.
+    /// their alarms are delivered; those of namespaces without a class stay in the store.
     ///
     /// `start` makes an instance from what its storage holds, and may write. It runs as the first
     /// event of each activation; whatever the objects of the class share, it captures. Fails with
@@ -357,10 +375,12 @@ impl Host {
             let what = format!("the host has a class for namespace {:?} already", namespace.name());
             return Err(Error::invalid("host.class", what));
         }
+        let number = namespace.number();
         let roster = Arc::new(Roster::new(Arc::clone(shared), namespace, start));
         let is_first = classes.is_empty();
         classes.push(Arc::clone(&roster) as _);
         drop(classes);
+        shared.store.scheduler().accept(shared.store.engine(), Some(number));
         if is_first {
             let living = Living::new(shared);
             shared.spawner.spawn(Box::pin(deliver_alarms(Arc::clone(&self.house), living)));
@@ -413,11 +433,15 @@ impl Future for Closing {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<()> {
+        let waker = context.waker().clone();
         let mut life = self.shared.life.lock();
         if life.tasks == 0 {
+            drop(life);
             return Poll::Ready(());
         }
-        life.closers.push(context.waker().clone());
+        if !life.closers.iter().any(|known| known.will_wake(&waker)) {
+            life.closers.push(waker);
+        }
         Poll::Pending
     }
 }

@@ -4,7 +4,8 @@
 //!   * A reply is settled once: by the handler, by a reset, or by whoever dropped the message.
 //!   * A value is handed out only after its gate opened; a gate that broke replaces it by an error.
 //!   * A caller that is not waiting is not woken; one that waits is woken once, by the gate itself.
-//!   * The slot's lock is taken alone, or under the mailbox's; no waker runs under either.
+//!   * The slot's lock is taken alone, or under the mailbox's; no waker is made, called or dropped
+//!     under either.
 
 use super::Actor;
 use super::seat::Seat;
@@ -35,23 +36,39 @@ enum State<A: Actor> {
 }
 
 impl<A: Actor> Slot<A> {
-    fn settle(&self, outcome: Outcome<A>, gate: Option<Gate>) {
+    fn settle(&self, outcome: Outcome<A>, mut gate: Option<Gate>) {
         let mut state = self.state.lock();
         let State::Open(waker) = &mut *state else { return };
         let Some(waker) = waker.take() else {
             *state = State::Settled(outcome, gate);
             return;
         };
+        drop(state);
         // The caller is woken when the gate opens, not now to find it shut.
-        let mut gate = gate;
         let is_hidden = gate
             .as_mut()
             .is_some_and(|gate| Pin::new(gate).poll(&mut Context::from_waker(&waker)).is_pending());
-        *state = State::Settled(outcome, gate);
-        drop(state);
+        let before = std::mem::replace(&mut *self.state.lock(), State::Settled(outcome, gate));
         if !is_hidden {
             waker.wake();
         }
+        // Whoever asked meanwhile did not find the outcome.
+        if let State::Open(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+
+    /// Keeps a waker until it is settled, or taken into the mailbox; none when it is settled.
+    fn keep(&self, waker: &Waker) -> Option<()> {
+        // Made before the lock is taken, and what it replaces is dropped after.
+        let mut waker = waker.clone();
+        let mut state = self.state.lock();
+        let State::Open(kept) = &mut *state else { return None };
+        match kept {
+            Some(kept) => std::mem::swap(kept, &mut waker),
+            None => *kept = Some(waker),
+        }
+        Some(())
     }
 
     /// Whoever waits to be taken into the mailbox, or for the outcome.
@@ -154,15 +171,12 @@ impl<A: Actor> Reply<A> {
     }
 
     fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<(Outcome<A>, Option<Gate>)> {
-        let mut state = self.slot.state.lock();
-        if let State::Open(waker) = &mut *state {
-            let is_known = waker.as_ref().is_some_and(|known| known.will_wake(context.waker()));
-            if !is_known {
-                *waker = Some(context.waker().clone());
-            }
+        if let Some(settled) = self.take_settled() {
+            return Poll::Ready(settled);
+        }
+        if self.slot.keep(context.waker()).is_some() {
             return Poll::Pending;
         }
-        drop(state);
         self.take_settled().map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -234,15 +248,13 @@ impl<A: Actor> Future for Accepted<'_, A> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Some(seat) = &self.reply.seat else { return Poll::Ready(()) };
-        let register = || {
-            if let State::Open(waker) = &mut *self.reply.slot.state.lock() {
-                *waker = Some(context.waker().clone());
-            }
-        };
-        if seat.waits_outside(&self.reply.slot, register) {
+        // Kept before it is looked: whoever lets the message in after that wakes it.
+        self.reply.slot.keep(context.waker());
+        if seat.waits_outside(&self.reply.slot) {
             return Poll::Pending;
         }
         self.reply.seat = None;
+        drop(self.reply.slot.take_waker());
         Poll::Ready(())
     }
 }

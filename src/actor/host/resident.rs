@@ -165,9 +165,15 @@ impl<A: Actor> Resident<'_, A> {
     async fn work(&mut self, unrecorded: &mut Unrecorded) -> Result<()> {
         let storage = &self.context.storage;
         let mut events = 0;
+        let mut may_wait = true;
         loop {
-            match self.seat.next(|| storage.is_broken()).await {
-                Next::Message(envelope) => self.handle(envelope).await?,
+            let next = self.seat.next(|| storage.is_broken(), may_wait).await;
+            may_wait = true;
+            match next {
+                Next::Message { envelope, is_last } => {
+                    self.handle(envelope).await?;
+                    may_wait = is_last;
+                }
                 Next::Alarm(delivery) => self.ring(delivery, unrecorded).await?,
                 Next::Broken { was_idle: true } | Next::Leave => return Ok(()),
                 Next::Broken { was_idle: false } => {

@@ -23,7 +23,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 /// One object's place.
 pub(super) struct Seat<A: Actor> {
@@ -114,7 +114,11 @@ pub(super) struct Envelope<A: Actor> {
 
 /// What a resident does next.
 pub(super) enum Next<A: Actor> {
-    Message(Envelope<A>),
+    /// A message; nothing stood behind it if it `is_last`.
+    Message {
+        envelope: Envelope<A>,
+        is_last: bool,
+    },
     Alarm(Box<Delivery>),
     /// The object broke; `was_idle` when it did so while nothing was to do.
     Broken {
@@ -190,51 +194,64 @@ impl<A: Actor> Seat<A> {
         }
     }
 
-    /// What the resident is to do next. `broken` looks whether the object broke.
-    pub async fn next(&self, broken: impl Fn() -> bool) -> Next<A> {
-        let mut was_idle = false;
+    /// What the resident is to do next. `broken` looks whether the object broke. `may_wait` says
+    /// that most likely there is nothing: then one look is enough.
+    pub async fn next(&self, broken: impl Fn() -> bool, may_wait: bool) -> Next<A> {
+        let mut looks = 0_u32;
         std::future::poll_fn(|context| {
-            let next = self.poll_next(context, &broken, was_idle);
-            was_idle |= next.is_pending();
-            next
+            let was_idle = looks > 0;
+            looks += 1;
+            // No waker is made under the lock: either before it, or in a second look.
+            let mut waker = (may_wait && !was_idle).then(|| context.waker().clone());
+            loop {
+                let has_waker = waker.is_some();
+                match self.look(waker.take(), &broken, was_idle) {
+                    Some(next) => return Poll::Ready(next),
+                    None if has_waker => return Poll::Pending,
+                    None => waker = Some(context.waker().clone()),
+                }
+            }
         })
         .await
     }
 
-    fn poll_next(
+    /// One look at the mailbox. Where there is nothing it keeps the waker, if there is one.
+    fn look(
         &self,
-        context: &mut Context<'_>,
+        waker: Option<Waker>,
         broken: &impl Fn() -> bool,
         was_idle: bool,
-    ) -> Poll<Next<A>> {
+    ) -> Option<Next<A>> {
         let mut mailbox = self.mailbox.lock();
         if broken() {
-            return Poll::Ready(Next::Broken { was_idle });
+            return Some(Next::Broken { was_idle });
         }
         if let Some(delivery) = mailbox.alarms.pop_front() {
-            return Poll::Ready(Next::Alarm(delivery));
+            return Some(Next::Alarm(delivery));
         }
         if let Some(envelope) = mailbox.messages.pop_front() {
             mailbox.used = self.roster.epoch();
             mailbox.is_leaving = false;
+            let is_last = mailbox.messages.is_empty();
             let admitted = mailbox.admitted(self.roster.mailbox_limit());
             drop(mailbox);
             if let Some(waker) = admitted {
                 waker.wake();
             }
-            return Poll::Ready(Next::Message(envelope));
+            return Some(Next::Message { envelope, is_last });
         }
         // Events beside the messages need the object too.
         let is_alone = self.beside.load(Ordering::Acquire) == 0;
         if is_alone && (mailbox.is_leaving || self.roster.is_closing()) {
-            return Poll::Ready(Next::Leave);
+            return Some(Next::Leave);
         }
-        let waker = context.waker().clone();
-        // What stood there is dropped outside the lock; it is this task's own.
-        let before = std::mem::replace(&mut mailbox.resident, Presence::Waiting(waker));
-        drop(mailbox);
-        drop(before);
-        Poll::Pending
+        if let Some(waker) = waker {
+            // What stood there is dropped outside the lock; it is this task's own.
+            let before = std::mem::replace(&mut mailbox.resident, Presence::Waiting(waker));
+            drop(mailbox);
+            drop(before);
+        }
+        None
     }
 
     /// The resident leaves, having given the object back. False where there is more to do: then it
@@ -313,15 +330,10 @@ impl<A: Actor> Seat<A> {
         }
     }
 
-    /// Whether a message still waits outside the mailbox; then `register` is called, in time for
-    /// the next change.
-    pub fn waits_outside(&self, slot: &Arc<Slot<A>>, register: impl FnOnce()) -> bool {
+    /// Whether a message still waits outside the mailbox.
+    pub fn waits_outside(&self, slot: &Arc<Slot<A>>) -> bool {
         let mailbox = self.mailbox.lock();
-        let is_outside = mailbox.find_outside(slot, self.roster.mailbox_limit()).is_some();
-        if is_outside {
-            register();
-        }
-        is_outside
+        mailbox.find_outside(slot, self.roster.mailbox_limit()).is_some()
     }
 
     /// Takes a message back that waits outside the mailbox.

@@ -4,6 +4,7 @@
 //!   * A hint that was handed out is examined, or waits here until it can be.
 //!   * Nothing fires before it is due by the clock, nor before its setting is durable.
 //!   * Of one alarm of one object, one firing is in the host's hands at a time.
+//!   * What is refused is forgotten only where a run has it.
 
 use crate::alarm::Alarm;
 use crate::engine::Engine;
@@ -14,7 +15,7 @@ use crate::ids::{Address, Lsn, NamespaceNumber, Timestamp};
 use crate::marks::{Mark, mark};
 use crate::object::overlay::Found;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ struct Work {
 struct Flights {
     /// In the host's hands; with what was found due for the same alarm meanwhile.
     flying: HashMap<Whose, Option<Hint>>,
+    /// Namespaces whose alarms nobody takes for now.
+    refused: BTreeSet<NamespaceNumber>,
     /// To be examined again, by uptime.
     back: BTreeMap<(Duration, u64), Hint>,
     next_number: u64,
@@ -93,6 +96,13 @@ impl Scheduler {
         engine.check_alive()?;
         let mut work = self.work.lock();
         while let Some((hint, from_run, seen)) = self.candidate(engine, &mut work)? {
+            if self.flights.lock().refused.contains(&hint.address.namespace) {
+                // A run that has it will have it when it is wanted.
+                if !from_run {
+                    engine.alarms.set_aside(hint);
+                }
+                continue;
+            }
             match self.examine(engine, &mut work, &hint, seen) {
                 Ok(Examined::Fires(firing)) => return Ok(Some(firing)),
                 Ok(Examined::Waits) => {}
@@ -179,6 +189,11 @@ impl Scheduler {
         let uptime = engine.clock.uptime();
         let mut flights = self.flights.lock();
         let waiting = flights.flying.remove(&(hint.address, hint.name.clone())).flatten();
+        if flights.refused.contains(&hint.address.namespace) {
+            drop(flights);
+            waiting.into_iter().chain([hint]).for_each(|hint| engine.alarms.set_aside(hint));
+            return;
+        }
         let has_waiting = waiting.is_some();
         if let Some(waiting) = waiting {
             flights.give_back(uptime, waiting);
@@ -188,6 +203,30 @@ impl Scheduler {
         }
         drop(flights);
         if has_waiting || !is_done {
+            engine.alarms.wake_all();
+        }
+    }
+
+    /// From here on nobody takes alarms of this namespace: they stay in the store, and nothing of
+    /// them in memory once a checkpoint has written them.
+    pub(crate) fn refuse(&self, namespace: NamespaceNumber) {
+        self.flights.lock().refused.insert(namespace);
+    }
+
+    /// Alarms of this namespace, or of all, are taken again: what is due is looked for anew.
+    pub(crate) fn accept(&self, engine: &Engine, namespace: Option<NamespaceNumber>) {
+        let work = self.work.lock();
+        let mut flights = self.flights.lock();
+        let is_changed = match namespace {
+            Some(namespace) => flights.refused.remove(&namespace),
+            None => !std::mem::take(&mut flights.refused).is_empty(),
+        };
+        drop(flights);
+        if is_changed {
+            engine.alarms.begin_again();
+        }
+        drop(work);
+        if is_changed {
             engine.alarms.wake_all();
         }
     }
