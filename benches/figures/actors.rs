@@ -3,7 +3,8 @@
 //!
 //! Invariants:
 //!   * A turn reads one key, writes one, and counts once its reply was seen: then it is durable.
-//!   * Host and engine take turns within one run and hold the same objects.
+//!   * Host and engine take turns within one run and hold the same objects. Each has all of them
+//!     in memory before the clock starts.
 
 use crate::load::{self, DataSet, KEYS, LOADERS, VALUE_BYTES, Window};
 use crate::measure::{Goal, Histogram, Random, line, median};
@@ -14,6 +15,7 @@ use dostore::error::Error;
 use dostore::store::Store;
 use dostore::store::object::Object;
 use std::collections::VecDeque;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 const IN_FLIGHT: usize = 10_000;
@@ -93,14 +95,19 @@ pub fn run(settings: &Settings) -> Result<()> {
     Ok(store.close()?)
 }
 
-/// Runs a loader on each of the threads, and adds up what they come to.
-fn round(load: impl Fn(usize) -> Result<(u64, Histogram)> + Sync) -> Result<Round> {
-    let before = system::processor_seconds()?;
-    let began = Instant::now();
-    let done = std::thread::scope(|scope| -> Result<Vec<_>> {
+/// Runs a loader on each of the threads, and adds up what they come to. A loader says when it has
+/// its objects in memory; the clock starts when both have.
+fn round(load: impl Fn(usize, &Barrier) -> Result<(u64, Histogram)> + Sync) -> Result<Round> {
+    let ready = &Barrier::new(LOADERS + 1);
+    let (done, before, began) = std::thread::scope(|scope| -> Result<_> {
         let load = &load;
-        let loaders: Vec<_> = (0..LOADERS).map(|half| scope.spawn(move || load(half))).collect();
-        loaders.into_iter().map(|loader| loader.join().map_err(|_| "a loader panicked")?).collect()
+        let loaders: Vec<_> =
+            (0..LOADERS).map(|half| scope.spawn(move || load(half, ready))).collect();
+        ready.wait();
+        let (before, began) = (system::processor_seconds()?, Instant::now());
+        let done =
+            loaders.into_iter().map(|loader| loader.join().map_err(|_| "a loader panicked")?);
+        Ok((done.collect::<Result<Vec<_>>>()?, before, began))
     })?;
     let seconds = began.elapsed().as_secs_f64();
     let turns: u64 = done.iter().map(|(turns, _)| turns).sum();
@@ -118,10 +125,15 @@ fn round(load: impl Fn(usize) -> Result<(u64, Histogram)> + Sync) -> Result<Roun
 /// The same reads and writes by turns of the engine.
 fn by_engine(store: &Store, objects: usize, time: Duration) -> Result<Round> {
     let namespace = load::namespace(store)?;
-    round(|half| {
+    round(|half, ready| {
         let own = (half..objects).step_by(LOADERS);
-        let opened = own.map(|number| namespace.open(load::id(&namespace, number)));
-        let mut handles = opened.collect::<dostore::error::Result<Vec<Object>>>()?;
+        let opened = own.map(|number| {
+            let object = namespace.open(load::id(&namespace, number))?;
+            object.get(KEYS[0]).map(|_| object)
+        });
+        let opened = opened.collect::<dostore::error::Result<Vec<Object>>>();
+        ready.wait();
+        let mut handles = opened?;
         let mut random = Random::new(half as u64);
         let mut window = Window::new(IN_FLIGHT / LOADERS);
         let mut value = [0; VALUE_BYTES];
@@ -147,10 +159,19 @@ fn by_engine(store: &Store, objects: usize, time: Duration) -> Result<Round> {
 
 /// By messages to the host.
 fn by_host(class: &Class<Touch>, objects: usize, time: Duration) -> Result<Round> {
-    round(|half| {
+    round(|half, ready| {
         let own = (half..objects).step_by(LOADERS);
         let named = own.map(|number| class.recipient_by_id(load::id(class.namespace(), number)));
-        let recipients = named.collect::<dostore::error::Result<Vec<Recipient<Touch>>>>()?;
+        let recipients = named.collect::<dostore::error::Result<Vec<Recipient<Touch>>>>();
+        let first = || Write { key: 0, value: [0; VALUE_BYTES] };
+        let active = recipients.and_then(|recipients| {
+            let replies: Vec<_> =
+                recipients.iter().map(|recipient| recipient.send(first())).collect();
+            replies.into_iter().try_for_each(|reply| reply.wait().map(drop))?;
+            Ok(recipients)
+        });
+        ready.wait();
+        let recipients = active?;
         let mut random = Random::new(half as u64);
         let mut waiting: VecDeque<(Reply<Touch>, Instant)> = VecDeque::new();
         let mut latency = Histogram::new();

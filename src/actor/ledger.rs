@@ -9,10 +9,10 @@
 
 use super::core::Core;
 use super::durability::{Durability, block_on};
+use super::queue::Queue;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::commit::Position;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Poll, Waker};
 
@@ -27,7 +27,7 @@ struct Sealed {
 struct Ledger {
     /// The number of the open turn.
     open: u64,
-    outstanding: VecDeque<Sealed>,
+    outstanding: Queue<Sealed>,
     /// How many of them need no confirmation.
     unconfirmed: usize,
     /// The first turn that failed, and how.
@@ -62,8 +62,7 @@ impl Ledger {
 
     /// What is outstanding up to turn `last`.
     fn covered(&self, last: u64) -> impl DoubleEndedIterator<Item = &Sealed> {
-        let count = self.outstanding.partition_point(|sealed| sealed.turn <= last);
-        self.outstanding.range(..count)
+        self.outstanding.fronts(move |sealed| sealed.turn <= last)
     }
 
     /// The first commit up to turn `last` that will never be safe, and why.
@@ -270,8 +269,8 @@ impl Book {
     pub fn failed(&self, position: Position, cause: &Error) -> Error {
         let error = gate_broken(cause);
         let mut ledger = self.ledger.lock();
-        let at = ledger.outstanding.partition_point(|sealed| sealed.position < position);
-        let turn = ledger.outstanding.get(at).map_or(ledger.open, |sealed| sealed.turn);
+        let before = ledger.outstanding.fronts(|sealed| sealed.position < position).count();
+        let turn = ledger.outstanding.get(before).map_or(ledger.open, |sealed| sealed.turn);
         ledger.fail(turn, &error);
         drop(ledger);
         if let Some(core) = self.core.get().and_then(Weak::upgrade) {

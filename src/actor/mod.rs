@@ -14,6 +14,7 @@ pub mod durability;
 pub mod gate;
 pub mod host;
 mod ledger;
+mod queue;
 mod sections;
 pub mod storage;
 pub mod testing;

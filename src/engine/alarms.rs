@@ -217,8 +217,8 @@ impl Before {
 /// Hints that are due.
 #[derive(Debug, Default)]
 pub struct Due {
-    /// The hints, in their order, and whether each came from a run.
-    pub hints: Vec<(Hint, bool)>,
+    /// The hints, in their order.
+    pub hints: Hinted,
     /// Whether there may be more of them.
     pub has_more: bool,
 }
@@ -445,8 +445,8 @@ impl Engine {
         Ok(first.into_iter().chain(in_runs.map(|hint| hint.due)).min())
     }
 
-    /// Enters the alarms anew whose hints were lost to damage: the objects still have them. Costs a walk over all objects, once for each range that was lost.
-    /// Says whether it had to.
+    /// Enters the alarms anew whose hints were lost to damage: the objects still have them. Costs a
+    /// walk over all objects, once for each range that was lost. Says whether it had to.
     fn find_again(&self, version: &Arc<Version>, lost: Lost) -> Result<bool> {
         if self.alarms.is_found_again(&lost) {
             return Ok(false);
@@ -488,13 +488,16 @@ fn intact<T>(read: Result<T>) -> Result<Option<T>> {
     }
 }
 
+/// Hints, and whether each came from a run.
+type Hinted = Vec<(Hint, bool)>;
+
 /// Hints of runs from `from` on that are due, and ranges in which hints were lost.
 fn walk_due(
     version: &Version,
     from: &Hint,
     now: Timestamp,
     most: usize,
-) -> Result<(Vec<(Hint, bool)>, Vec<Lost>)> {
+) -> Result<(Hinted, Vec<Lost>)> {
     let (mut found, mut lost) = (Vec::new(), Vec::new());
     if version.alarms.is_empty() {
         return Ok((found, lost));
@@ -539,6 +542,8 @@ pub(super) fn hints_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::FileNumber;
+    use crate::names::FileName;
 
     fn hint(due: u64, name: Option<&str>) -> Hint {
         Hint { name: name.map(Box::from), ..first_due(Timestamp(due)) }
@@ -566,5 +571,24 @@ mod tests {
         index.remove(&hint(5, None));
         index.drop_below(&hint(13, None));
         assert_eq!(index.first_in_memory(), Some(Timestamp(15)));
+    }
+    #[test]
+    fn a_loss_that_was_found_again_stands_for_no_other() {
+        let lost = |run, first: &[u8], last: &[u8]| Lost {
+            run: FileName::Run(FileNumber(run)),
+            first: first.to_vec(),
+            last: last.to_vec(),
+        };
+        let index = AlarmIndex::default();
+        index.inner.lock().found_again.insert(lost(1, b"m", b"p"));
+        assert!(index.is_found_again(&lost(1, b"m", b"p")));
+        for other in [lost(2, b"m", b"p"), lost(1, b"a", b"c"), lost(1, b"m", b"o")] {
+            assert!(!index.is_found_again(&other), "{other:?}");
+        }
+        index.begin_again();
+        assert!(
+            !index.is_found_again(&lost(1, b"m", b"p")),
+            "what is handed out again may need it"
+        );
     }
 }

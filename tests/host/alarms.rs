@@ -159,7 +159,7 @@ fn rings_in_attic(world: &World) -> u64 {
         async move { started }
     };
     let class = world.host.class("attic", start).unwrap();
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_mins(1));
     drop(class);
     rings.load(Ordering::Relaxed)
 }

@@ -5,6 +5,8 @@
 
 mod alarms;
 mod ends;
+#[cfg(feature = "tokio")]
+mod on_tokio;
 mod stage;
 mod wakers;
 

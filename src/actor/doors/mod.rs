@@ -15,6 +15,7 @@
 //!   * A level ends only when it is the innermost one; what waits in it moves down with its place.
 //!   * Nothing recurses: neither over levels nor over waiters.
 
+use stack::Stack;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
@@ -149,16 +150,18 @@ fn append(queue: &mut Queue, mut more: Queue) {
 #[derive(Debug)]
 pub(super) struct Doors {
     /// The event that has the turn, and those polled inside it. Empty between turns.
-    polling: Vec<EventId>,
+    polling: Stack<EventId>,
     /// The level of the code that runs now, while there is a turn.
     current: usize,
-    levels: Vec<Level>,
+    levels: Stack<Level>,
     next_ticket: u64,
 }
 
 impl Doors {
     pub fn new() -> Self {
-        Self { polling: Vec::new(), current: 0, levels: vec![Level::default()], next_ticket: 0 }
+        let mut levels = Stack::default();
+        levels.push(Level::default());
+        Self { polling: Stack::default(), current: 0, levels, next_ticket: 0 }
     }
 
     pub fn is_held(&self) -> bool {
@@ -195,7 +198,7 @@ impl Doors {
     /// The level of a section that runs.
     fn running(&self, place: &Arc<Place>) -> Option<usize> {
         let is_it = |level: &Level| level.place.as_ref().is_some_and(|at| Arc::ptr_eq(at, place));
-        self.levels.iter().rposition(is_it)
+        self.levels.top_where(is_it)
     }
 
     /// Takes the turn for a thread that may wait for one, whoever stands in the queue: it waits
@@ -263,7 +266,7 @@ impl Doors {
         } else {
             self.begin(event, top + 1, hand)
         };
-        self.levels[top + 1].carriers.clone_from(&self.polling);
+        self.levels[top + 1].carriers = self.carriers();
         entry
     }
 
@@ -282,13 +285,18 @@ impl Doors {
         }
         let entry =
             if is_inside { self.join(event, level, hand) } else { self.begin(event, level, hand) };
-        self.levels[level].carriers.clone_from(&self.polling);
+        self.levels[level].carriers = self.carriers();
         entry
+    }
+
+    /// The events that are being polled around what runs now.
+    fn carriers(&self) -> Vec<EventId> {
+        self.polling.iter().copied().collect()
     }
 
     /// The innermost level whose section this event contains.
     fn carried(&self, id: EventId) -> Option<usize> {
-        self.levels.iter().rposition(|level| level.carriers.contains(&id))
+        self.levels.top_where(|level| level.carriers.contains(&id))
     }
 
     /// Whether nobody stands before the event at the innermost level, but what it contains.
@@ -330,7 +338,7 @@ impl Doors {
             self.next_ticket
         });
         event.ticket = Some(ticket);
-        let carriers = if is_inside { self.polling.clone() } else { Vec::new() };
+        let carriers = if is_inside { self.carriers() } else { Vec::new() };
         let waiting = self.levels.iter_mut().find_map(|level| {
             level.sections.get_mut(&ticket).or_else(|| level.events.get_mut(&ticket))
         });
@@ -451,5 +459,6 @@ impl Doors {
     }
 }
 
+mod stack;
 #[cfg(test)]
 mod tests;

@@ -9,20 +9,21 @@
 
 use super::alarms::Delivery;
 use super::lifecycle::Living;
-use super::reply::Answer;
+use super::reply::{self, Answer};
 use super::seat::{Envelope, Next, Seat};
 use super::{Actor, Context, Event};
 use crate::actor::storage::Storage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::alarms::{Failure, Outcome};
 use crate::store::object::Object;
+use pin_project_lite::pin_project;
 use std::any::Any;
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{self, Poll};
 
 /// Events after which a resident lets others run, if it has not waited for anything.
 const EVENTS_AT_ONCE: u32 = 64;
@@ -52,6 +53,9 @@ impl<A: Actor> Drop for Residence<A> {
     }
 }
 
+/// What came of a handler: a panic, a broken object, or its outcome.
+type Handled<A> = std::result::Result<Result<reply::Outcome<A>>, String>;
+
 /// Alarms whose failure no commit holds yet, and why they failed.
 type Unrecorded = Vec<(Box<Delivery>, String)>;
 
@@ -80,7 +84,8 @@ impl Drop for Opened {
 async fn stay<A: Actor>(seat: &Arc<Seat<A>>, unrecorded: &mut Unrecorded) -> Result<()> {
     let failed = std::mem::take(unrecorded);
     let is_recording = !failed.is_empty();
-    let object = open(seat).await?;
+    // What is rare has its future elsewhere.
+    let object = Box::pin(open(seat)).await?;
     let opened = Opened(Storage::with_options(object, seat.roster.shared.settings.storage.clone()));
     let storage = &opened.0;
     let mut abandoned = Vec::new();
@@ -163,7 +168,8 @@ struct Resident<'s, A: Actor> {
 impl<A: Actor> Resident<'_, A> {
     /// Handles events until the object is to leave. An error when it broke and others waited.
     async fn work(&mut self, unrecorded: &mut Unrecorded) -> Result<()> {
-        let storage = &self.context.storage;
+        let context = self.context;
+        let storage = &context.storage;
         let mut events = 0;
         let mut may_wait = true;
         loop {
@@ -171,10 +177,13 @@ impl<A: Actor> Resident<'_, A> {
             may_wait = true;
             match next {
                 Next::Message { envelope, is_last } => {
-                    self.handle(envelope).await?;
                     may_wait = is_last;
+                    if let Some((handling, answer)) = self.begin(envelope)? {
+                        let handled = handling.await;
+                        end(context, handled, answer)?;
+                    }
                 }
-                Next::Alarm(delivery) => self.ring(delivery, unrecorded).await?,
+                Next::Alarm(delivery) => Box::pin(self.ring(delivery, unrecorded)).await?,
                 Next::Broken { was_idle: true } | Next::Leave => return Ok(()),
                 Next::Broken { was_idle: false } => {
                     return storage.broken().map_or(Ok(()), |cause| Err(reset(&cause)));
@@ -187,42 +196,27 @@ impl<A: Actor> Resident<'_, A> {
         }
     }
 
-    async fn handle(&mut self, envelope: Envelope<A>) -> Result<()> {
+    /// Begins to handle a message: gives the future of that, and who is to be answered. None where
+    /// it is handled beside the others.
+    ///
+    /// No future: whatever one takes is copied into it, and an active object is to be small.
+    fn begin(
+        &mut self,
+        envelope: Envelope<A>,
+    ) -> Result<Option<(impl Future<Output = Handled<A>> + Send + use<'_, A>, Answer<A>)>> {
         let Envelope { message, answer } = envelope;
         let (context, actor) = (self.context, &mut self.actor);
-        let mut answer = Some(answer);
-        let handling = async {
-            match actor.interleaved(context, message) {
-                Event::Alone(message) => {
-                    Some(context.storage.run(actor.handle(context, message)).await)
-                }
-                Event::Beside(event) => {
-                    if let Some(answer) = answer.take() {
-                        run_beside(context, event, answer);
-                    }
-                    None
-                }
+        let chosen = catch_unwind(AssertUnwindSafe(|| actor.interleaved(context, message)));
+        match chosen {
+            Ok(Event::Alone(message)) => {
+                let handling = context.storage.run(self.actor.handle(context, message));
+                Ok(Some((caught(handling), answer)))
             }
-        };
-        let handled = caught(handling).await;
-        let Some(answer) = answer else { return Ok(()) };
-        match handled {
-            Ok(Some(Ok(outcome))) => {
-                answer.settle(outcome, Some(context.storage.gate()));
-                Ok(())
+            Ok(Event::Beside(event)) => {
+                run_beside(context, event, answer);
+                Ok(None)
             }
-            Ok(Some(Err(broken))) => {
-                let error = reset(&broken);
-                answer.fail(&error);
-                Err(error)
-            }
-            Ok(None) => Ok(()),
-            Err(panic) => {
-                let error = panicked(&panic);
-                answer.fail(&error);
-                self.context.storage.abort(&panic);
-                Err(error)
-            }
+            Err(panic) => end(context, Err(text_of(&*panic)), answer).map(|()| None),
         }
     }
 
@@ -280,6 +274,24 @@ impl<A: Actor> Resident<'_, A> {
     }
 }
 
+/// Answers. An error when the object broke.
+fn end<A: Actor>(context: &Context<A>, handled: Handled<A>, answer: Answer<A>) -> Result<()> {
+    let storage = &context.storage;
+    let error = match handled {
+        Ok(Ok(outcome)) => {
+            answer.settle(outcome, Some(storage.gate()));
+            return Ok(());
+        }
+        Ok(Err(broken)) => reset(&broken),
+        Err(panic) => {
+            storage.abort(&panic);
+            panicked(&panic)
+        }
+    };
+    answer.fail(&error);
+    Err(error)
+}
+
 /// Runs an event beside the others, and answers for it.
 fn run_beside<A: Actor>(context: &Context<A>, event: super::Beside<A>, answer: Answer<A>) {
     let storage = context.storage.clone();
@@ -296,16 +308,28 @@ fn run_beside<A: Actor>(context: &Context<A>, event: super::Beside<A>, answer: A
 }
 
 /// Polls a future; a panic in it is its result.
-pub(super) async fn caught<F: Future>(future: F) -> std::result::Result<F::Output, String> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
-        match polled {
+pub(super) fn caught<F: Future>(future: F) -> Caught<F> {
+    Caught { future }
+}
+
+pin_project! {
+    /// The future of [`caught`].
+    pub(super) struct Caught<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Caught<F> {
+    type Output = std::result::Result<F::Output, String>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let future = self.project().future;
+        match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
             Ok(polled) => polled.map(Ok),
             Err(panic) => Poll::Ready(Err(text_of(&*panic))),
         }
-    })
-    .await
+    }
 }
 
 /// What a panic said.

@@ -15,6 +15,7 @@ use super::class::Roster;
 use super::lifecycle::Living;
 use super::reply::{Answer, Reply, Slot, pair};
 use super::resident::{self, Residence};
+use crate::actor::queue::Queue;
 use crate::error::Error;
 use crate::ids::ObjectId;
 use parking_lot::Mutex;
@@ -45,58 +46,6 @@ struct Mailbox<A: Actor> {
     is_leaving: bool,
     /// On the list of those who may fall idle.
     is_listed: bool,
-}
-
-/// First in, first out. The first lies in place: with one message at a time, as most objects have
-/// them, nothing but the mailbox is touched.
-struct Queue<T> {
-    first: Option<T>,
-    rest: VecDeque<T>,
-}
-
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        Self { first: None, rest: VecDeque::new() }
-    }
-}
-
-impl<T> Queue<T> {
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
-    fn push_back(&mut self, item: T) {
-        match self.first {
-            None => self.first = Some(item),
-            Some(_) => self.rest.push_back(item),
-        }
-    }
-
-    fn pop_front(&mut self) -> Option<T> {
-        let first = self.first.take();
-        if !self.rest.is_empty() {
-            self.first = self.rest.pop_front();
-        }
-        first
-    }
-
-    fn get(&self, index: usize) -> Option<&T> {
-        match index.checked_sub(1) {
-            None => self.first.as_ref(),
-            Some(index) => self.rest.get(index),
-        }
-    }
-
-    fn remove(&mut self, index: usize) -> Option<T> {
-        match index.checked_sub(1) {
-            None => self.pop_front(),
-            Some(index) => self.rest.remove(index),
-        }
-    }
 }
 
 /// Whether there is a resident, and what it does.
@@ -286,7 +235,7 @@ impl<A: Actor> Seat<A> {
             (std::mem::take(&mut mailbox.messages), std::mem::take(&mut mailbox.alarms))
         };
         drop(alarms);
-        for envelope in messages.first.into_iter().chain(messages.rest) {
+        for envelope in messages {
             envelope.answer.fail(error);
         }
     }
@@ -383,9 +332,8 @@ impl<A: Actor> Mailbox<A> {
         let is_it = |envelope: &Envelope<A>| {
             envelope.answer.slot().is_some_and(|other| Arc::ptr_eq(other, slot))
         };
-        // The first is never outside: a mailbox takes one at least.
-        let outside = self.messages.rest.iter().skip(limit - 1);
-        Some(limit + outside.into_iter().position(is_it)?)
+        let mut outside = self.messages.from(limit);
+        Some(limit + outside.position(is_it)?)
     }
 }
 
