@@ -284,14 +284,19 @@ impl Core {
                 return Ok(());
             }
         };
-        let position = self.object.log(changes)?;
+        let engine = self.object.store().engine();
+        let logged = self.object.log(changes);
+        let Ok(position) = logged else {
+            drop(open);
+            engine.tell();
+            return logged.map(drop);
+        };
         let (bound, failure) = self.book.seal(position, is_confirmed);
         drop(open);
         if let Some((failed, cause)) = failure {
             self.book.failed(failed, &cause);
         }
-        let engine = self.object.store().engine();
-        engine.alarms.tell();
+        engine.tell();
         engine.wal.tell_writer();
         bound.into_iter().for_each(Waker::wake);
         Ok(())

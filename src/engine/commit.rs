@@ -132,6 +132,13 @@ impl Engine {
         View::of_version(address, self.version())
     }
 
+    /// Wakes everybody to whom commits have something to say. To be called behind each commit,
+    /// failed or not, while no lock is held: wakers may do anything.
+    pub fn tell(&self) {
+        self.alarms.tell();
+        self.wal.wake_owed();
+    }
+
     /// Waits until everything up to `lsn` is durable, unless it is already.
     pub fn wait_durable(&self, lsn: crate::ids::Lsn) -> Result<()> {
         self.wal.wait(lsn)

@@ -43,12 +43,14 @@ impl Engine {
     /// Commits the end of an object's life, and fences its open handle.
     pub fn end_life(&self, address: Address, changes: WriteSet) -> Result<Grant> {
         self.check_alive()?;
-        self.with_object(address, |state, inner| {
+        let ended = self.with_object(address, |state, inner| {
             let grant = self.commit(state, inner, changes)?;
             inner.fence += 1;
             inner.is_open = false;
             Ok(grant)
-        })
+        });
+        self.tell();
+        ended
     }
 
     /// Whether a purge waits to be erased.

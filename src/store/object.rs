@@ -211,13 +211,13 @@ impl Object {
         if changes.is_empty() {
             return self.sync();
         }
-        let position = self.log(changes)?;
-        self.engine().alarms.tell();
-        Ok(Commit::new(self.store.clone(), position))
+        let logged = self.log(changes);
+        self.engine().tell();
+        Ok(Commit::new(self.store.clone(), logged?))
     }
 
     /// Logs changes of this object, of which there are some, without a future of their durability.
-    /// Whoever calls it calls the index of alarms to tell of it, when no lock is held.
+    /// Whoever calls it has the engine tell of it ([`Engine::tell`]), when no lock is held.
     pub(crate) fn log(&self, changes: WriteSet) -> Result<Position> {
         let mut inner = self.inner()?;
         let changes = self.with_name(&inner, changes);

@@ -75,6 +75,8 @@ pub struct Wal<C> {
     pressure: Box<dyn Fn() -> Duration + Send + Sync>,
     /// How many wait for a group that must not be held back.
     pub(super) in_hurry: AtomicU64,
+    /// Whether a group is done whose waiters only threads were told of.
+    pub(super) owes_wakers: AtomicBool,
 }
 
 pub(super) struct Writer {
@@ -171,6 +173,7 @@ impl<C> Wal<C> {
             has_thread: AtomicBool::new(false),
             pressure,
             in_hurry: AtomicU64::new(0),
+            owes_wakers: AtomicBool::new(false),
         }
     }
 
@@ -186,12 +189,16 @@ impl<C> Wal<C> {
 
     /// Nothing is promised from now on. The first cause stays.
     pub fn set_poison(&self, cause: &Error) {
+        self.note_poison(cause);
+        self.wake_waiters();
+    }
+
+    fn note_poison(&self, cause: &Error) {
         let what = format!("an earlier failure leaves durability unknown: {cause}");
         let error = Error::new(ErrorKind::Poisoned, "commit.indeterminate", what);
         if self.poison.set(error.caused_by(cause.clone())).is_ok() {
             mark(Mark::Poisoned);
         }
-        self.wake_waiters();
     }
 
     /// Whether a commit waits to be written.
@@ -257,15 +264,20 @@ impl<C> Wal<C> {
         })
     }
 
-    /// The same for a group that is full, unless somebody has written it meanwhile.
+    /// The same for a group that is full, unless somebody has written it meanwhile. The caller
+    /// holds its object: wakers are owed.
     fn write_full(&self, group: u64) -> Result<()> {
-        self.lead(|writer| {
+        let mut writer = self.writer.lock();
+        let done = self.check_poison().and_then(|()| {
             if self.open.lock().group == group {
                 self.hold_back();
-                self.write_next(writer, None)?;
+                self.write_next(&mut writer, None)?;
             }
             Ok(())
-        })
+        });
+        drop(writer);
+        self.tell_threads();
+        done
     }
 
     /// Waits for as long as backpressure asks, or until somebody is in a hurry.
@@ -406,7 +418,8 @@ impl<C> Wal<C> {
         }
         let written = self.write_bytes(writer, &taken);
         if let Err(error) = written {
-            self.set_poison(&error);
+            // Whoever leads tells of it, when it has let go of the writer.
+            self.note_poison(&error);
             self.check_poison()?;
         }
         let offset = taken.offset + taken.bytes.len() as u64;

@@ -38,6 +38,23 @@ impl<C> Wal<C> {
         }
     }
 
+    /// Tells the threads that wait, and owes it to the wakers: for whoever holds an object.
+    pub(super) fn tell_threads(&self) {
+        self.waiters.lock().groups_done += 1;
+        self.owes_wakers.store(true, Ordering::SeqCst);
+        self.group_done.notify_all();
+    }
+
+    /// Wakes whom a commit that found the group full could not. To be called behind each commit,
+    /// while no lock is held; where it is not, they are woken with the next group.
+    pub fn wake_owed(&self) {
+        if self.owes_wakers.load(Ordering::Relaxed)
+            && self.owes_wakers.swap(false, Ordering::SeqCst)
+        {
+            self.wake_waiters();
+        }
+    }
+
     /// Waits until `lsn` is durable, as the leader where nobody else is.
     pub fn wait(&self, lsn: Lsn) -> Result<()> {
         loop {

@@ -2,7 +2,9 @@
 
 use crate::stage::*;
 use dostore::actor::Storage;
+use dostore::disk::sim::SimDisk;
 use dostore::error::Error;
+use dostore::store::Store;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -146,5 +148,32 @@ fn whoever_waits_at_the_output_gate_may_use_the_object_when_woken() {
         drop(waker);
         durability.fail(durability.pending()[0]);
         assert!(count.load(Ordering::SeqCst) >= 7);
+    });
+}
+
+#[test]
+fn whoever_waits_for_the_log_may_use_the_object_whose_commit_finds_the_group_full() {
+    patiently(|| {
+        let options = Store::options().wal_file_bytes(64 << 10);
+        let store = options.open_on(SimDisk::new(1)).unwrap();
+        let storage = open(&store.namespace("rooms").unwrap());
+        let count = Arc::<AtomicUsize>::default();
+        let big = vec![7; 20 << 10];
+        for _ in 0..200 {
+            storage.put("small", "1").unwrap();
+            let mut gate = pin!(storage.gate());
+            let waker = user(&storage, &count);
+            let _ = gate.as_mut().poll(&mut Context::from_waker(&waker));
+            drop(waker);
+            // Two fill a group: the third is written by whoever comes first, this thread or the
+            // log's.
+            for _ in 0..4 {
+                storage.put("big", &big).unwrap();
+            }
+            gate.wait().unwrap();
+        }
+        assert!(count.load(Ordering::SeqCst) >= 200);
+        drop(storage);
+        store.close().unwrap();
     });
 }

@@ -1,10 +1,10 @@
 //! Tests of the crate from outside, in one binary.
 
+mod activation;
 mod actors;
 mod actors_handler;
 mod actors_model;
 mod actors_world;
-mod activation;
 mod alarms;
 mod chance;
 mod interposed;
