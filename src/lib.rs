@@ -110,9 +110,10 @@ pub mod wal;
 #[doc(hidden)]
 pub mod object;
 
-// Layer 4: all objects.
+// Layer 4: all objects; and beside them, a store from outside.
 #[doc(hidden)]
 pub mod engine;
+pub mod inspect;
 
 // Layer 5: the interface.
 pub mod store;
@@ -120,11 +121,10 @@ pub mod store;
 // Layer 6: actors.
 pub mod actor;
 
-// Beside the engine: looking from outside.
+// The binary.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
-pub mod inspect;
 
 // The example of the front page compiles.
 #[cfg(doctest)]

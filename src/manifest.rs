@@ -27,7 +27,12 @@ pub enum WriteError {
 
 /// The manifest; none where there is no store yet.
 pub fn read(disk: &dyn ReadDisk) -> Result<Option<Manifest>> {
-    let bytes = match read_bytes(disk) {
+    read_as(disk, FileName::Manifest)
+}
+
+/// The manifest under this name; none where there is no such file.
+pub fn read_as(disk: &dyn ReadDisk, name: FileName) -> Result<Option<Manifest>> {
+    let bytes = match read_bytes(disk, name) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("reading the manifest", error)),
@@ -35,19 +40,19 @@ pub fn read(disk: &dyn ReadDisk) -> Result<Option<Manifest>> {
     match Manifest::decode(&bytes) {
         Ok(manifest) => Ok(Some(manifest)),
         Err(HeaderFault::Malformed(what)) => {
-            Err(Error::corrupt("manifest.damaged", what, Place::new(FileName::Manifest, 0)))
+            Err(Error::corrupt("manifest.damaged", what, Place::new(name, 0)))
         }
         Err(HeaderFault::Unsupported { version, features }) => {
             let what = format!("manifest of format {version} with features {features:#x}");
-            let place = Place::new(FileName::Manifest, 0);
+            let place = Place::new(name, 0);
             Err(Error::new(ErrorKind::Unsupported, "format.unsupported", what).at(place))
         }
     }
 }
 
 /// The file's bytes; one more than allowed of a file that is too long, which decoding refuses.
-fn read_bytes(disk: &dyn ReadDisk) -> io::Result<Vec<u8>> {
-    let file = disk.open(FileName::Manifest)?;
+fn read_bytes(disk: &dyn ReadDisk, name: FileName) -> io::Result<Vec<u8>> {
+    let file = disk.open(name)?;
     let most = MANIFEST_BYTES_MAX + 1;
     let length = usize::try_from(file.bytes()?).unwrap_or(most).min(most);
     let mut bytes = vec![0; length];
@@ -57,7 +62,7 @@ fn read_bytes(disk: &dyn ReadDisk) -> io::Result<Vec<u8>> {
 
 /// Puts `manifest` in the place of the one before it.
 pub fn write(disk: &dyn Disk, manifest: &Manifest) -> std::result::Result<(), WriteError> {
-    prepare(disk, &manifest.encode()).map_err(WriteError::BeforeRename)?;
+    write_as(disk, FileName::ManifestTemporary, manifest).map_err(WriteError::BeforeRename)?;
     // A rename that reports failure may have happened all the same, so it counts as done.
     disk.rename(FileName::ManifestTemporary, FileName::Manifest)
         .map_err(|error| WriteError::AfterRename(Error::io("renaming the manifest", error)))?;
@@ -69,20 +74,23 @@ pub fn write(disk: &dyn Disk, manifest: &Manifest) -> std::result::Result<(), Wr
     })
 }
 
-fn prepare(disk: &dyn Disk, bytes: &[u8]) -> Result<()> {
+/// Writes `manifest` under this name, in the place of a file that there may be. Its bytes are
+/// durable then; its name is not, and no crash leaves the old file or the new one for sure.
+pub fn write_as(disk: &dyn Disk, name: FileName, manifest: &Manifest) -> Result<()> {
+    let bytes = manifest.encode();
     if bytes.len() > MANIFEST_BYTES_MAX {
         let what = format!("manifest has {} bytes, at most {MANIFEST_BYTES_MAX}", bytes.len());
         return Err(Error::invalid("limit.manifest", what));
     }
-    match disk.remove(FileName::ManifestTemporary) {
+    match disk.remove(name) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(Error::io("removing an unfinished manifest", error));
         }
         _ => {}
     }
     let failed = |error| Error::io("writing the manifest", error);
-    let file = disk.create(FileName::ManifestTemporary).map_err(failed)?;
-    write_all_at(&*file, bytes, 0).map_err(failed)?;
+    let file = disk.create(name).map_err(failed)?;
+    write_all_at(&*file, &bytes, 0).map_err(failed)?;
     file.sync().map_err(|SyncFailed(error)| Error::io("syncing the manifest", error))
 }
 

@@ -18,10 +18,9 @@ const LAYERS: &[&[&str]] = &[
     &["format", "disk"],
     &["wal", "segment", "run", "directory", "manifest"],
     &["object"],
-    &["engine"],
+    &["engine", "inspect"],
     &["store"],
     &["actor"],
-    &["inspect"],
     &["cli"],
     &["main"],
 ];

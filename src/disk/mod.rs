@@ -18,10 +18,12 @@ pub mod real;
 pub mod sim;
 
 use crate::names::{FileName, Folder};
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +64,7 @@ pub trait ReadDisk: Send + Sync + fmt::Debug {
 }
 
 /// A store's folder, for writing.
-pub trait Disk: ReadDisk {
+pub trait Disk: ReadDisk + Any {
     /// Takes the store's lock, which is given back when the value is dropped. `Ok(Err(holder))`
     /// when another has it, with what the holder wrote about itself.
     fn lock(&self) -> io::Result<Result<Box<dyn Lock>, String>>;
@@ -91,6 +93,18 @@ pub trait Disk: ReadDisk {
 
     /// Fills `bytes` with randomness.
     fn random(&self, bytes: &mut [u8]) -> io::Result<()>;
+
+    /// Gives a sealed file the same name on `to` as well, without copying it. `Unsupported` where
+    /// the two disks are not folders of one file system.
+    fn link(&self, _name: FileName, _to: &dyn Disk) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether a path of the operating system leads to this folder or into it. What does not exist
+    /// yet is where its parent is.
+    fn holds(&self, _path: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 /// Why [`Disk::open_medium`] failed.

@@ -13,6 +13,7 @@ use crate::names::{FileName, Folder};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, Advice, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
+use std::any::Any;
 use std::borrow::Cow;
 use std::io;
 use std::num::NonZeroU64;
@@ -153,13 +154,8 @@ impl RealDisk {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        let parent = match path.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-            Some(parent) => parent,
-            None => path,
-        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        fs::fsync(fs::open(parent, flags, Mode::empty())?)?;
+        fs::fsync(fs::open(parent(path), flags, Mode::empty())?)?;
         Self::open(path)
     }
 
@@ -284,6 +280,49 @@ impl Disk for RealDisk {
             filled += retry_on_intr(|| rustix::rand::getrandom(&mut bytes[filled..], flags))?;
         }
         Ok(())
+    }
+
+    fn link(&self, name: FileName, to: &dyn Disk) -> io::Result<()> {
+        let to: &dyn Any = to;
+        let Some(to) = to.downcast_ref::<Self>() else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let (from, to) = (self.disk.folder(name.folder())?, to.disk.folder(name.folder())?);
+        // Without a flag a symbolic link under the name is not followed.
+        Ok(fs::linkat(from, name.leaf(), to, name.leaf(), AtFlags::empty())?)
+    }
+
+    fn holds(&self, path: &Path) -> io::Result<bool> {
+        let identity = |folder: &OwnedFd| -> io::Result<_> {
+            let status = fs::fstat(folder)?;
+            Ok((status.st_dev, status.st_ino))
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut folder = match fs::open(path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => fs::open(parent(path), flags, Mode::empty())?,
+            opened => opened?,
+        };
+        let own = identity(&self.disk.root)?;
+        loop {
+            let here = identity(&folder)?;
+            if here == own {
+                return Ok(true);
+            }
+            let above = fs::openat(&folder, "..", flags, Mode::empty())?;
+            if identity(&above)? == here {
+                return Ok(false);
+            }
+            folder = above;
+        }
+    }
+}
+
+/// The folder that a path's last name stands in.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
     }
 }
 

@@ -17,6 +17,7 @@
 //!   * At most one cut is open. It stays open until a checkpoint of it is published.
 
 pub mod alarms;
+pub mod backup;
 pub mod build;
 mod build_large;
 pub mod catalog;

@@ -217,6 +217,13 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>> {
 /// A manifest for a folder that has no store. Files of the log, pages or runs without a manifest
 /// are a store that lost it, not an empty folder.
 fn create(disk: &dyn Disk, options: &Options, report: &mut RecoveryReport) -> Result<Manifest> {
+    // That of a store being created has no generation yet. A damaged one says nothing.
+    let begun = manifest::read_as(disk, FileName::ManifestTemporary).ok().flatten();
+    if begun.is_some_and(|begun| begun.generation > 0) {
+        let place = Place::new(FileName::ManifestTemporary, 0);
+        let what = "a backup was begun here and is not complete";
+        return Err(Error::corrupt("backup.incomplete", what, place));
+    }
     let is_numbered =
         |(name, _): &(Option<FileName>, u64)| name.is_some_and(|name| name.number().is_some());
     if files(disk)?.iter().any(is_numbered) {

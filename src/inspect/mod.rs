@@ -18,4 +18,4 @@ pub mod verify;
 
 pub use report::{Counts, Fault, Report, Verdict};
 pub use summary::{Summary, summary};
-pub use verify::{Depth, verify, verify_to};
+pub use verify::{Depth, verify, verify_shared, verify_to};

@@ -45,12 +45,16 @@ pub fn verify(disk: impl ReadDisk + 'static) -> Report {
 
 /// Verifies a store to some depth.
 pub fn verify_to(disk: impl ReadDisk + 'static, depth: Depth) -> Report {
-    let disk: Arc<dyn ReadDisk> = Arc::new(disk);
+    verify_shared(&(Arc::new(disk) as Arc<dyn ReadDisk>), depth)
+}
+
+/// The same for a disk that others hold too.
+pub fn verify_shared(disk: &Arc<dyn ReadDisk>, depth: Depth) -> Report {
     let mut attempt = 1;
     loop {
         let mut report = Report::default();
-        let manifest = walk(&disk, depth, &mut report);
-        let Some(newest) = overtaken(&disk, manifest.as_ref(), &report) else { return report };
+        let manifest = walk(disk, depth, &mut report);
+        let Some(newest) = overtaken(disk, manifest.as_ref(), &report) else { return report };
         if attempt == ATTEMPTS {
             forgive(&mut report, &newest);
             return report;

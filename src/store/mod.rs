@@ -4,6 +4,7 @@
 
 pub mod activate;
 pub mod alarms;
+pub mod backup;
 pub mod commit;
 pub(crate) mod draft;
 pub mod list;

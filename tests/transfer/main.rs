@@ -1,0 +1,7 @@
+//! Backups, exports and imports.
+
+#![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
+
+mod backup;
+mod backup_faults;
+mod world;
