@@ -13,6 +13,7 @@ use super::sections::{Kind, Section};
 use super::turns::Run;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Codec, KeyKind, ObjectId};
+use crate::object::overlay::USER_VERSION;
 use crate::store::draft::Draft;
 use crate::store::list::{Entries, ListOptions};
 use crate::store::object::Object;
@@ -24,9 +25,6 @@ use std::future::Future;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The key of the version that users give to what they store.
-const VERSION_KEY: &[u8] = b"version";
 
 /// How a storage behaves.
 #[derive(Clone, Debug)]
@@ -311,7 +309,7 @@ impl Storage {
 
     /// The version that was set, or zero.
     pub fn user_version(&self) -> Result<u64> {
-        let found = self.entry(KeyKind::Meta, VERSION_KEY)?;
+        let found = self.entry(KeyKind::Meta, USER_VERSION)?;
         let Some(value) = found else { return Ok(0) };
         let bytes = <[u8; 8]>::try_from(&*value).map_err(|_| {
             Error::new(ErrorKind::Corrupt, "object.version", "the user's version is malformed")
@@ -322,7 +320,7 @@ impl Storage {
     /// Sets a number that says which shape the stored data has, for code that changes it.
     pub fn set_user_version(&self, version: u64) -> Result<()> {
         let value = version.to_le_bytes();
-        self.put_entry(KeyKind::Meta, VERSION_KEY, &value)
+        self.put_entry(KeyKind::Meta, USER_VERSION, &value)
     }
 
     fn entry(&self, kind: KeyKind, key: &[u8]) -> Result<Option<Value>> {

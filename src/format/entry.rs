@@ -70,11 +70,14 @@ pub struct PageEntry {
 
 /// What is known about an object without reading its pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the format")]
 pub struct Head {
     /// The object holds nothing.
     pub deleted: bool,
     /// The object has a name.
     pub named: bool,
+    /// An import of the object has begun and not ended.
+    pub unfinished: bool,
     /// `count` and `content_bytes` may be off, because a delta was written without its base.
     pub approximate: bool,
     /// The object's life; pages of another are dead.
@@ -255,7 +258,9 @@ const HEAD_NAMED: u8 = 1 << 1;
 const HEAD_APPROXIMATE: u8 = 1 << 2;
 const HEAD_ALARM: u8 = 1 << 3;
 const HEAD_PAGE: u8 = 1 << 4;
-const HEAD_FLAGS: u8 = HEAD_DELETED | HEAD_NAMED | HEAD_APPROXIMATE | HEAD_ALARM | HEAD_PAGE;
+const HEAD_UNFINISHED: u8 = 1 << 5;
+const HEAD_FLAGS: u8 =
+    HEAD_DELETED | HEAD_NAMED | HEAD_APPROXIMATE | HEAD_ALARM | HEAD_PAGE | HEAD_UNFINISHED;
 
 impl Head {
     /// Appends the value of a head, as it stands in a run.
@@ -266,6 +271,7 @@ impl Head {
             (self.approximate, HEAD_APPROXIMATE),
             (self.alarm.is_some(), HEAD_ALARM),
             (self.page.is_some(), HEAD_PAGE),
+            (self.unfinished, HEAD_UNFINISHED),
         ];
         out.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
         put_varint(out, self.life.0);
@@ -304,6 +310,7 @@ impl Head {
         let mut head = Self {
             deleted: flags & HEAD_DELETED != 0,
             named: flags & HEAD_NAMED != 0,
+            unfinished: flags & HEAD_UNFINISHED != 0,
             approximate: flags & HEAD_APPROXIMATE != 0,
             life,
             last_lsn,
@@ -362,11 +369,12 @@ mod tests {
     fn head() -> impl Strategy<Value = Head> {
         let alarm = proptest::option::of(any::<(u64, u64, u64, u32, u32, u32)>());
         let numbers = any::<(u64, u64, u64, u64, u64)>();
-        let flags = any::<(bool, bool, bool)>();
+        let flags = any::<(bool, bool, bool, bool)>();
         (flags, numbers, alarm, proptest::option::of(page())).prop_map(|(is, of, alarm, page)| {
             Head {
                 deleted: is.0,
                 named: is.1,
+                unfinished: is.3,
                 approximate: is.2,
                 life: Life(of.0),
                 last_lsn: Lsn(of.1),

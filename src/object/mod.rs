@@ -75,6 +75,7 @@ pub fn head_state(head: &Head) -> HeadState {
         last_time: head.last_time,
         alarm: head.alarm,
         named: head.named,
+        unfinished: head.unfinished,
         deleted: head.deleted,
     }
 }

@@ -28,6 +28,10 @@ const SMALL_BYTES_MAX: usize = 4 * 1024;
 const CACHE_LINE_BYTES: usize = 64;
 /// The full key under which an object's own name stands.
 pub const NAME_KEY: &[u8] = &[KeyKind::Meta as u8, b'n', b'a', b'm', b'e'];
+/// The full key that an object has while an import of it is not complete.
+pub const IMPORT_KEY: &[u8] = &[KeyKind::Meta as u8, b'i', b'm', b'p', b'o', b'r', b't'];
+/// The key, of the kind [`KeyKind::Meta`], under which the user's version stands.
+pub const USER_VERSION: &[u8] = b"version";
 
 /// What one source says of a key that it knows.
 #[derive(Clone, Debug)]
@@ -51,6 +55,8 @@ pub struct HeadState {
     pub alarm: Option<Alarm>,
     /// Whether the object's name is among its entries.
     pub named: bool,
+    /// Whether an import of the object has begun and not ended: nobody may read it.
+    pub unfinished: bool,
     /// Whether nothing was put since the life began, as after a delete.
     pub deleted: bool,
 }
@@ -61,6 +67,7 @@ impl HeadState {
             Operation::DeleteAll { keep_alarms } => {
                 self.life = Some(Life(lsn.0));
                 self.named = false;
+                self.unfinished = false;
                 self.deleted = true;
                 if !keep_alarms {
                     self.alarm = None;
@@ -73,9 +80,11 @@ impl HeadState {
             Operation::ClearAlarm => self.alarm = None,
             Operation::Put { key, .. } => {
                 self.named |= key == NAME_KEY;
+                self.unfinished |= key == IMPORT_KEY;
                 self.begin(lsn);
             }
             Operation::Delete { key } if key == NAME_KEY => self.named = false,
+            Operation::Delete { key } if key == IMPORT_KEY => self.unfinished = false,
             Operation::Delete { .. } | Operation::DeleteRange { .. } => {}
         }
     }

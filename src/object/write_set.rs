@@ -103,6 +103,11 @@ impl WriteSet {
         self.operations == 0
     }
 
+    /// Bytes of the record in the making.
+    pub fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Operations so far.
     pub fn count(&self) -> usize {
         self.operations

@@ -15,6 +15,7 @@ pub mod reader;
 pub mod snapshot;
 mod threads;
 pub(crate) mod timer;
+pub mod transfer;
 pub mod turn;
 pub mod value;
 

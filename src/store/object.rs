@@ -7,6 +7,7 @@ use super::commit::{Commit, Position};
 use super::draft::Draft;
 use super::list::{Entries, ListOptions, range_bounds};
 use super::snapshot::Snapshot;
+use super::transfer::check_finished;
 use super::turn::Turn;
 use super::value::{FullKey, Value};
 use crate::alarm::Alarm;
@@ -46,16 +47,44 @@ impl Object {
         id: ObjectId,
         name: Option<&str>,
     ) -> Result<Self> {
+        Self::open_if(store, address, id, name, check_finished)
+    }
+
+    /// The same, also where an import was not completed.
+    pub(crate) fn open_to_import(
+        store: Store,
+        address: Address,
+        id: ObjectId,
+        name: Option<&str>,
+    ) -> Result<Self> {
+        Self::open_if(store, address, id, name, |_| Ok(()))
+    }
+
+    /// Opens an object if `check` lets an unfinished one, or one that is not, pass.
+    fn open_if(
+        store: Store,
+        address: Address,
+        id: ObjectId,
+        name: Option<&str>,
+        check: impl FnOnce(bool) -> Result<()>,
+    ) -> Result<Self> {
         let engine = store.engine();
         engine.check_alive()?;
-        let (state, fence) = engine.with_object(address, |state, inner| {
+        let opened = engine.with_object(address, |state, inner| {
             if inner.is_open {
                 let what = "the object is open already; one handle at a time may change it";
                 return Err(Error::new(ErrorKind::Busy, "object.open", what));
             }
+            check(inner.state().unfinished)?;
             inner.is_open = true;
             inner.fence += 1;
             Ok((Arc::clone(state), inner.fence))
+        });
+        let (state, fence) = opened.inspect_err(|_| {
+            // It may have come into memory for this question only.
+            if let Some(state) = engine.table.get(&address) {
+                engine.table.evict(&state);
+            }
         })?;
         Ok(Self { store, state, id, name: name.map(str::to_owned), fence })
     }

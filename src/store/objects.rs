@@ -31,6 +31,8 @@ pub struct ObjectInfo {
     pub bytes: u64,
     /// Whether keys and bytes are of its pages alone, with newer changes still beside them.
     pub is_approximate: bool,
+    /// Whether an import of it was not completed: it cannot be opened or read.
+    pub is_unfinished: bool,
     /// When its alarm is due, if it has one.
     pub alarm: Option<Timestamp>,
     /// Its last commit.
@@ -111,6 +113,7 @@ pub(crate) fn info_of(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
         keys,
         bytes,
         is_approximate,
+        is_unfinished: view.state.unfinished,
         alarm: view.state.alarm.as_ref().map(|alarm| alarm.time),
         last_lsn: view.state.last_lsn,
         last_time: view.state.last_time,

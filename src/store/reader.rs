@@ -11,6 +11,7 @@
 
 use super::objects::{ObjectInfo, PAGE_OF_HEADS, info_of};
 use super::snapshot::Snapshot;
+use super::transfer::check_view;
 use crate::disk::real::RealReadDisk;
 use crate::disk::{Clock, Listed, ReadDisk, ReadFile};
 use crate::engine::catalog::{self, CATALOG, NamespaceEntry};
@@ -326,7 +327,9 @@ impl ReaderNamespace {
     /// An object at this moment, there or not. Reading from it may fail with an error that can be
     /// tried again with a fresh one: see [`Reader::read`].
     pub fn snapshot(&self, id: ObjectId) -> Result<Snapshot> {
-        Ok(Snapshot::new(self.moment.view(self.address(id)?)?))
+        let view = self.moment.view(self.address(id)?)?;
+        check_view(&view)?;
+        Ok(Snapshot::new(view))
     }
 
     /// The objects of the namespace, by id.

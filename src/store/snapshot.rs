@@ -3,6 +3,7 @@
 use super::alarms::LastFailure;
 use super::alarms::calls::{all_alarms, find_alarm, find_failure, times};
 use super::list::{Entries, ListOptions, range_bounds};
+use super::transfer::check_view;
 use super::value::{FullKey, Value};
 use crate::engine::Engine;
 use crate::error::Result;
@@ -28,10 +29,15 @@ impl Snapshot {
     /// A snapshot that may leave the process: what it shows is durable.
     pub(crate) fn durable(engine: &Engine, view: View) -> Result<Self> {
         engine.check_alive()?;
+        check_view(&view)?;
         if !planted(Mistake::ShowEarly) {
             engine.wait_durable(view.state.last_lsn)?;
         }
         Ok(Self { view })
+    }
+
+    pub(crate) fn view(&self) -> &View {
+        &self.view
     }
 
     /// The last commit that it shows.

@@ -4,4 +4,7 @@
 
 mod backup;
 mod backup_faults;
+mod example;
+mod exports;
+mod imports;
 mod world;

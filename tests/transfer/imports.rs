@@ -1,0 +1,266 @@
+//! Imports that are cut off, and streams that are not as they were written.
+
+use crate::exports::{FORMS, exported, fresh, import, import_as, mixed};
+use crate::world::{NAMESPACE, options};
+use dostore::disk::sim::SimDisk;
+use dostore::error::{Error, ErrorKind};
+use dostore::inspect::{Verdict, verify};
+use dostore::limits::Limits;
+use dostore::store::Store;
+use dostore::store::list::ListOptions;
+use dostore::store::reader::Reader;
+use dostore::store::transfer::{Existing, Form, ImportOptions};
+use std::io::{self, Read};
+
+const KEYS: usize = 40;
+
+/// A stream with one object of some keys.
+fn one_object(form: Form) -> Vec<u8> {
+    let store = fresh(1);
+    let mut object = store.namespace(NAMESPACE).unwrap().open_by_name("o").unwrap();
+    let mut turn = object.turn();
+    for key in 0..KEYS {
+        turn.put(format!("{key:04}"), "new").unwrap();
+    }
+    turn.commit_durable().unwrap();
+    drop(object);
+    exported(&store, form)
+}
+
+/// With limits under which the object is one commit, or several.
+fn open(disk: &SimDisk, operations: usize) -> Result<Store, Error> {
+    let limits = Limits { commit_operations: operations, ..Limits::default() };
+    options().limits(limits).open_on(disk.clone())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Old,
+    Absent,
+    Unfinished,
+    Whole,
+}
+
+/// What there is of the object, which every way to look at it must agree on.
+fn seen(store: &Store, disk: &SimDisk) -> Seen {
+    let namespace = store.namespace(NAMESPACE).unwrap();
+    let id = namespace.id_from_name("o");
+    let listed = namespace.objects().next().transpose().unwrap();
+    let snapshot = namespace.snapshot(id);
+    store.steps().write_mark().unwrap();
+    let reader = Reader::open_on(disk.clone()).unwrap();
+    let read = reader.namespace(NAMESPACE).unwrap().snapshot(id);
+    let opened = namespace.open_by_name("o").map(drop);
+    let activated = namespace.activate(id).wait().map(drop);
+    if listed.as_ref().is_some_and(|object| object.is_unfinished) {
+        let errors = [snapshot.err(), read.err(), opened.err(), activated.err()];
+        for error in errors.map(Option::unwrap) {
+            assert_eq!((error.kind(), error.code()), (ErrorKind::Broken, "object.unfinished"));
+        }
+        return Seen::Unfinished;
+    }
+    opened.unwrap();
+    activated.unwrap();
+    let values = [snapshot.unwrap(), read.unwrap()].map(|snapshot| {
+        let entries = snapshot.list(ListOptions::new()).unwrap();
+        entries.map(|entry| entry.unwrap().1.to_vec()).collect::<Vec<_>>()
+    });
+    assert_eq!(values[0], values[1]);
+    assert_eq!(listed.is_some(), !values[0].is_empty());
+    let is_all = |value: &str, count| values[0] == vec![value.as_bytes(); count];
+    match () {
+        () if is_all("", 0) => Seen::Absent,
+        () if is_all("old", 3) => Seen::Old,
+        () if is_all("new", KEYS) => Seen::Whole,
+        () => panic!("{values:?}"),
+    }
+}
+
+#[test]
+fn g33_an_import_cut_off_at_any_call_never_shows_half_an_object() {
+    let stream = one_object(Form::Text);
+    for (operations, has_old) in [(1000, false), (1000, true), (11, false), (11, true)] {
+        let (mut befores, mut unfinished, mut wholes) = (0, 0, 0);
+        let disk = SimDisk::new(7);
+        let store = open(&disk, operations).unwrap();
+        let namespace = store.namespace(NAMESPACE).unwrap();
+        if has_old {
+            let mut object = namespace.open_by_name("o").unwrap();
+            let mut turn = object.turn();
+            for key in 0..3 {
+                turn.put(format!("old {key}"), "old").unwrap();
+            }
+            turn.commit_durable().unwrap();
+        }
+        drop(namespace);
+        drop(store);
+        let before = disk.kill();
+        for calls in 0.. {
+            let disk = before.fork();
+            let store = open(&disk, operations).unwrap();
+            disk.crash_after(calls);
+            let done = import_as(&store, &stream, Existing::Replace);
+            drop(store);
+            let disk = disk.power_cut();
+            let store = open(&disk, operations).unwrap();
+            let found = seen(&store, &disk);
+            // The same once it is in pages.
+            store.steps().checkpoint().unwrap();
+            assert_eq!(seen(&store, &disk), found);
+            match found {
+                Seen::Old => assert!(has_old),
+                Seen::Absent => assert!(!has_old),
+                Seen::Unfinished => assert_eq!(operations, 11),
+                Seen::Whole => {}
+            }
+            assert!(done.is_err() || found == Seen::Whole, "call {calls}: {found:?}");
+            befores += usize::from(matches!(found, Seen::Old | Seen::Absent));
+            unfinished += usize::from(found == Seen::Unfinished);
+            wholes += usize::from(found == Seen::Whole);
+            // An import that was not completed is not content.
+            let is_content = matches!(found, Seen::Old | Seen::Whole);
+            let again = import(&store, &stream);
+            assert_eq!(again.is_err(), is_content, "{found:?}: {again:?}");
+            import_as(&store, &stream, Existing::Keep).unwrap();
+            let wanted = if found == Seen::Old { Seen::Old } else { Seen::Whole };
+            assert_eq!(seen(&store, &disk), wanted);
+            store.close().unwrap();
+            assert_eq!(verify(disk.clone()).verdict(), Verdict::Clean, "{}", verify(disk));
+            if done.is_ok() {
+                break;
+            }
+        }
+        assert!(befores > 0 && wholes > 0, "{befores} and {wholes}");
+        assert_eq!(unfinished > 3, operations == 11);
+    }
+}
+
+#[test]
+fn an_unfinished_object_is_left_out_of_exports_and_can_be_deleted() {
+    let disk = SimDisk::new(8);
+    let store = open(&disk, 11).unwrap();
+    let stream = one_object(Form::Text);
+    let lines = stream.split_inclusive(|byte| *byte == b'\n').take(30);
+    let cut: Vec<u8> = lines.flatten().copied().collect();
+    let error = import(&store, &cut).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Corrupt, "import.truncated"));
+    assert_eq!(seen(&store, &disk), Seen::Unfinished);
+    let done = store.export(Form::Text, io::sink()).unwrap();
+    assert_eq!((done.objects, done.unfinished), (0, 1));
+    let namespace = store.namespace(NAMESPACE).unwrap();
+    let id = namespace.id_from_name("o");
+    let error = namespace.export_object(id, Form::Text, io::sink()).unwrap_err();
+    assert_eq!(error.code(), "object.unfinished");
+    // Asking leaves nothing in memory.
+    store.steps().checkpoint().unwrap();
+    assert!(namespace.open(id).is_err());
+    let objects = store.stats().unwrap().objects_in_memory;
+    namespace.delete(id).unwrap().wait().unwrap();
+    assert_eq!(seen(&store, &disk), Seen::Absent);
+    namespace.open(id).unwrap().put("k", "v").unwrap().wait().unwrap();
+    assert_eq!(objects, 0);
+}
+
+#[test]
+fn a_stream_that_ends_anywhere_is_refused_and_what_ended_in_it_is_there() {
+    let (_, store) = mixed(9);
+    for form in FORMS {
+        let stream = exported(&store, form);
+        let step = 1 + stream.len() / 200;
+        let mut most = 0;
+        for length in (0..stream.len() - 1).step_by(step).chain([stream.len() - 2]) {
+            let target = fresh(10);
+            let error = import(&target, &stream[..length]).unwrap_err();
+            let known = ["import.truncated", "import.malformed"];
+            assert!(known.contains(&error.code()), "{length}: {error:?}");
+            let objects = target.namespaces().iter().map(|all| all.objects().count()).sum();
+            most = most.max(objects);
+            // Each object that is there is whole: going on makes it the whole store.
+            import_as(&target, &stream, Existing::Keep).unwrap();
+            assert_eq!(exported(&target, form), stream);
+        }
+        assert!(most > 5 || form == Form::Binary, "{most}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_compact_form_is_noticed_before_anything_of_the_block_is_used() {
+    let stream = one_object(Form::Binary);
+    for bit in 0..stream.len() * 8 {
+        let mut flipped = stream.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let target = fresh(11);
+        let error = import(&target, &flipped).unwrap_err();
+        let known = ["import.checksum", "import.malformed", "import.truncated", "import.version"];
+        assert!(known.contains(&error.code()), "bit {bit}: {error:?}");
+        assert!(bit < 128 || error.place().is_some());
+        assert!(target.namespaces().is_empty(), "bit {bit}");
+    }
+}
+
+#[test]
+fn lines_out_of_order_are_refused_with_their_number() {
+    let (begin, space) = (r#"{"dostore":"export","version":0}"#, r#"{"namespace":"n"}"#);
+    let object =
+        format!(r#"{{"object":"{}"}}"#, fresh(1).namespace("n").unwrap().random_id().unwrap());
+    let (key, over) = (r#"{"key":"k","value":"v"}"#, r#"{"end":"object"}"#);
+    let end = r#"{"end":"export"}"#;
+    let right = [begin, space, &object, key, over, end];
+    import(&fresh(12), right.join("\n").as_bytes()).unwrap();
+    import(&fresh(12), (right.join("\r\n\n") + "\n\n").as_bytes()).unwrap();
+    let wrong: [(&[&str], &str); 12] = [
+        (&[begin, space, space, key], "line 4"),
+        (&[begin, &object], "line 2"),
+        (&[begin, space, over], "line 3"),
+        (&[begin, space, &object, space], "line 4"),
+        (&[begin, space, &object, &object], "line 4"),
+        (&[begin, space, &object, end], "line 4"),
+        (&[begin, space, &object, key, r#"{"end":"object","items":2}"#], "line 5"),
+        (&[begin, space, r#"{"end":"export","objects":1}"#], "line 3"),
+        (&[begin, end, space], "line 3"),
+        (&[begin, "", "nonsense"], "line 3"),
+        (&[space], "line 1"),
+        (&[begin, space, &object, key, key, "{\"key\":1,\"value\":\"v\"}"], "line 6"),
+    ];
+    for (lines, place) in wrong {
+        let error = import(&fresh(13), lines.join("\n").as_bytes()).unwrap_err();
+        assert_eq!(error.code(), "import.malformed", "{lines:?}");
+        assert!(error.to_string().starts_with(&format!("{place}:")), "{lines:?}: {error}");
+    }
+    let later = begin.replace('0', "1");
+    let error = import(&fresh(13), later.as_bytes()).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Unsupported, "import.version"));
+    assert_eq!(import(&fresh(13), b"").unwrap_err().code(), "import.truncated");
+}
+
+/// Input without an end; counts what was read.
+struct Endless {
+    front: Vec<u8>,
+    read: usize,
+}
+
+impl Read for &mut Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        buffer.fill(b' ');
+        let front = self.front.get(self.read..).unwrap_or_default();
+        let take = front.len().min(buffer.len());
+        buffer[..take].copy_from_slice(&front[..take]);
+        self.read += buffer.len();
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn a_line_without_an_end_and_a_block_of_any_size_take_bounded_memory() {
+    let mut endless = Endless { front: b"{".to_vec(), read: 0 };
+    let error = fresh(14).import(&mut endless, ImportOptions::new()).unwrap_err();
+    assert_eq!(error.code(), "import.malformed");
+    assert!(endless.read < 40 << 20, "{} bytes", endless.read);
+    let front = &one_object(Form::Binary)[..16];
+    for header in [[0xFF; 16], [0x7F; 16], [0; 16]] {
+        let mut endless = Endless { front: [front, &header].concat(), read: 0 };
+        let error = fresh(15).import(&mut endless, ImportOptions::new()).unwrap_err();
+        assert_eq!(error.code(), "import.malformed");
+        assert!(endless.read < 1 << 20, "{} bytes", endless.read);
+    }
+}
