@@ -396,12 +396,15 @@ impl World {
 
     /// One life of the store, until something ends it.
     fn live(&mut self) {
+        // Many actors need a longer life each to meet.
+        let scale = (self.slots.len() as u64 / ACTORS).max(1);
         if self.shared.percent(50) {
-            let calls = self.shared.below(400);
+            let calls = self.shared.below(400 * scale);
             self.shared.disk.borrow().crash_after(calls);
         }
-        let bad_from = if self.shared.percent(50) { self.shared.below(2_000) } else { u64::MAX };
-        let length = 500 + self.shared.below(2_000) + self.slots.len() as u64;
+        let bad_from =
+            if self.shared.percent(50) { self.shared.below(2_000 * scale) } else { u64::MAX };
+        let length = (500 + self.shared.below(2_000)) * scale + self.slots.len() as u64;
         for step in 0..length {
             if step == bad_from {
                 self.shared.set_faults(true);
