@@ -25,6 +25,7 @@ pub mod checkpoint;
 pub mod clean;
 pub mod commit;
 mod delta;
+pub mod history;
 pub mod merge;
 pub mod publish;
 mod purge;

@@ -61,6 +61,21 @@ pub struct HistoryFile {
     pub start: Lsn,
     /// The last LSN that it covers.
     pub end: Lsn,
+    /// The time of the commit `start`.
+    pub start_time: Timestamp,
+    /// The time of the commit `end`.
+    pub end_time: Timestamp,
+}
+
+/// From when on the history of a namespace belongs to a retention class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassChange {
+    /// The namespace.
+    pub namespace: NamespaceNumber,
+    /// The class of its commits behind `from`; zero where their history is not kept.
+    pub class: u32,
+    /// The end of an epoch.
+    pub from: Lsn,
 }
 
 /// An object's past, from some moment on out of reach.
@@ -101,12 +116,19 @@ pub struct Manifest {
     pub runs: Vec<RunFacts>,
     /// The live files of history.
     pub history: Vec<HistoryFile>,
-    /// The LSN after which the present epoch began.
+    /// The number of the epoch that is open.
+    pub epoch: u64,
+    /// The LSN after which it began.
     pub epoch_start: Lsn,
+    /// The time of the first cut in it, or of the cut that began it.
+    pub epoch_time: Timestamp,
+    /// Record bytes logged in it, up to the cut.
+    pub epoch_bytes: u64,
     /// For each retention class, the LSN before which nothing can be reached.
     pub horizons: Vec<(u32, Lsn)>,
-    /// For each namespace, the LSN from which its history has no gap.
-    pub gapless: Vec<(NamespaceNumber, Lsn)>,
+    /// Changes of retention classes, in the order of their LSNs. A namespace without one has had
+    /// class 1 from the beginning.
+    pub classes: Vec<ClassChange>,
     /// The last purge of each object that has one, by address.
     pub purged: Vec<Purge>,
     /// Large lives that ended, and when: their pages are live until they are archived.
@@ -174,15 +196,21 @@ impl Manifest {
             put_u64(out, file.epoch);
             put_u64(out, file.start.0);
             put_u64(out, file.end.0);
+            put_u64(out, file.start_time.0);
+            put_u64(out, file.end_time.0);
         });
+        put_u64(out, self.epoch);
         put_u64(out, self.epoch_start.0);
+        put_u64(out, self.epoch_time.0);
+        put_u64(out, self.epoch_bytes);
         put_list(out, &self.horizons, |out, (class, lsn)| {
             put_u32(out, *class);
             put_u64(out, lsn.0);
         });
-        put_list(out, &self.gapless, |out, (namespace, lsn)| {
-            put_u32(out, namespace.0);
-            put_u64(out, lsn.0);
+        put_list(out, &self.classes, |out, change| {
+            put_u32(out, change.namespace.0);
+            put_u32(out, change.class);
+            put_u64(out, change.from.0);
         });
         put_list(out, &self.purged, |out, purge| {
             put_address(out, &purge.address);
@@ -249,12 +277,21 @@ impl Manifest {
                     epoch: cursor.u64()?,
                     start: Lsn(cursor.u64()?),
                     end: Lsn(cursor.u64()?),
+                    start_time: Timestamp(cursor.u64()?),
+                    end_time: Timestamp(cursor.u64()?),
                 })
             })?,
+            epoch: cursor.u64()?,
             epoch_start: Lsn(cursor.u64()?),
+            epoch_time: Timestamp(cursor.u64()?),
+            epoch_bytes: cursor.u64()?,
             horizons: take_list(cursor, |cursor| Ok((cursor.u32()?, Lsn(cursor.u64()?))))?,
-            gapless: take_list(cursor, |cursor| {
-                Ok((NamespaceNumber(cursor.u32()?), Lsn(cursor.u64()?)))
+            classes: take_list(cursor, |cursor| {
+                Ok(ClassChange {
+                    namespace: NamespaceNumber(cursor.u32()?),
+                    class: cursor.u32()?,
+                    from: Lsn(cursor.u64()?),
+                })
             })?,
             purged: take_list(cursor, take_purge)?,
             ended: take_list(cursor, |cursor| {
@@ -443,13 +480,15 @@ mod tests {
     }
 
     fn history() -> impl Strategy<Value = HistoryFile> {
-        (run_facts(), any::<u32>(), any::<[u64; 3]>()).prop_map(
-            |(facts, class, [epoch, start, end])| HistoryFile {
+        (run_facts(), any::<u32>(), any::<[u64; 5]>()).prop_map(
+            |(facts, class, [epoch, start, end, start_time, end_time])| HistoryFile {
                 facts,
                 class,
                 epoch,
                 start: Lsn(start),
                 end: Lsn(end),
+                start_time: Timestamp(start_time),
+                end_time: Timestamp(end_time),
             },
         )
     }
@@ -461,7 +500,7 @@ mod tests {
             vec(any::<(u32, u64)>(), 0..4),
             vec((address(), any::<[u64; 2]>()), 0..4),
         );
-        (any::<[u8; 16]>(), any::<u32>(), any::<[u64; 5]>(), end(), option::of(end()), files, lists)
+        (any::<[u8; 16]>(), any::<u32>(), any::<[u64; 8]>(), end(), option::of(end()), files, lists)
             .prop_map(|(store, term, numbers, replay, closed, files, (terms, pairs, objects))| {
                 Manifest {
                     store: StoreId(store),
@@ -483,15 +522,25 @@ mod tests {
                     segments: files.0,
                     runs: files.1,
                     history: files.2,
+                    epoch: numbers[5],
                     epoch_start: Lsn(numbers[4]),
+                    epoch_time: Timestamp(numbers[6]),
+                    epoch_bytes: numbers[7],
                     horizons: pairs.iter().map(|(class, lsn)| (*class, Lsn(*lsn))).collect(),
-                    gapless: pairs.iter().map(|(a, b)| (NamespaceNumber(*a), Lsn(*b))).collect(),
                     purged: objects
                         .iter()
                         .map(|(address, [lsn, number])| Purge {
                             address: *address,
                             lsn: Lsn(*lsn),
                             erased: number % 2 == 1,
+                        })
+                        .collect(),
+                    classes: pairs
+                        .iter()
+                        .map(|(class, from)| ClassChange {
+                            namespace: NamespaceNumber(class ^ 5),
+                            class: *class,
+                            from: Lsn(*from),
                         })
                         .collect(),
                     ended: objects.iter().map(|(at, [a, b])| (*at, Life(*a), Lsn(*b))).collect(),

@@ -15,6 +15,7 @@ pub mod cache;
 pub mod changes;
 pub mod fold;
 pub mod overlay;
+pub mod past;
 pub mod range;
 pub mod version;
 pub mod write_set;

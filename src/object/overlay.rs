@@ -1,13 +1,15 @@
 //! What was committed to an object since its pages: a layer of it, small or sorted.
 //!
 //! A small layer is its commit records, one allocation each, searched from the first to the last;
-//! from 16 operations or 4 KiB on it is a sorted map whose keys and values point into the records.
+//! from 16 operations or 4 KiB on it has a sorted map too, whose keys and values point into the
+//! records.
 //!
 //! Invariants:
 //!   * A layer's own keys win over its deleted ranges: a range removes the keys that it covers when
 //!     it is applied, and later keys are inserted beside it.
 //!   * A wiped layer hides everything below it.
 //!   * Records in a layer were encoded by this process or verified by recovery.
+//!   * A layer keeps its records, oldest first, for history: also when they are sorted or merged.
 
 use super::changes::Changes;
 use crate::alarm::Alarm;
@@ -112,19 +114,14 @@ pub struct Layer {
     /// Whether it says anything of named alarms, other than that all are gone.
     pub names_alarms: bool,
     operations: usize,
-    content: Content,
-}
-
-#[derive(Clone, Debug)]
-enum Content {
-    Records(Vec<Arc<[u8]>>),
-    Sorted(Arc<Sorted>),
+    records: Vec<Arc<[u8]>>,
+    /// The same in key order, where there is much of it.
+    sorted: Option<Arc<Sorted>>,
 }
 
 impl Layer {
     /// An empty layer above one after which the head says `before`.
     pub fn new(cut: u64, before: HeadState) -> Self {
-        let content = Content::Records(Vec::new());
         Self {
             cut,
             after: before,
@@ -133,7 +130,8 @@ impl Layer {
             bytes: 0,
             names_alarms: false,
             operations: 0,
-            content,
+            records: Vec::new(),
+            sorted: None,
         }
     }
 
@@ -151,42 +149,38 @@ impl Layer {
             self.wiped |= matches!(operation, Operation::DeleteAll { .. });
             self.names_alarms |= names_alarm(&operation);
         }
-        match &mut self.content {
-            Content::Records(records) => {
-                records.push(record);
-                let is_small =
-                    self.operations < SMALL_OPERATIONS_MAX && self.bytes < SMALL_BYTES_MAX;
-                if !is_small {
-                    self.content = Content::Sorted(Arc::new(Sorted::of(records)));
-                }
-            }
-            Content::Sorted(sorted) => Arc::make_mut(sorted).apply(&record),
+        let is_small = self.operations < SMALL_OPERATIONS_MAX && self.bytes < SMALL_BYTES_MAX;
+        if let Some(sorted) = &mut self.sorted {
+            Arc::make_mut(sorted).apply(&record);
         }
+        self.records.push(record);
+        if self.sorted.is_none() && !is_small {
+            self.sorted = Some(Arc::new(Sorted::of(&self.records)));
+        }
+    }
+
+    /// Its commit records, the oldest first.
+    pub fn records(&self) -> &[Arc<[u8]>] {
+        &self.records
     }
 
     /// What the layer says of a key; none where it says nothing and the layers below decide.
     pub fn find(&self, key: &[u8]) -> Option<Found> {
-        match &self.content {
-            Content::Records(records) => {
-                let mut found = None;
-                for record in records {
-                    if let Some(newer) = find_in_record(record, key) {
-                        found = Some(newer);
-                    }
-                }
-                found.or_else(|| self.wiped.then_some(Found::Deleted))
-            }
-            Content::Sorted(sorted) => {
-                sorted.find(key).or_else(|| self.wiped.then_some(Found::Deleted))
-            }
-        }
+        let found = match &self.sorted {
+            Some(sorted) => sorted.find(key),
+            None => self.records.iter().fold(None, |found, record| {
+                let newer = find_in_record(record, key);
+                newer.or(found)
+            }),
+        };
+        found.or_else(|| self.wiped.then_some(Found::Deleted))
     }
 
     /// The layer in key order.
     pub fn sorted(&self) -> Arc<Sorted> {
-        match &self.content {
-            Content::Records(records) => Arc::new(Sorted::of(records)),
-            Content::Sorted(sorted) => Arc::clone(sorted),
+        match &self.sorted {
+            Some(sorted) => Arc::clone(sorted),
+            None => Arc::new(Sorted::of(&self.records)),
         }
     }
 
@@ -221,7 +215,8 @@ impl Layer {
             bytes: self.bytes + below.bytes,
             names_alarms: self.names_alarms || below.names_alarms,
             operations: self.operations + below.operations,
-            content: Content::Sorted(Arc::new(merged)),
+            records: below.records.iter().chain(&self.records).cloned().collect(),
+            sorted: Some(Arc::new(merged)),
         }
     }
 }
