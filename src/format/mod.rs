@@ -2,8 +2,8 @@
 //!
 //! `docs/format.md` is normative; the constants here are its numbers. Read [`header`] first (what
 //! every file begins with), then the log ([`record`], [`group`]), pages ([`page`]), runs ([`run`],
-//! [`block`], [`entry`], [`alarm`]) and the [`manifest`]. [`export`] is apart from them: streams
-//! between stores.
+//! [`block`], [`entry`], [`alarm`], [`history`]) and the [`manifest`]. [`export`] is apart from them:
+//! streams between stores.
 //!
 //! Invariants:
 //!   * Numbers are little-endian, except inside keys, which order as bytes do.
@@ -16,6 +16,7 @@ pub mod entry;
 pub mod export;
 pub mod group;
 pub mod header;
+pub mod history;
 pub mod manifest;
 pub mod page;
 pub mod record;

@@ -144,6 +144,14 @@ impl Page {
         self.header.meta(self.fence())
     }
 
+    /// Appends the stored page with its body raw, whatever the form of the one that it was read
+    /// from. `seed` is that of its place.
+    pub fn store_raw(&self, seed: u64, out: &mut Vec<u8>) {
+        let stored_bytes = self.header.raw_bytes;
+        let header = PageHeader { form: BodyForm::Raw, dictionary: 0, stored_bytes, ..self.header };
+        header.store(self.fence(), self.body(), seed, out);
+    }
+
     /// The header that the page was stored with.
     #[must_use]
     pub fn header(&self) -> &PageHeader {

@@ -1,0 +1,521 @@
+//! History: what an object was and which commits made it so, in items that lie in bundles.
+//!
+//! An [`ItemKey`] orders items by object, then states before commits, then by LSN; a state or a
+//! commit too long for one item goes on in further chunks. A bundle is many items in a row,
+//! compressed together: one entry of a run of history, whose key is that of its first item.
+//!
+//! Invariants:
+//!   * Items of a bundle ascend strictly, and so do the items of a file.
+//!   * What decodes encodes back to the same bytes.
+
+use super::alarm::{decode_alarm, encode_alarm};
+use super::block::ENTRY_BYTES_MAX;
+use super::{Cursor, Malformed, put_bytes, put_varint};
+use crate::alarm::Alarm;
+use crate::ids::{Address, Life, Lsn, Timestamp};
+use crate::limits::KEY_BYTES_MAX;
+
+/// Bytes of an item's key.
+pub const ITEM_KEY_BYTES: usize = Address::BYTES + 15;
+/// Bytes of items from which on a bundle is closed, and the most that a first item may have.
+pub const BUNDLE_BYTES: usize = 32 * 1024;
+/// Bytes of a value that one item holds; what is longer goes on in the next chunk.
+pub const CHUNK_BYTES: usize = 24 * 1024;
+
+/// Bytes of items that a bundle can have at all.
+const BUNDLE_BYTES_MAX: usize = ENTRY_BYTES_MAX - ITEM_KEY_BYTES - 8;
+const FULL_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 2;
+
+const _: () = assert!(CHUNK_BYTES + ITEM_KEY_BYTES + 2 * FULL_KEY_BYTES_MAX + 64 < BUNDLE_BYTES);
+const _: () = assert!(BUNDLE_BYTES < BUNDLE_BYTES_MAX);
+
+/// What an item is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Group {
+    /// What the object was.
+    States = 0,
+    /// What was committed to it.
+    Commits = 1,
+}
+
+/// Where an item stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemKey {
+    /// The object.
+    pub address: Address,
+    /// What the item is about.
+    pub group: Group,
+    /// Of a commit its LSN; of a state the LSN that it is exact at.
+    pub lsn: Lsn,
+    /// Tells apart states of one object that are exact at one LSN.
+    pub ordinal: u32,
+    /// Zero, or how many items came before of which this one is the continuation.
+    pub chunk: u16,
+}
+
+impl ItemKey {
+    /// The least key of a group of an object at an LSN.
+    #[must_use]
+    pub fn first(address: Address, group: Group, lsn: Lsn) -> Self {
+        Self { address, group, lsn, ordinal: 0, chunk: 0 }
+    }
+
+    /// The greatest key of a group of an object at an LSN.
+    #[must_use]
+    pub fn last(address: Address, group: Group, lsn: Lsn) -> Self {
+        Self { address, group, lsn, ordinal: u32::MAX, chunk: u16::MAX }
+    }
+
+    /// The key's bytes, which order as keys do.
+    #[must_use]
+    pub fn encode(&self) -> [u8; ITEM_KEY_BYTES] {
+        let mut out = [0; ITEM_KEY_BYTES];
+        let (address, rest) = out.split_at_mut(Address::BYTES);
+        address.copy_from_slice(&self.address.to_bytes());
+        rest[0] = self.group as u8;
+        rest[1..9].copy_from_slice(&self.lsn.0.to_be_bytes());
+        rest[9..13].copy_from_slice(&self.ordinal.to_be_bytes());
+        rest[13..].copy_from_slice(&self.chunk.to_be_bytes());
+        out
+    }
+
+    /// Reads a key.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(bytes);
+        let key = Self::take(&mut cursor)?;
+        cursor.finish()?;
+        Ok(key)
+    }
+
+    fn take(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let address = cursor.take(Address::BYTES)?;
+        let address = Address::from_bytes(address).ok_or(Malformed("cut short"))?;
+        let group = match cursor.u8()? {
+            0 => Group::States,
+            1 => Group::Commits,
+            _ => return Err(Malformed("an item of an unknown group")),
+        };
+        let lsn = Lsn(u64::from_be_bytes(cursor.array()?));
+        let ordinal = u32::from_be_bytes(cursor.array()?);
+        let chunk = u16::from_be_bytes(cursor.array()?);
+        Ok(Self { address, group, lsn, ordinal, chunk })
+    }
+}
+
+/// What the first chunk of a state says. Until an LSN, the `until` of each, what it says was the
+/// newest word; what changed it was committed later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State<'a> {
+    /// The page of a key range.
+    Page {
+        /// Until when.
+        until: Lsn,
+        /// Where the key range ends; none for behind the last key.
+        end: Option<&'a [u8]>,
+        /// Bytes of the stored page, over all chunks.
+        bytes: u32,
+        /// The stored page, its body raw, its checksum seeded by zero; or what of it stands here.
+        frame: &'a [u8],
+    },
+    /// A change that lies over the page of the same life and key range, or over another delta.
+    Delta {
+        /// Until when.
+        until: Lsn,
+        /// As for a page.
+        end: Option<&'a [u8]>,
+        /// As for a page.
+        bytes: u32,
+        /// As for a page.
+        frame: &'a [u8],
+    },
+    /// The object had no content.
+    Absent {
+        /// Until when.
+        until: Lsn,
+    },
+    /// The page of a key range could not be read when it was to be kept.
+    Lost {
+        /// Until when.
+        until: Lsn,
+        /// The life of the page.
+        life: Life,
+        /// Where the key range begins.
+        fence: &'a [u8],
+        /// Where it ends; none for behind the last key.
+        end: Option<&'a [u8]>,
+    },
+    /// The plain alarm.
+    Alarm {
+        /// Until when.
+        until: Lsn,
+        /// The alarm, if there was one.
+        alarm: Option<Alarm>,
+    },
+}
+
+const PAGE: u8 = 1;
+const DELTA: u8 = 2;
+const ABSENT: u8 = 3;
+const LOST: u8 = 4;
+const ALARM: u8 = 5;
+
+impl<'a> State<'a> {
+    /// Until when it was the newest word.
+    #[must_use]
+    pub fn until(&self) -> Lsn {
+        match *self {
+            Self::Page { until, .. }
+            | Self::Delta { until, .. }
+            | Self::Absent { until }
+            | Self::Lost { until, .. }
+            | Self::Alarm { until, .. } => until,
+        }
+    }
+
+    /// Appends the value of the first chunk.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let (tag, until) = match *self {
+            Self::Page { until, .. } => (PAGE, until),
+            Self::Delta { until, .. } => (DELTA, until),
+            Self::Absent { until } => (ABSENT, until),
+            Self::Lost { until, .. } => (LOST, until),
+            Self::Alarm { until, .. } => (ALARM, until),
+        };
+        out.push(tag);
+        put_varint(out, until.0);
+        match *self {
+            Self::Page { end, bytes, frame, .. } | Self::Delta { end, bytes, frame, .. } => {
+                put_end(out, end);
+                put_varint(out, u64::from(bytes));
+                out.extend_from_slice(frame);
+            }
+            Self::Absent { .. } => {}
+            Self::Lost { life, fence, end, .. } => {
+                put_varint(out, life.0);
+                put_bytes(out, fence);
+                put_end(out, end);
+            }
+            Self::Alarm { alarm: None, .. } => out.push(0),
+            Self::Alarm { alarm: Some(alarm), .. } => {
+                out.push(1);
+                encode_alarm(&alarm, Lsn::ZERO, out);
+            }
+        }
+    }
+
+    /// Reads the value of a first chunk.
+    pub fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(value);
+        let tag = cursor.u8()?;
+        let until = Lsn(cursor.varint()?);
+        if tag == PAGE || tag == DELTA {
+            let (end, bytes) = (take_end(&mut cursor)?, cursor.varint_u32()?);
+            let frame = cursor.rest();
+            if frame.len() > bytes as usize {
+                return Err(Malformed("a state longer than it says"));
+            }
+            return Ok(if tag == PAGE {
+                Self::Page { until, end, bytes, frame }
+            } else {
+                Self::Delta { until, end, bytes, frame }
+            });
+        }
+        let state = match tag {
+            ABSENT => Self::Absent { until },
+            LOST => {
+                let life = Life(cursor.varint()?);
+                let fence = cursor.bytes(FULL_KEY_BYTES_MAX)?;
+                Self::Lost { until, life, fence, end: take_end(&mut cursor)? }
+            }
+            ALARM => match cursor.u8()? {
+                0 => Self::Alarm { until, alarm: None },
+                1 => Self::Alarm { until, alarm: Some(decode_alarm(Lsn::ZERO, &mut cursor)?) },
+                _ => return Err(Malformed("neither true nor false")),
+            },
+            _ => return Err(Malformed("a state of an unknown kind")),
+        };
+        cursor.finish()?;
+        Ok(state)
+    }
+}
+
+fn put_end(out: &mut Vec<u8>, end: Option<&[u8]>) {
+    match end {
+        None => out.push(0),
+        Some(end) => {
+            out.push(1);
+            put_bytes(out, end);
+        }
+    }
+}
+
+fn take_end<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a [u8]>, Malformed> {
+    match cursor.u8()? {
+        0 => Ok(None),
+        1 => cursor.bytes(FULL_KEY_BYTES_MAX).map(Some),
+        _ => Err(Malformed("neither true nor false")),
+    }
+}
+
+/// What the first chunk of a commit says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitStart<'a> {
+    /// When it was.
+    pub time: Timestamp,
+    /// Bytes of its operations, over all chunks.
+    pub bytes: u32,
+    /// Its operations as logged, or what of them stands here.
+    pub payload: &'a [u8],
+}
+
+impl<'a> CommitStart<'a> {
+    /// Appends the value of the first chunk.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.time.0);
+        put_varint(out, u64::from(self.bytes));
+        out.extend_from_slice(self.payload);
+    }
+
+    /// Reads the value of a first chunk.
+    pub fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(value);
+        let (time, bytes) = (Timestamp(cursor.varint()?), cursor.varint_u32()?);
+        let payload = cursor.rest();
+        if payload.len() > bytes as usize {
+            return Err(Malformed("a commit longer than it says"));
+        }
+        Ok(Self { time, bytes, payload })
+    }
+}
+
+/// Items in a row that are not a bundle yet.
+#[derive(Debug, Default)]
+pub struct BundleBuilder {
+    items: Vec<u8>,
+    first: Option<ItemKey>,
+    last: Option<ItemKey>,
+}
+
+impl BundleBuilder {
+    /// Adds an item whose key is above that of the one before; false, and nothing is added, where
+    /// the bundle is full.
+    pub fn push(&mut self, key: &ItemKey, value: &[u8]) -> bool {
+        assert!(self.last.is_none_or(|last| last < *key), "items ascend");
+        let bytes = ITEM_KEY_BYTES + value.len() + 4;
+        if self.first.is_some() && self.items.len() + bytes > BUNDLE_BYTES {
+            return false;
+        }
+        assert!(bytes <= BUNDLE_BYTES, "an item fits a bundle");
+        self.items.extend_from_slice(&key.encode());
+        put_bytes(&mut self.items, value);
+        self.first.get_or_insert(*key);
+        self.last = Some(*key);
+        true
+    }
+
+    /// The key of the first item; none of an empty bundle.
+    #[must_use]
+    pub fn first(&self) -> Option<ItemKey> {
+        self.first
+    }
+
+    /// The items' bytes.
+    #[must_use]
+    pub fn items(&self) -> &[u8] {
+        &self.items
+    }
+
+    /// Begins the next bundle.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.first = None;
+    }
+}
+
+const RAW: u8 = 0;
+const ZSTD: u8 = 1;
+
+/// Appends the value of a bundle's entry. `frame` is the items compressed, if that pays.
+pub fn encode_bundle(items: &[u8], frame: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.push(if frame.is_some() { ZSTD } else { RAW });
+    put_varint(out, items.len() as u64);
+    out.extend_from_slice(frame.unwrap_or(items));
+}
+
+/// The items of a bundle.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    bytes: Vec<u8>,
+    /// The key of each item, and where its value begins and ends.
+    items: Vec<(ItemKey, u32, u32)>,
+}
+
+impl Bundle {
+    /// Reads the value of a bundle's entry. Compressed items are handed to `expand` with the
+    /// memory that they must fill.
+    pub fn decode(
+        value: &[u8],
+        expand: impl FnOnce(&[u8], &mut [u8]) -> Result<(), Malformed>,
+    ) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(value);
+        let form = cursor.u8()?;
+        let raw = usize::try_from(cursor.varint()?).unwrap_or(usize::MAX);
+        if raw > BUNDLE_BYTES_MAX {
+            return Err(Malformed("a bundle beyond its limit"));
+        }
+        let bytes = match form {
+            RAW => cursor.rest().to_vec(),
+            ZSTD => {
+                let mut bytes = vec![0; raw];
+                expand(cursor.rest(), &mut bytes)?;
+                bytes
+            }
+            _ => return Err(Malformed("a bundle in an unknown form")),
+        };
+        if bytes.len() != raw || raw == 0 {
+            return Err(Malformed("a bundle of another length than it says"));
+        }
+        let items = walk(&bytes)?;
+        Ok(Self { bytes, items })
+    }
+
+    /// How many items there are; never none.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.items.len()
+    }
+
+    /// An item, by its place; none behind the last.
+    #[must_use]
+    pub fn item(&self, index: usize) -> Option<(ItemKey, &[u8])> {
+        let (key, start, end) = self.items.get(index)?;
+        Some((*key, &self.bytes[*start as usize..*end as usize]))
+    }
+
+    /// The place of the first item at or above `key`.
+    #[must_use]
+    pub fn lower_bound(&self, key: &ItemKey) -> usize {
+        self.items.partition_point(|(at, ..)| at < key)
+    }
+}
+
+fn walk(bytes: &[u8]) -> Result<Vec<(ItemKey, u32, u32)>, Malformed> {
+    let place = |rest: usize| u32::try_from(bytes.len() - rest).unwrap_or(u32::MAX);
+    let mut items: Vec<(ItemKey, u32, u32)> = Vec::new();
+    let mut cursor = Cursor::new(bytes);
+    while !cursor.is_empty() {
+        let key = ItemKey::take(&mut cursor)?;
+        if items.last().is_some_and(|(before, ..)| *before >= key) {
+            return Err(Malformed("items that do not ascend"));
+        }
+        let value = cursor.bytes(BUNDLE_BYTES_MAX)?.len();
+        let end = place(cursor.rest().len());
+        items.push((key, end - u32::try_from(value).unwrap_or(0), end));
+    }
+    Ok(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{NamespaceNumber, ShortId};
+    use proptest::collection::{btree_map, vec};
+    use proptest::option;
+    use proptest::prelude::*;
+
+    fn no_frame(_: &[u8], _: &mut [u8]) -> Result<(), Malformed> {
+        Err(Malformed("not compressed"))
+    }
+
+    fn key() -> impl Strategy<Value = ItemKey> {
+        (0u32..3, 0u8..3, any::<bool>(), 0u64..4, 0u32..3, 0u16..3).prop_map(
+            |(namespace, id, is_commit, lsn, ordinal, chunk)| ItemKey {
+                address: Address {
+                    namespace: NamespaceNumber(namespace << 8),
+                    id: ShortId([id; 16]),
+                },
+                group: if is_commit { Group::Commits } else { Group::States },
+                lsn: Lsn(lsn << 40),
+                ordinal: ordinal << 16,
+                chunk,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn keys_order_as_their_bytes_do_and_read_back(one in key(), other in key()) {
+            prop_assert_eq!(one.cmp(&other), one.encode().cmp(&other.encode()));
+            prop_assert_eq!(ItemKey::decode(&one.encode()), Ok(one));
+        }
+
+        #[test]
+        fn states_and_commits_read_back(
+            (tag, until, life, bytes) in (0u8..6, any::<u64>(), any::<u64>(), 0u32..99),
+            fence in vec(any::<u8>(), 0..9), end in option::of(vec(any::<u8>(), 0..9)),
+            frame in vec(any::<u8>(), 0..40), time in any::<u64>(),
+        ) {
+            let (until, end) = (Lsn(until), end.as_deref());
+            let bytes = bytes + 40;
+            let alarm = Alarm { time: Timestamp(time), ..Alarm::default() };
+            let state = match tag {
+                0 => State::Page { until, end, bytes, frame: &frame },
+                1 => State::Delta { until, end, bytes, frame: &frame },
+                2 => State::Absent { until },
+                3 => State::Lost { until, life: Life(life), fence: &fence, end },
+                4 => State::Alarm { until, alarm: None },
+                _ => State::Alarm { until, alarm: Some(alarm) },
+            };
+            let mut out = Vec::new();
+            state.encode(&mut out);
+            prop_assert_eq!(State::decode(&out), Ok(state));
+            let commit = CommitStart { time: Timestamp(time), bytes, payload: &frame };
+            out.clear();
+            commit.encode(&mut out);
+            prop_assert_eq!(CommitStart::decode(&out), Ok(commit));
+        }
+
+        #[test]
+        fn a_bundle_has_its_items_and_any_damage_to_them_is_refused_or_ascends(
+            items in btree_map(key(), vec(any::<u8>(), 0..300), 1..40),
+            at in any::<prop::sample::Index>(), bit in 0u32..8,
+        ) {
+            let mut builder = BundleBuilder::default();
+            for (key, value) in &items {
+                prop_assert!(builder.push(key, value));
+            }
+            prop_assert_eq!(builder.first(), items.keys().next().copied());
+            let mut entry = Vec::new();
+            encode_bundle(builder.items(), None, &mut entry);
+            let bundle = Bundle::decode(&entry, no_frame).unwrap();
+            prop_assert_eq!(bundle.count(), items.len());
+            for (index, (key, value)) in items.iter().enumerate() {
+                prop_assert_eq!(bundle.item(index), Some((*key, value.as_slice())));
+                prop_assert_eq!(bundle.lower_bound(key), index);
+            }
+            prop_assert!(Bundle::decode(&entry[..at.index(entry.len())], no_frame).is_err());
+            let place = at.index(entry.len());
+            entry[place] ^= 1 << bit;
+            if let Ok(bundle) = Bundle::decode(&entry, no_frame) {
+                let keys = (0..bundle.count()).map(|index| bundle.item(index).unwrap().0);
+                prop_assert!(keys.is_sorted_by(|one, other| one < other));
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_bundle_takes_nothing_more_and_fits_an_entry() {
+        let mut builder = BundleBuilder::default();
+        let key =
+            |chunk| ItemKey { chunk, ..ItemKey::first(Address::default(), Group::States, Lsn(1)) };
+        let chunk = vec![7; CHUNK_BYTES + FULL_KEY_BYTES_MAX + 32];
+        assert!(builder.push(&key(0), &chunk));
+        assert!(!builder.push(&key(1), &chunk));
+        let mut entry = Vec::new();
+        encode_bundle(builder.items(), None, &mut entry);
+        assert!(entry.len() + ITEM_KEY_BYTES <= ENTRY_BYTES_MAX);
+        builder.clear();
+        assert!(builder.push(&key(1), &chunk));
+    }
+}
