@@ -80,6 +80,18 @@ marks! {
     HintsFoundAgain,
     /// Alarms were handed out again because the clock was set back.
     ClockSetBack,
+    /// A state was not kept for history, because a near one is.
+    StateSkipped,
+    /// A delta was kept for history beside its base.
+    DeltaKept,
+    /// A state was kept between the commits of one interval.
+    HotState,
+    /// A state could not be read when it was to be kept for history.
+    StateLost,
+    /// A page was written again because the range of the one behind it fell to it.
+    GapClosed,
+    /// Files of history were merged.
+    HistoryMerged,
 }
 
 static REACHED: AtomicU64 = AtomicU64::new(0);

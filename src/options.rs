@@ -21,6 +21,11 @@ pub struct Options {
     pub(crate) clean_bytes: u64,
     pub(crate) background_bytes_per_second: u64,
     pub(crate) retire_after: Duration,
+    pub(crate) history: bool,
+    pub(crate) epoch_after: Duration,
+    pub(crate) epoch_bytes: u64,
+    pub(crate) epoch_most: Duration,
+    pub(crate) history_state_bytes: usize,
     pub(crate) reader_threads: usize,
     pub(crate) is_threaded: bool,
 }
@@ -39,6 +44,11 @@ impl Default for Options {
             clean_bytes: 64 << 20,
             background_bytes_per_second: 0,
             retire_after: Duration::from_mins(1),
+            history: true,
+            epoch_after: Duration::from_hours(1),
+            epoch_bytes: 256 << 20,
+            epoch_most: Duration::from_hours(24),
+            history_state_bytes: 64 << 10,
             reader_threads: 2,
             is_threaded: true,
         }
@@ -115,6 +125,30 @@ impl Options {
     /// `dirty_bytes`.
     pub fn retire_after(mut self, time: Duration) -> Self {
         self.retire_after = time;
+        self
+    }
+
+    /// Whether commits are kept for history, so that objects can be read as they were. On by
+    /// default. A checkpoint without it ends the history of the whole store.
+    pub fn history(mut self, is_kept: bool) -> Self {
+        self.history = is_kept;
+        self
+    }
+
+    /// When an epoch of history ends: at the first checkpoint after `time`, by the times of
+    /// commits, in which more than `bytes` were logged, and at the first after `most`. One hour,
+    /// 256 MiB and 24 hours by default. What is read of the past never needs what an earlier epoch
+    /// holds; history is given up by whole epochs.
+    pub fn epoch(mut self, time: Duration, bytes: u64, most: Duration) -> Self {
+        (self.epoch_after, self.epoch_bytes, self.epoch_most) = (time, bytes, most);
+        self
+    }
+
+    /// Bytes of commits of one object from which on history keeps states between the commits of
+    /// one checkpoint; 64 KiB by default. Fewer make reads of the past of such objects quicker and
+    /// history larger.
+    pub fn history_state_bytes(mut self, bytes: usize) -> Self {
+        self.history_state_bytes = bytes;
         self
     }
 

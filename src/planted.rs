@@ -53,6 +53,12 @@ mistakes! {
     DropNewHints = 16,
     /// Take an alarm for the one that fired when only its time is the same.
     IgnoreGeneration = 17,
+    /// Give up states of the past though the epoch has no earlier ones.
+    SkipEagerly = 18,
+    /// Say of states of the past that they hold for one commit longer.
+    UntilTooLate = 19,
+    /// Keep bases for history without their deltas.
+    LeaveDeltas = 20,
 }
 
 /// Whether this mistake is to be made.

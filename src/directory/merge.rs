@@ -31,8 +31,14 @@ pub struct MergeStats {
 
 /// Writes runs of a directory, the newest first and none left out between them, as one.
 ///
-/// `bottom` says that no run is older than these: what only hides older entries is dropped.
-pub fn merge(inputs: &[Arc<Run>], bottom: bool, out: &mut RunWriter) -> Result<MergeStats> {
+/// `bottom` says that no run is older than these: what only hides older entries is dropped; of the
+/// heads of deleted objects those that `forgets` lets go.
+pub fn merge(
+    inputs: &[Arc<Run>],
+    bottom: bool,
+    forgets: impl Fn(Address, &Head) -> bool,
+    out: &mut RunWriter,
+) -> Result<MergeStats> {
     let mut newest = None;
     copy(inputs, out, |key, value, shields| {
         let drops_words = bottom && !shields;
@@ -40,7 +46,8 @@ pub fn merge(inputs: &[Arc<Run>], bottom: bool, out: &mut RunWriter) -> Result<M
             DirectoryKey::Head(address) => {
                 let (life, deleted) = Head::peek(value)?;
                 newest = Some(Newest { address, life, deleted });
-                !(drops_words && deleted)
+                let drops = drops_words && deleted;
+                !(drops && forgets(address, &Head::decode(value)?))
             }
             DirectoryKey::Page(address, life, _) => {
                 let head = newest.as_ref().filter(|newest| newest.address == address);

@@ -296,7 +296,7 @@ proptest! {
         let to = (from + length).min(runs.len());
         let bottom = to == runs.len();
         let mut out = disk.writer(RunUse::Directory);
-        let stats = merge(&runs[from..to], bottom, &mut out).unwrap();
+        let stats = merge(&runs[from..to], bottom, |_, _| true, &mut out).unwrap();
         let facts = out.finish().unwrap();
         prop_assert_eq!(stats.written, facts.entries);
         prop_assert_eq!(stats.written + stats.dropped, stats.newest);
@@ -375,5 +375,8 @@ fn an_entry_that_no_version_writes_is_an_error() {
     assert_eq!(directory.head(address(1)).map_err(code), Err("run.entry"));
     assert_eq!(directory.head(address(2)).map_err(code), Ok(None));
     let mut out = disk.writer(RunUse::Directory);
-    assert_eq!(merge(directory.runs(), true, &mut out).map_err(code), Err("run.entry"));
+    assert_eq!(
+        merge(directory.runs(), true, |_, _| true, &mut out).map_err(code),
+        Err("run.entry")
+    );
 }

@@ -12,6 +12,7 @@
 
 use super::Engine;
 use super::alarms::hints_of;
+use super::archive::{Archive, every_key};
 use super::delta::DeltaPages;
 use super::publish::Liveness;
 use super::splitter::Splitter;
@@ -21,7 +22,7 @@ use crate::format::entry::{Head, PAGE_TOMBSTONE, PageEntry, PagePart, head_key, 
 use crate::format::manifest::{Manifest, SegmentState};
 use crate::format::page::{BuiltPage, SegmentFacts};
 use crate::format::run::RunUse;
-use crate::ids::{Address, KeyKind, Life, Lsn};
+use crate::ids::{Address, KeyKind, Life, Lsn, Timestamp};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::changes::Changes;
@@ -42,6 +43,11 @@ pub struct Builder<'e> {
     pub(super) engine: &'e Engine,
     pub(super) version: &'e Version,
     pub(super) exact_at: Lsn,
+    /// The same for the pages of the fold at hand: of what only moves, when it last changed.
+    pub(super) page_exact_at: Lsn,
+    /// Whether nothing changes but places.
+    pub(super) is_move: bool,
+    pub(super) archive: Archive<'e>,
     pub(super) compression: Compression,
     generation: u8,
     segment: Option<SegmentWriter>,
@@ -51,7 +57,7 @@ pub struct Builder<'e> {
     /// Hints of alarms to be written: true for one that is set, false for one taken back.
     hints: Vec<(Hint, bool)>,
     pub(super) liveness: Liveness,
-    created: Vec<FileName>,
+    pub(super) created: Vec<FileName>,
     /// Of the entry being written; kept for its memory.
     value: Vec<u8>,
 }
@@ -75,6 +81,9 @@ impl<'e> Builder<'e> {
             engine,
             version,
             exact_at,
+            page_exact_at: exact_at,
+            is_move: generation > 0,
+            archive: Archive::new(engine, version),
             compression: Compression::None,
             generation,
             segment: None,
@@ -91,8 +100,11 @@ impl<'e> Builder<'e> {
     /// Writes one object's changes; says whether it holds nothing after them. Objects come in
     /// address order.
     pub fn add(&mut self, address: Address, layer: &Layer) -> Result<bool> {
+        self.archive.begin(address, layer.purged);
         let Some(life) = layer.after.life else {
             // Deletes of what never was: there is nothing to say.
+            self.archive.absent(Lsn::ZERO);
+            self.archive.finish(address, layer.records(), &mut self.created)?;
             return Ok(layer.after.deleted);
         };
         let changes = layer.changes();
@@ -103,11 +115,23 @@ impl<'e> Builder<'e> {
             // The head lies in a damaged part of the directory: what is below is not known, so the
             // change becomes a delta without a base, and reads say so.
             Err(error) if error.kind() == ErrorKind::Corrupt && !layer.wiped => {
+                self.archive.lost(Lsn::ZERO, Life(0), every_key());
                 self.change_lost(address, life, &changes)?
             }
             Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
-            old => self.change(address, life, old.ok().flatten(), layer, &changes)?,
+            Err(_) => {
+                self.archive.lost(Lsn::ZERO, Life(0), every_key());
+                self.fold_new(address, life, layer, &changes)?
+            }
+            Ok(old) => {
+                self.archive_bare(address, old.as_ref());
+                let content = self.change(address, life, old.as_ref(), layer, &changes)?;
+                self.archive_hot(address, old.as_ref(), layer)?;
+                self.archive.head(old.as_ref());
+                content
+            }
         };
+        self.archive.finish(address, layer.records(), &mut self.created)?;
         let head = head_of(layer, life, &mut content);
         if let Some(Word::Value(_, name)) = changes.find(NAME_KEY) {
             self.names()?.add(&address.to_bytes(), name)?;
@@ -141,30 +165,30 @@ impl<'e> Builder<'e> {
         &mut self,
         address: Address,
         life: Life,
-        old: Option<Head>,
+        old: Option<&Head>,
         layer: &Layer,
         changes: &Changes<'_>,
     ) -> Result<Content> {
         if layer.wiped
-            && let Some(old) = &old
+            && let Some(old) = old
         {
             mark(Mark::LifeReplaced);
-            self.release(address, old)?;
+            self.release(address, old, layer.bytes as u64)?;
         }
         match old.filter(|old| !old.deleted && !layer.wiped) {
             None => self.fold_new(address, life, layer, changes),
             Some(Head { page: Some(entry), .. }) => {
-                self.change_tiny(address, life, &entry, layer, changes)
+                self.change_tiny(address, life, entry, layer, changes)
             }
-            Some(head) if self.has_no_page(address, &head) => {
+            Some(head) if self.has_no_page(address, head) => {
                 self.fold_new(address, life, layer, changes)
             }
-            Some(head) => self.change_large_or_lost(address, life, &head, changes),
+            Some(head) => self.change_large_or_lost(address, life, head, changes),
         }
     }
 
     /// An object that has an alarm and nothing else has no page.
-    fn has_no_page(&self, address: Address, head: &Head) -> bool {
+    pub(super) fn has_no_page(&self, address: Address, head: &Head) -> bool {
         let is_empty = head.count == 0 && head.content_bytes == 0;
         is_empty && self.version.directory.pages(address, head.life).next().is_none()
     }
@@ -178,10 +202,12 @@ impl<'e> Builder<'e> {
         head: &Head,
         changes: &Changes<'_>,
     ) -> Result<Content> {
-        let before = self.liveness.clone();
+        let (before, kept) = (self.liveness.clone(), self.archive.mark());
         match self.change_large(address, head, changes) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 self.liveness = before;
+                self.archive.back_to(kept);
+                self.archive.lost(Lsn::ZERO, life, every_key());
                 self.change_lost(address, life, changes)
             }
             changed => changed,
@@ -202,21 +228,34 @@ impl<'e> Builder<'e> {
     }
 
     /// The pages of an ended life die.
-    fn release(&mut self, address: Address, old: &Head) -> Result<()> {
+    fn release(&mut self, address: Address, old: &Head, logged: u64) -> Result<()> {
         if old.deleted {
             return Ok(());
         }
         if let Some(entry) = &old.page {
+            self.archive.entry(old.life, &every_key(), (entry, None), logged);
             self.release_entry(entry);
             return Ok(());
         }
+        let mut before: Option<(Vec<u8>, PageEntry)> = None;
         for page in self.version.directory.pages(address, old.life) {
             match page {
-                Ok((_, entry)) => self.release_entry(&entry),
+                Ok((fence, entry)) => {
+                    self.release_entry(&entry);
+                    let next = Some(fence.clone());
+                    if let Some((fence, entry)) = before.replace((fence, entry)) {
+                        self.archive.entry(old.life, &(fence, next), (&entry, None), logged);
+                    }
+                }
                 // What the directory has lost stays counted as live: a delete works all the same.
-                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.archive.lost(Lsn::ZERO, old.life, every_key());
+                }
                 Err(error) => return Err(error),
             }
+        }
+        if let Some((fence, entry)) = before {
+            self.archive.entry(old.life, &(fence, None), (&entry, None), logged);
         }
         Ok(())
     }
@@ -237,7 +276,7 @@ impl<'e> Builder<'e> {
         let everything = (Bound::Unbounded, Bound::Unbounded);
         let below = (&[][..], changes, &Stack::default());
         let pages = self.fold_pages(address, life, below, everything, layer.bytes)?;
-        Ok(content_of(pages))
+        Ok(content_of(inheriting(pages, layer.bytes as u64)))
     }
 
     /// Folds into new pages, the first with the given fence.
@@ -268,15 +307,19 @@ impl<'e> Builder<'e> {
     ) -> Result<Content> {
         let everything = (Bound::Unbounded, Bound::Unbounded);
         if wants_delta(entry, layer.bytes) {
-            let changed = self.append_delta(address, life, (&[], entry), changes, everything)?;
+            let mut changed =
+                self.append_delta(address, life, (&[], entry), changes, everything)?;
+            changed.logged_since_archived = entry.logged_since_archived + layer.bytes as u64;
             return Ok(content_of_entry(changed));
         }
         match self.version.stack_once(entry, address, life) {
             Ok(stack) => {
                 let all = (&[][..], changes, &stack);
                 let pages = self.fold_pages(address, life, all, everything, layer.bytes)?;
+                let given_up = (entry, Some(&stack));
+                let logged = self.archive.entry(life, &every_key(), given_up, layer.bytes as u64);
                 self.release_entry(entry);
-                Ok(content_of(pages))
+                Ok(content_of(inheriting(pages, logged)))
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let mut changed =
@@ -426,8 +469,9 @@ impl<'e> Builder<'e> {
     }
 
     /// Syncs all files and enters them into the manifest. Says which files are new.
-    pub fn finish(mut self, next: &mut Manifest) -> Result<Vec<FileName>> {
+    pub fn finish(mut self, next: &mut Manifest, time: Timestamp) -> Result<Vec<FileName>> {
         self.finish_segment()?;
+        self.archive.publish(next, (self.exact_at, time))?;
         let written_at = self.exact_at;
         for facts in std::mem::take(&mut self.segments) {
             let generation = self.generation;
@@ -502,6 +546,15 @@ pub(super) fn content_of(mut pages: Vec<(Vec<u8>, PageEntry)>) -> Content {
         content.pages = pages.into_iter().map(|(fence, entry)| (fence, Some(entry))).collect();
     }
     content
+}
+
+/// The same pages, about which so many bytes were logged since a state of them was kept.
+pub(super) fn inheriting(
+    mut pages: Vec<(Vec<u8>, PageEntry)>,
+    logged: u64,
+) -> Vec<(Vec<u8>, PageEntry)> {
+    pages.iter_mut().for_each(|(_, entry)| entry.logged_since_archived = logged);
+    pages
 }
 
 fn content_of_entry(entry: PageEntry) -> Content {

@@ -6,11 +6,12 @@
 //!   * A page that disappears inside its life leaves a tombstone; the one with fence "" does not
 //!     disappear while there are others.
 
-use super::build::{Builder, Content, wants_delta};
+use super::archive::KeyRange;
+use super::build::{Builder, Content, inheriting, wants_delta};
 use super::splitter::Splitter;
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::entry::{Head, PageEntry, PagePart};
-use crate::ids::{Address, Life};
+use crate::ids::{Address, Life, Lsn};
 use crate::marks::{Mark, mark};
 use crate::object::changes::Changes;
 use crate::object::fold::fold;
@@ -152,7 +153,7 @@ impl Builder<'_> {
     ) -> Result<Option<Vec<u8>>> {
         let small = self.engine.options.page_bytes / 4;
         let mut stacks = vec![(span.bounds_owned(), stack)];
-        let mut released = vec![span.entry.clone()];
+        let mut released = vec![span.given_up()];
         let mut left = folded_bytes(changes, &stacks)?;
         while left < small
             && stacks.len() < JOINED_MAX
@@ -165,21 +166,119 @@ impl Builder<'_> {
             mark(Mark::PageMerged);
             change.pages.insert(joined.fence.clone(), None);
             stacks.push((joined.bounds_owned(), stack));
-            released.push(joined.entry);
+            released.push(joined.given_up());
             span.next = joined.next;
             left += folded_bytes(changes, &stacks[stacks.len() - 1..])?;
         }
-        let pages = self.write_span(change, &span.fence, changes, &stacks, left)?;
-        for entry in &released {
-            change.forget(entry);
-            self.release_entry(entry);
+        if self.is_move {
+            let newest = released.iter().map(|(_, entry)| newest_of(entry)).max();
+            self.page_exact_at = newest.unwrap_or(self.exact_at);
         }
-        change.pages.insert(span.fence, None);
-        for (fence, entry) in pages {
-            change.account(&entry);
-            change.pages.insert(fence, Some(entry));
+        let pages = self.write_span(change, &span.fence, changes, &stacks, left)?;
+        let logged = self.give_up(change, changes, &released);
+        change.pages.insert(span.fence.clone(), None);
+        let is_empty = pages.is_empty();
+        change.take_over(inheriting(pages, logged));
+        if is_empty && !span.fence.is_empty() {
+            self.close_gap(change, changes, span.fence)?;
         }
         Ok(span.next)
+    }
+
+    /// Releases entries and hands them to history. Says what their successors inherit.
+    fn give_up(
+        &mut self,
+        change: &mut Change,
+        changes: &Changes<'_>,
+        released: &[(KeyRange, PageEntry)],
+    ) -> u64 {
+        let mut logged = 0;
+        // Content that only moves, and whose range stays as it was, is exact where it was.
+        let stays = self.is_move && released.len() == 1;
+        for (range, entry) in released {
+            change.forget(entry);
+            self.release_entry(entry);
+            let to = range.1.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let own = changes.bytes_between(Bound::Included(&range.0), to) as u64;
+            logged += if stays && entry.deltas.is_empty() {
+                entry.logged_since_archived
+            } else {
+                self.archive.entry(change.life, range, (entry, None), own)
+            };
+        }
+        logged
+    }
+
+    /// A key range is gone and belongs to the page before it from now on. That page must be exact
+    /// about it since the same moment as about its own keys, so it is written again; unless that
+    /// has just been done.
+    fn close_gap(
+        &mut self,
+        change: &mut Change,
+        changes: &Changes<'_>,
+        gone: Vec<u8>,
+    ) -> Result<()> {
+        let mut below = gone;
+        loop {
+            let Some(span) = self.span_before(change, &below)? else { return Ok(()) };
+            let changed = change.pages.get(&span.fence).cloned().flatten();
+            let is_fresh = |entry: &PageEntry| {
+                let exact_at = entry.base.as_ref().map(|base| base.exact_at);
+                entry.deltas.is_empty() && exact_at == Some(self.exact_at)
+            };
+            if changed.as_ref().is_some_and(is_fresh) {
+                return Ok(());
+            }
+            let stack = match self.version.stack(&span.entry, change.address, change.life) {
+                Ok(stack) => stack,
+                // Nobody can read it anyway.
+                Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            mark(Mark::GapClosed);
+            for delta in changed.iter().flat_map(|changed| &changed.deltas) {
+                if !span.entry.deltas.contains(delta) {
+                    self.liveness.remove(delta.location.file, delta.location.bytes);
+                }
+            }
+            let stacks = [(span.bounds_owned(), stack)];
+            let bytes = folded_bytes(changes, &stacks)?;
+            let pages = self.write_span(change, &span.fence, changes, &stacks, bytes)?;
+            let logged = self.give_up(change, changes, &[span.given_up()]);
+            change.pages.insert(span.fence.clone(), None);
+            if !pages.is_empty() {
+                change.take_over(inheriting(pages, logged));
+                return Ok(());
+            }
+            below = span.fence;
+        }
+    }
+
+    /// The last key range below a fence that is still there, as it is published; one that this
+    /// change has made stands for itself.
+    fn span_before(&self, change: &Change, fence: &[u8]) -> Result<Option<Span>> {
+        let (address, life, directory) = (change.address, change.life, &self.version.directory);
+        let bounds = (Bound::Unbounded, Bound::Excluded(fence));
+        let made = change.pages.range::<[u8], _>(bounds).rev().find(|(_, entry)| entry.is_some());
+        let mut published = directory.page_before(address, life, fence)?;
+        while let Some((fence, _)) = &published
+            && change.pages.contains_key(fence)
+        {
+            published = directory.page_before(address, life, fence)?;
+        }
+        let made = made
+            .filter(|(made, _)| published.as_ref().is_none_or(|(published, _)| published < *made));
+        let Some((fence, Some(made))) = made else {
+            let Some((fence, _)) = published else { return Ok(None) };
+            return self.span_at(change, &fence);
+        };
+        let span = self.span_at(change, fence)?;
+        // A fence that the directory does not know is of a page made just now.
+        let is_known = span.as_ref().is_some_and(|span| span.fence == *fence);
+        if is_known {
+            return Ok(span);
+        }
+        Ok(Some(Span { fence: fence.clone(), entry: made.clone(), next: None }))
     }
 
     fn write_span(
@@ -202,6 +301,13 @@ impl Builder<'_> {
                 splitter.push(key, codec, value)
             })?;
         }
+        let pages = splitter.finish()?;
+        if !pages.is_empty() || !self.is_move {
+            return Ok(pages);
+        }
+        // What only moves goes on to be a key range of its own, though nothing is left in it.
+        let mut splitter = Splitter::new(self, change.address, change.life, fence, 0);
+        splitter.keep_first();
         splitter.finish()
     }
 
@@ -270,6 +376,13 @@ impl Change {
         }
     }
 
+    fn take_over(&mut self, pages: Vec<(Vec<u8>, PageEntry)>) {
+        for (fence, entry) in pages {
+            self.account(&entry);
+            self.pages.insert(fence, Some(entry));
+        }
+    }
+
     fn account(&mut self, entry: &PageEntry) {
         if let Some(base) = &entry.base {
             self.count += u64::from(base.count);
@@ -288,9 +401,18 @@ impl OwnedBounds {
 }
 
 impl Span {
+    fn given_up(&self) -> (KeyRange, PageEntry) {
+        ((self.fence.clone(), self.next.clone()), self.entry.clone())
+    }
+
     fn bounds_owned(&self) -> OwnedBounds {
         OwnedBounds(self.fence.clone(), self.next.clone())
     }
+}
+
+/// The LSN that the newest part of an entry is exact at.
+pub(super) fn newest_of(entry: &PageEntry) -> Lsn {
+    entry.deltas.last().or(entry.base.as_ref()).map_or(Lsn::ZERO, |part| part.exact_at)
 }
 
 /// The first key at or behind `from` that a change touches.

@@ -39,6 +39,8 @@ pub struct OpenCut {
     /// Layers up to this number are before it.
     number: u64,
     objects: Vec<Arc<ObjectState>>,
+    /// Record bytes since the cut before.
+    record_bytes: u64,
     /// Hints that mean no alarm any more.
     stale: Vec<Hint>,
 }
@@ -83,14 +85,14 @@ impl Engine {
         // Before the cut: who found a hint stale had seen the commit that made it so, which is thus
         // before the cut too, and durable before the hint is taken back.
         let stale = self.alarms.stale();
-        let (cut, (number, objects)) = self.wal.cut(|dirty| {
+        let (cut, (number, record_bytes, objects)) = self.wal.cut(|dirty| {
             let number = dirty.cut;
             dirty.cut += 1;
-            dirty.record_bytes = 0;
+            let record_bytes = std::mem::take(&mut dirty.record_bytes);
             dirty.has_purge = false;
-            (number, std::mem::take(&mut dirty.objects))
+            (number, record_bytes, std::mem::take(&mut dirty.objects))
         });
-        OpenCut { cut, number, objects, stale }
+        OpenCut { cut, number, objects, record_bytes, stale }
     }
 
     fn write_cut(&self, publisher: &mut Publisher, open: &OpenCut) -> Result<()> {
@@ -109,7 +111,7 @@ impl Engine {
         }
         builder.take_back(&open.stale);
         let mut next = publisher.manifest.clone();
-        let created = builder.finish(&mut next)?;
+        let created = builder.finish(&mut next, open.cut.time)?;
         next.cut = open.cut.lsn;
         next.cut_time = open.cut.time;
         next.replay = self.wal.replay_point(&open.cut);
@@ -119,6 +121,7 @@ impl Engine {
             }
         }
         self.note_term(&mut next, open.cut.lsn);
+        self.turn_epoch(&mut next, open.record_bytes);
         if planted(Mistake::DropLayersEarly) {
             self.drop_frozen(open.number, frozen.clone());
         }

@@ -9,7 +9,9 @@
 //!   * A page that cannot be read stays where it is, and so does its segment.
 
 use super::Engine;
-use super::build::{Builder, content_of};
+use super::archive::every_key;
+use super::build::{Builder, content_of, inheriting};
+use super::build_large::newest_of;
 use super::publish::Publisher;
 use crate::error::{ErrorKind, Result};
 use crate::format::entry::{Head, PageEntry, PageLocation, PagePart};
@@ -148,7 +150,8 @@ impl Engine {
                 moved => moved?,
             }
         }
-        let created = builder.finish(&mut next)?;
+        let time = next.cut_time;
+        let created = builder.finish(&mut next, time)?;
         self.publish_new(publisher, next, &created, None)?;
         // What is left in a victim could not be moved: trying again would not help.
         let left = publisher.manifest.segments.iter().map(|segment| segment.facts.number);
@@ -216,15 +219,21 @@ impl Builder<'_> {
         if head.deleted || head.life != life {
             return Ok(());
         }
+        self.archive.begin(address, None);
         match &head.page {
-            Some(entry) if names_any(entry, victims) => self.move_tiny(address, &head, entry),
-            Some(_) => Ok(()),
-            None => self.move_large(address, &head, ranges, victims),
+            Some(entry) if names_any(entry, victims) => self.move_tiny(address, &head, entry)?,
+            Some(_) => return Ok(()),
+            None => self.move_large(address, &head, ranges, victims)?,
         }
+        if self.archive.mark() > 0 {
+            self.archive.head(Some(&head));
+        }
+        self.archive.finish(address, &[], &mut self.created)
     }
 
     fn move_tiny(&mut self, address: Address, head: &Head, entry: &PageEntry) -> Result<()> {
         let stack = self.version.stack_once(entry, address, head.life)?;
+        self.page_exact_at = newest_of(entry);
         let pages = if let Some(moved) = self.move_whole(entry, &stack)? {
             vec![(Vec::new(), moved)]
         } else {
@@ -232,6 +241,12 @@ impl Builder<'_> {
             let all = (&[][..], &Changes::default(), &stack);
             self.fold_pages(address, head.life, all, everything, 0)?
         };
+        let logged = if entry.deltas.is_empty() && !pages.is_empty() {
+            entry.logged_since_archived
+        } else {
+            self.archive.entry(head.life, &every_key(), (entry, Some(&stack)), 0)
+        };
+        let pages = inheriting(pages, logged);
         self.release_entry(entry);
         let mut content = content_of(pages);
         let moved = Head {
@@ -253,7 +268,7 @@ impl Builder<'_> {
         if !is_small || (base.count == 0 && base.content_bytes == 0) {
             return Ok(None);
         }
-        let part = self.write_page(&page.copy_exact_at(self.exact_at))?;
+        let part = self.write_page(&page.copy_exact_at(self.page_exact_at))?;
         let (count, content_bytes) = (base.count, base.content_bytes);
         let part = PagePart { count, content_bytes, ..part };
         Ok(Some(PageEntry { base: Some(part), ..PageEntry::default() }))

@@ -11,6 +11,7 @@ use super::Engine;
 use super::publish::Publisher;
 use crate::directory;
 use crate::error::{ErrorKind, Result};
+use crate::format::entry::Head;
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::{Address, FileNumber};
 use crate::marks::{Mark, mark};
@@ -30,10 +31,11 @@ impl Engine {
     /// Whether any use has runs to merge.
     pub fn wants_merge(&self) -> bool {
         let version = self.version();
-        runs_by_use(&version).iter().any(|(_, runs)| choose(runs).is_some())
+        let has_runs = runs_by_use(&version).iter().any(|(_, runs)| choose(runs).is_some());
+        has_runs || self.wants_history_merge()
     }
 
-    /// Merges runs of one use. Says whether there were any to merge.
+    /// Merges runs of one use, or files of history. Says whether there were any to merge.
     pub fn merge(&self) -> Result<bool> {
         self.check_alive()?;
         let version = self.version();
@@ -43,7 +45,7 @@ impl Engine {
                 return Ok(true);
             }
         }
-        Ok(false)
+        self.merge_history()
     }
 
     /// Merges all runs of each use into one, as often as it takes.
@@ -91,7 +93,12 @@ impl Engine {
         let all = runs_by_use(version).into_iter().find(|(of, _)| *of == usage);
         let is_bottom = all.is_some_and(|(_, runs)| runs.len() == inputs.len());
         let stats = match usage {
-            RunUse::Directory => directory::merge(inputs, is_bottom, &mut out)?,
+            RunUse::Directory => {
+                let forgets = |address: Address, head: &Head| {
+                    self.forgets(&version.manifest, address.namespace, head.last_lsn)
+                };
+                directory::merge(inputs, is_bottom, forgets, &mut out)?
+            }
             RunUse::Alarms => {
                 let purged = |address| version.manifest.purge_of(address).map(|purge| purge.lsn);
                 directory::merge_hints(inputs, is_bottom, purged, &mut out)?

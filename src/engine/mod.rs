@@ -17,6 +17,7 @@
 //!   * At most one cut is open. It stays open until a checkpoint of it is published.
 
 pub mod alarms;
+mod archive;
 pub mod backup;
 pub mod build;
 mod build_large;
@@ -26,6 +27,8 @@ pub mod clean;
 pub mod commit;
 mod delta;
 pub mod history;
+mod history_file;
+mod history_merge;
 pub mod merge;
 pub mod publish;
 mod purge;

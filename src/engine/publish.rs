@@ -19,6 +19,7 @@ use crate::format::run::{RunFacts, RunUse};
 use crate::ids::FileNumber;
 use crate::manifest::{self, WriteError};
 use crate::names::{FileName, Folder};
+use crate::object::history::HistoryRuns;
 use crate::object::version::Version;
 use crate::planted::{Mistake, planted};
 use crate::run::Run;
@@ -189,10 +190,12 @@ impl Engine {
         let of_use = |usage: RunUse| -> Result<Vec<_>> {
             next.runs.iter().filter(|facts| facts.usage == usage).map(open).collect()
         };
+        let disk = Arc::clone(before.history.disk());
         Ok(Version {
             directory: Directory::new(of_use(RunUse::Directory)?),
             names: of_use(RunUse::Names)?,
             alarms: of_use(RunUse::Alarms)?,
+            history: HistoryRuns::new(disk, &next, Some(&before.history)),
             segments: Arc::clone(&before.segments),
             cache: Arc::clone(&before.cache),
             manifest: next,

@@ -74,6 +74,7 @@ impl Engine {
         let purges = self.purges_to_rewrite()?;
         if !purges.is_empty() {
             let rewritten = self.rewrite_segments(&purges).and_then(|()| self.merge_all());
+            let rewritten = rewritten.and_then(|()| self.erase_history(&purges));
             let generation = self.version().manifest.generation;
             let mut erasing = self.erasing.lock();
             match rewritten {

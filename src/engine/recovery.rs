@@ -32,6 +32,7 @@ use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use crate::object::ObjectState;
 use crate::object::cache::PageCache;
+use crate::object::history::HistoryRuns;
 use crate::object::version::Version;
 use crate::options::Options;
 use crate::planted::{Mistake, planted};
@@ -351,6 +352,7 @@ pub fn load_version(
         directory: Directory::new(of_use(RunUse::Directory)?),
         names: of_use(RunUse::Names)?,
         alarms: of_use(RunUse::Alarms)?,
+        history: HistoryRuns::new(Arc::clone(disk), manifest, None),
         segments,
         cache: Arc::new(PageCache::new(cache_bytes)),
         manifest: manifest.clone(),

@@ -107,7 +107,7 @@ impl<'b, 'e> Splitter<'b, 'e> {
             kind: PageKind::Page,
             address: self.address,
             life: self.life,
-            exact_at: self.builder.exact_at,
+            exact_at: self.builder.page_exact_at,
             until: Lsn::ZERO,
             fence: fence.clone(),
         });

@@ -24,6 +24,8 @@ pub struct Counters {
     pub merges: AtomicU64,
     /// Rounds of maintenance in which a step failed.
     pub failed_steps: AtomicU64,
+    /// Bytes of history written by checkpoints and cleaning.
+    pub history_bytes: AtomicU64,
 }
 
 /// Figures of a store at one moment. Bytes are lengths of files.

@@ -39,16 +39,29 @@ pub struct BlockBuilder {
     count: usize,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
+    /// Bytes that every block may fill.
+    least: usize,
 }
 
 impl BlockBuilder {
+    /// Builds blocks that take entries up to this many bytes each, where one entry alone does not
+    /// take more: for large entries, so that few bytes are lost at the ends of blocks.
+    #[must_use]
+    pub fn of_bytes(least: usize) -> Self {
+        assert!(
+            least.is_multiple_of(BLOCK_ALIGNMENT) && least <= BLOCK_BYTES_MAX,
+            "a block's size"
+        );
+        Self { least, ..Self::default() }
+    }
+
     /// Appends an entry whose key is above the last one's. False, and nothing changes, when the
     /// block would grow beyond what it fills already: it is full.
     ///
     /// Key and value must be within [`ENTRY_BYTES_MAX`] together.
     pub fn add(&mut self, key: &[u8], value: &[u8]) -> bool {
         assert!(key.len() + value.len() <= ENTRY_BYTES_MAX, "an entry fits a block");
-        let room = self.bytes().next_multiple_of(BLOCK_ALIGNMENT);
+        let room = self.bytes().next_multiple_of(BLOCK_ALIGNMENT).max(self.least);
         let (start, restarts) = (self.entries.len(), self.restarts.len());
         let restart = self.count.is_multiple_of(RESTART_INTERVAL);
         let shared = if restart { 0 } else { shared_prefix(&self.last_key, key) };

@@ -145,11 +145,13 @@ pub enum State<'a> {
         /// Where it ends; none for behind the last key.
         end: Option<&'a [u8]>,
     },
-    /// The plain alarm.
-    Alarm {
+    /// What the head said. It is exact at the object's last commit.
+    Head {
         /// Until when.
         until: Lsn,
-        /// The alarm, if there was one.
+        /// The time of that commit.
+        time: Timestamp,
+        /// The plain alarm, if there was one.
         alarm: Option<Alarm>,
     },
 }
@@ -158,7 +160,7 @@ const PAGE: u8 = 1;
 const DELTA: u8 = 2;
 const ABSENT: u8 = 3;
 const LOST: u8 = 4;
-const ALARM: u8 = 5;
+const HEAD: u8 = 5;
 
 impl<'a> State<'a> {
     /// Until when it was the newest word.
@@ -169,7 +171,7 @@ impl<'a> State<'a> {
             | Self::Delta { until, .. }
             | Self::Absent { until }
             | Self::Lost { until, .. }
-            | Self::Alarm { until, .. } => until,
+            | Self::Head { until, .. } => until,
         }
     }
 
@@ -180,7 +182,7 @@ impl<'a> State<'a> {
             Self::Delta { until, .. } => (DELTA, until),
             Self::Absent { until } => (ABSENT, until),
             Self::Lost { until, .. } => (LOST, until),
-            Self::Alarm { until, .. } => (ALARM, until),
+            Self::Head { until, .. } => (HEAD, until),
         };
         out.push(tag);
         put_varint(out, until.0);
@@ -196,10 +198,12 @@ impl<'a> State<'a> {
                 put_bytes(out, fence);
                 put_end(out, end);
             }
-            Self::Alarm { alarm: None, .. } => out.push(0),
-            Self::Alarm { alarm: Some(alarm), .. } => {
-                out.push(1);
-                encode_alarm(&alarm, Lsn::ZERO, out);
+            Self::Head { time, alarm, .. } => {
+                put_varint(out, time.0);
+                out.push(u8::from(alarm.is_some()));
+                if let Some(alarm) = alarm {
+                    encode_alarm(&alarm, Lsn::ZERO, out);
+                }
             }
         }
     }
@@ -228,11 +232,15 @@ impl<'a> State<'a> {
                 let fence = cursor.bytes(FULL_KEY_BYTES_MAX)?;
                 Self::Lost { until, life, fence, end: take_end(&mut cursor)? }
             }
-            ALARM => match cursor.u8()? {
-                0 => Self::Alarm { until, alarm: None },
-                1 => Self::Alarm { until, alarm: Some(decode_alarm(Lsn::ZERO, &mut cursor)?) },
-                _ => return Err(Malformed("neither true nor false")),
-            },
+            HEAD => {
+                let time = Timestamp(cursor.varint()?);
+                let alarm = match cursor.u8()? {
+                    0 => None,
+                    1 => Some(decode_alarm(Lsn::ZERO, &mut cursor)?),
+                    _ => return Err(Malformed("neither true nor false")),
+                };
+                Self::Head { until, time, alarm }
+            }
             _ => return Err(Malformed("a state of an unknown kind")),
         };
         cursor.finish()?;
@@ -464,8 +472,8 @@ mod tests {
                 1 => State::Delta { until, end, bytes, frame: &frame },
                 2 => State::Absent { until },
                 3 => State::Lost { until, life: Life(life), fence: &fence, end },
-                4 => State::Alarm { until, alarm: None },
-                _ => State::Alarm { until, alarm: Some(alarm) },
+                4 => State::Head { until, time: Timestamp(life), alarm: None },
+                _ => State::Head { until, time: Timestamp(life), alarm: Some(alarm) },
             };
             let mut out = Vec::new();
             state.encode(&mut out);

@@ -10,6 +10,7 @@
 
 pub mod catalog;
 mod files;
+mod history;
 mod objects;
 pub mod report;
 mod runs;

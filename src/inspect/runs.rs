@@ -5,9 +5,10 @@ use crate::error::Place;
 use crate::format::Malformed;
 use crate::format::alarm::{Hint, hint_is_set};
 use crate::format::entry::{DirectoryKey, Head, PageEntry};
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{HistoryFile, Manifest};
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::Address;
+use crate::inspect::history;
 use crate::inspect::report::{Fault, Report};
 use crate::limits::NAME_BYTES_MAX;
 use crate::names::FileName;
@@ -34,11 +35,12 @@ impl Runs {
     /// Opens and checks the runs that a manifest names.
     pub fn check(disk: &dyn ReadDisk, manifest: &Manifest, report: &mut Report) -> Self {
         let mut runs = Self { is_directory_whole: true, is_index_whole: true, ..Self::default() };
-        let history = manifest.history.iter().map(|file| &file.facts);
-        for facts in manifest.runs.iter().chain(history) {
+        let history = manifest.history.iter().map(|file| (&file.facts, Some(file)));
+        let present = manifest.runs.iter().map(|facts| (facts, None));
+        for (facts, file) in present.chain(history) {
             match Run::open(disk, manifest.store, facts) {
                 Ok(run) => {
-                    check_run(&run, facts, report);
+                    check_run(&run, (facts, file), report);
                     match facts.usage {
                         RunUse::Directory => runs.directory.push(run),
                         RunUse::Names => runs.names.push(run),
@@ -71,7 +73,7 @@ impl Runs {
     }
 }
 
-fn check_run(run: &Run, facts: &RunFacts, report: &mut Report) {
+fn check_run(run: &Run, (facts, file): (&RunFacts, Option<&HistoryFile>), report: &mut Report) {
     let name = FileName::Run(facts.number);
     let mut is_whole = run.holes().is_empty();
     let checked = run.verify(|error, first, last| {
@@ -89,7 +91,11 @@ fn check_run(run: &Run, facts: &RunFacts, report: &mut Report) {
         let (first, last) = (shown(&hole.first), shown(&hole.last));
         report.wrong(name, format!("what older runs held for {first} to {last} was lost before"));
     }
-    let Some(found) = check_entries(run, report) else { return };
+    let found = match file {
+        Some(file) => history::check(run, file, report),
+        None => check_entries(run, report),
+    };
+    let Some(found) = found else { return };
     let said = (facts.entries, run.addresses());
     if is_whole && found != said {
         let (entries, addresses) = found;

@@ -14,8 +14,10 @@
 pub mod cache;
 pub mod changes;
 pub mod fold;
+pub mod history;
 pub mod overlay;
 pub mod past;
+mod past_pages;
 pub mod range;
 pub mod version;
 pub mod write_set;
@@ -25,6 +27,7 @@ use crate::format::entry::Head;
 use crate::ids::{Address, Life, Lsn, Timestamp};
 use overlay::{Found, HeadState, Layer};
 use parking_lot::Mutex;
+use past_pages::Past;
 use std::sync::Arc;
 use version::{Base, Version};
 
@@ -148,6 +151,7 @@ impl Inner {
         match &self.base {
             Some(Base::Empty) => return Ok(None),
             Some(Base::Tiny(stack)) => return Ok(stack.find(key)),
+            Some(Base::Past(past)) => return past.find(key),
             None | Some(Base::Large(_)) => {}
         }
         let version = version();
@@ -163,6 +167,7 @@ impl Inner {
             Base::Empty => Ok(None),
             Base::Tiny(stack) => Ok(stack.find(key)),
             Base::Large(life) => version.find_large(address, *life, key),
+            Base::Past(past) => past.find(key),
         }
     }
 }
@@ -188,6 +193,8 @@ pub struct View {
     pub layers: Vec<Arc<Layer>>,
     /// What the head says at this moment.
     pub state: HeadState,
+    /// What is below the layers, of a moment before that of the version's pages.
+    past: Option<Arc<Past>>,
 }
 
 impl View {
@@ -205,13 +212,13 @@ impl View {
     ) -> Self {
         let layers = inner.layers.clone();
         let state = inner.state().clone();
-        Self { address, version: version(), layers, state }
+        Self { address, version: version(), layers, state, past: None }
     }
 
     /// An object that is not in memory.
     pub fn of_version(address: Address, version: Arc<Version>) -> Result<Self> {
         let state = version.head(address)?.as_ref().map_or_else(HeadState::default, head_state);
-        Ok(Self { address, version, layers: Vec::new(), state })
+        Ok(Self { address, version, layers: Vec::new(), state, past: None })
     }
 
     /// The layers that count, the newest first: those down to the last end of a life.
@@ -230,6 +237,9 @@ impl View {
         if !self.has_base() {
             return Ok(Base::Empty);
         }
+        if let Some(past) = &self.past {
+            return past.base();
+        }
         let head = self.version.head(self.address)?;
         self.version.base(self.address, head.as_ref())
     }
@@ -245,6 +255,7 @@ impl View {
             Base::Empty => Ok(None),
             Base::Tiny(stack) => Ok(stack.find(key)),
             Base::Large(life) => self.version.find_large(self.address, life, key),
+            Base::Past(past) => past.find(key),
         }
     }
 }

@@ -91,6 +91,13 @@ impl HeadState {
         }
     }
 
+    /// What follows from a commit record.
+    pub fn apply_record(&mut self, record: &[u8], lsn: Lsn, time: Timestamp) {
+        self.last_lsn = lsn;
+        self.last_time = time;
+        operations(record).for_each(|operation| self.apply(&operation, lsn));
+    }
+
     /// Something is stored: an object that had no life has one from here on.
     fn begin(&mut self, lsn: Lsn) {
         self.life.get_or_insert(Life(lsn.0));
@@ -186,19 +193,21 @@ impl Layer {
 
     /// The layer in key order, borrowed.
     pub fn changes(&self) -> Changes<'_> {
-        match &self.content {
-            Content::Records(records) => {
-                Changes::of_operations(records.iter().flat_map(|record| operations(record)))
+        match &self.sorted {
+            Some(sorted) => Changes::of_sorted(sorted),
+            None => {
+                Changes::of_operations(self.records.iter().flat_map(|record| operations(record)))
             }
-            Content::Sorted(sorted) => Changes::of_sorted(sorted),
         }
     }
 
     /// Looks at every cache line of a small layer's records, so that they are near when they are
     /// needed; the sum means nothing.
     pub fn touch(&self) -> u8 {
-        let Content::Records(records) = &self.content else { return 0 };
-        let lines = records.iter().flat_map(|record| record.iter().step_by(CACHE_LINE_BYTES));
+        if self.sorted.is_some() {
+            return 0;
+        }
+        let lines = self.records.iter().flat_map(|record| record.iter().step_by(CACHE_LINE_BYTES));
         lines.fold(0, |sum, byte| sum.wrapping_add(*byte))
     }
 

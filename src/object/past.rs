@@ -1,34 +1,77 @@
 //! An object as it was: a view of a past moment, made from a view of the present one.
 //!
+//! For each key range by itself, what is looked for is a state that was exact at or before the
+//! moment: in the files of the moment's epoch, else in later ones, else among the pages of the
+//! present. The commits from where that state ends up to the moment are laid over it.
+//!
 //! Needs no engine, so a reader in another process does the same.
 //!
 //! Invariants:
 //!   * What a past view says is what was committed up to its moment, or an error: never "absent"
 //!     where something is only not found.
+//!   * Nothing of an epoch before that of the moment is read.
 
-use super::View;
-use super::head_state;
-use super::overlay::{HeadState, Layer};
+use super::history::{HistoryRun, class_at, walk_commits, walk_down};
+use super::overlay::{Found, HeadState, Layer, NAME_KEY};
+use super::past_pages::{Finding, FoundKind, Past};
+use super::{View, head_state};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::record::RecordHeader;
-use crate::ids::Lsn;
+use crate::format::Malformed;
+use crate::format::history::{Group, ItemKey, State};
+use crate::format::page::PageHeader;
+use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordKind};
+use crate::ids::{Address, Life, Lsn, Timestamp};
+use crate::object::version::Version;
+use crate::run::Run;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// Bytes of commits behind a state that are laid over it as a whole; more than that are laid over
+/// each key range when it is read.
+const LAYER_BYTES_MAX: usize = 4 << 20;
 
 impl View {
     /// The object as of `at`: with the effects of its commits up to there and of none later.
     ///
-    /// Fails with `history.gap` where history does not hold what is needed, and with the codes of
-    /// damaged pages and runs.
+    /// Fails with `history.gap` where history does not hold what is needed, with
+    /// `history.purged` for a moment before a purge, and with the codes of damaged pages and runs.
     pub fn as_of(self, at: Lsn) -> Result<Self> {
         if at >= self.state.last_lsn {
             return Ok(self);
         }
+        self.check_retained(at)?;
+        let purged = self.version.manifest.purge_of(self.address).map(|purge| purge.lsn);
+        let purged = self.layers.iter().filter_map(|layer| layer.purged).max().max(purged);
+        if purged.is_some_and(|purged| at < purged) {
+            let what = format!("the history of the object before {at} was purged");
+            return Err(Error::new(ErrorKind::NotRetained, "history.purged", what));
+        }
         let head = self.version.head(self.address)?;
         let before = head.as_ref().map_or_else(HeadState::default, head_state);
-        if at < before.last_lsn {
-            return Err(gap(at));
+        if at >= before.last_lsn {
+            return Ok(self.with_commits_up_to(at, before));
         }
-        Ok(self.with_commits_up_to(at, before))
+        Search::new(&self.version, (self.address, at), purged)?.into_view(head)
+    }
+
+    /// Whether the history of every class that the namespace had since then reaches back so far.
+    fn check_retained(&self, at: Lsn) -> Result<()> {
+        let manifest = &self.version.manifest;
+        let namespace = self.address.namespace;
+        let later = manifest.classes.iter().filter(|change| change.namespace == namespace);
+        let later = later.filter(|change| change.from >= at).map(|change| change.class);
+        for class in later.chain([class_at(manifest, namespace, at)]) {
+            if class == 0 {
+                let what = format!("no history was kept of the object at or behind {at}");
+                return Err(Error::new(ErrorKind::NotRetained, "history.off", what));
+            }
+            let horizon = manifest.horizons.iter().find(|(of, _)| *of == class);
+            if let Some((_, horizon)) = horizon.filter(|(_, horizon)| at < *horizon) {
+                let what = format!("history begins with {horizon}, behind {at}");
+                return Err(Error::new(ErrorKind::NotRetained, "history.expired", what));
+            }
+        }
+        Ok(())
     }
 
     /// The pages of its version, in the state `before`, with the commits of the layers up to `at`.
@@ -48,7 +91,240 @@ impl View {
 }
 
 #[cold]
-fn gap(at: Lsn) -> Error {
+pub(super) fn gap(at: Lsn) -> Error {
     let what = format!("history does not hold what the object was as of {at}");
     Error::new(ErrorKind::NotRetained, "history.gap", what)
+}
+
+/// What the head said, with the LSNs from and to which it said it.
+#[derive(Clone, Debug)]
+struct FoundHead {
+    exact: Lsn,
+    until: Lsn,
+    state: HeadState,
+}
+
+/// A search for the states of one object at one moment.
+struct Search<'a> {
+    version: &'a Arc<Version>,
+    address: Address,
+    at: Lsn,
+    past: Past,
+    head: Option<FoundHead>,
+    /// The files of the moment's epoch.
+    own: Vec<&'a Arc<HistoryRun>>,
+    /// Commits up to here belong to earlier epochs.
+    before: Lsn,
+}
+
+impl<'a> Search<'a> {
+    fn new(
+        version: &'a Arc<Version>,
+        (address, at): (Address, Lsn),
+        purged: Option<Lsn>,
+    ) -> Result<Self> {
+        let files: Vec<_> = version.history.of(&version.manifest, address.namespace).collect();
+        let spans = || files.iter().filter(|run| run.file.start < run.file.end);
+        let Some(epoch) = spans().find(|run| run.file.end >= at).map(|run| run.file.epoch) else {
+            return Err(gap(at));
+        };
+        let earlier = spans().filter(|run| run.file.epoch < epoch);
+        let before = earlier.map(|run| run.file.end).max().unwrap_or(Lsn::ZERO);
+        let own = files.iter().copied().filter(|run| run.file.epoch == epoch).collect();
+        let past = Past::new(version, address, at);
+        let mut search = Self { version, address, at, past, head: None, own, before };
+        search.look_through(&files, epoch, purged)?;
+        Ok(search)
+    }
+
+    fn look_through(
+        &mut self,
+        files: &[&Arc<HistoryRun>],
+        epoch: u64,
+        purged: Option<Lsn>,
+    ) -> Result<()> {
+        let mut found = Vec::new();
+        if let Some(purged) = purged {
+            found.push(Finding::absent(purged, purged));
+            let state = HeadState { last_lsn: purged, deleted: true, ..HeadState::default() };
+            self.note_head(FoundHead { exact: purged, until: purged, state });
+        }
+        for run in self.own.clone() {
+            self.collect(run, purged, &mut found)?;
+        }
+        let mut lost = self.past.claim(found, self.before);
+        for run in files.iter().filter(|run| run.file.epoch > epoch) {
+            if self.past.is_covered() && self.head.is_some() {
+                break;
+            }
+            let mut found = Vec::new();
+            let known = self.head.take();
+            self.collect(run, purged, &mut found)?;
+            self.head = known.or_else(|| self.head.take());
+            lost.extend(self.past.claim(found, self.before));
+        }
+        self.past.claim_lost(lost);
+        Ok(())
+    }
+
+    fn note_head(&mut self, head: FoundHead) {
+        let is_nearer = |known: &FoundHead| (known.exact, known.until) < (head.exact, head.until);
+        if self.head.as_ref().is_none_or(is_nearer) {
+            self.head = Some(head);
+        }
+    }
+
+    /// States of a file that are exact at or before the moment, the nearest first.
+    fn collect(
+        &mut self,
+        file: &HistoryRun,
+        purged: Option<Lsn>,
+        found: &mut Vec<Finding>,
+    ) -> Result<()> {
+        let run = self.version.history.open(file)?;
+        let from = ItemKey::first(self.address, Group::States, purged.unwrap_or(Lsn::ZERO));
+        let to = ItemKey::last(self.address, Group::States, self.at);
+        let (mut has_whole, mut has_head) = (false, false);
+        walk_down(&run, (&from, &to), |key, value| {
+            if key.chunk > 0 {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let state = State::decode(value).map_err(|fault| run.bad_entry(fault))?;
+            if let State::Head { until, time, alarm } = state {
+                has_head = true;
+                self.note_head(FoundHead::of(key.lsn, (until, time), alarm));
+            } else {
+                let finding = finding_of(&run, key, &state)?;
+                if finding.kind == FoundKind::Absent && key.lsn == Lsn::ZERO {
+                    has_head = true;
+                    self.note_head(FoundHead::of(Lsn::ZERO, (finding.until, Timestamp(0)), None));
+                }
+                has_whole |= finding.is_start() && finding.is_whole();
+                found.push(finding);
+            }
+            // What is exact earlier than a state of everything is farther away for every key.
+            let is_enough = has_whole && has_head;
+            Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
+    }
+
+    /// Hands out the object's commits behind `from` up to the moment.
+    fn commits(
+        &self,
+        from: Lsn,
+        mut each: impl FnMut(Arc<[u8]>, Lsn, Timestamp) -> ControlFlow<()>,
+    ) -> Result<()> {
+        commits_between(
+            self.version,
+            &self.own,
+            self.address,
+            (from, self.at),
+            |record, lsn, time| Ok(each(record, lsn, time)),
+        )
+    }
+
+    fn into_view(mut self, head: Option<crate::format::entry::Head>) -> Result<View> {
+        self.past.set_present(head);
+        let Some(found) = self.head.clone() else { return Err(gap(self.at)) };
+        let mut state = found.state;
+        state.life = self.past.first_life();
+        state.deleted = self.past.is_absent();
+        let from = self.past.needs_commits_from(self.before).min(found.until);
+        let mut layer = Layer::new(0, state.clone());
+        let mut is_long = false;
+        let may_be_long = !self.past.is_one_page();
+        if from < self.at {
+            self.commits(from, |record, lsn, time| {
+                is_long |= may_be_long && layer.bytes + record.len() > LAYER_BYTES_MAX;
+                if is_long {
+                    return ControlFlow::Break(());
+                }
+                layer.apply(record, lsn, time);
+                ControlFlow::Continue(())
+            })?;
+        }
+        let mut layers = Vec::new();
+        if is_long {
+            self.commits(from, |record, lsn, time| {
+                state.apply_record(&record, lsn, time);
+                ControlFlow::Continue(())
+            })?;
+            self.past.lay_commits_over_windows();
+        } else {
+            state = layer.after.clone();
+            if layer.bytes > 0 {
+                layers.push(Arc::new(layer));
+            }
+        }
+        let (address, version) = (self.address, Arc::clone(self.version));
+        let past = Some(Arc::new(self.past));
+        let mut view = View { address, version, layers, state, past };
+        view.state.named = matches!(view.find(NAME_KEY), Ok(Some(Found::Value(..))));
+        Ok(view)
+    }
+}
+
+impl FoundHead {
+    fn of(exact: Lsn, (until, time): (Lsn, Timestamp), alarm: Option<crate::alarm::Alarm>) -> Self {
+        let state = HeadState { last_lsn: exact, last_time: time, alarm, ..HeadState::default() };
+        Self { exact, until, state }
+    }
+}
+
+fn finding_of(run: &Arc<Run>, key: &ItemKey, state: &State<'_>) -> Result<Finding> {
+    let mut finding = Finding::absent(key.lsn, state.until());
+    finding.place = Some((Arc::clone(run), *key));
+    match *state {
+        State::Page { end, frame, .. } | State::Delta { end, frame, .. } => {
+            let is_page = matches!(state, State::Page { .. });
+            let header = PageHeader::decode(frame).map_err(|fault| run.bad_entry(fault))?;
+            let fence = header.fence_in(frame).map_err(|fault| run.bad_entry(fault))?;
+            if header.address != key.address {
+                return Err(run.bad_entry(Malformed("the page of another object")));
+            }
+            finding.kind = if is_page { FoundKind::Page } else { FoundKind::Delta };
+            finding.set_range(header.life, fence, end);
+        }
+        State::Lost { life, fence, end, .. } => {
+            finding.kind = FoundKind::Lost;
+            finding.set_range(life, fence, end);
+        }
+        State::Absent { .. } | State::Head { .. } => finding.set_range(Life(0), &[], None),
+    }
+    Ok(finding)
+}
+
+/// Hands out the commits of an object behind `from` up to `to`, as records, from these files.
+pub(super) fn commits_between(
+    version: &Version,
+    files: &[&Arc<HistoryRun>],
+    address: Address,
+    (from, to): (Lsn, Lsn),
+    mut each: impl FnMut(Arc<[u8]>, Lsn, Timestamp) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let first = ItemKey::first(address, Group::Commits, from.next());
+    let last = ItemKey::last(address, Group::Commits, to);
+    let mut is_over = false;
+    for file in files.iter().filter(|run| run.file.end > from && run.file.start < to) {
+        let run = version.history.open(file)?;
+        walk_commits(&run, (&first, &last), |lsn, commit| {
+            let header = RecordHeader {
+                length: commit.bytes,
+                kind: RecordKind::Commit,
+                lsn,
+                time: commit.time,
+                address,
+            };
+            let mut record = Vec::with_capacity(RECORD_HEADER_BYTES + commit.payload.len());
+            record.extend_from_slice(&header.encode());
+            record.extend_from_slice(commit.payload);
+            let told = each(Arc::from(record), lsn, commit.time)?;
+            is_over = told.is_break();
+            Ok(told)
+        })?;
+        if is_over {
+            break;
+        }
+    }
+    Ok(())
 }

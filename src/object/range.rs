@@ -9,6 +9,7 @@
 
 use super::View;
 use super::overlay::{Found, Sorted, is_span};
+use super::past_pages::{Past, PastWindow};
 use super::version::{Base, Stack};
 use crate::disk::bytes::SharedBytes;
 use crate::error::Result;
@@ -57,6 +58,8 @@ enum BaseState {
 #[derive(Clone, Debug)]
 struct Window {
     stack: Stack,
+    /// Older than the overlays of the view, newer than the pages.
+    overlay: Option<Arc<Sorted>>,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
 }
@@ -133,11 +136,12 @@ impl RangeIter {
         if matches!(self.base, BaseState::Unloaded) {
             self.base = BaseState::Loaded(self.view.base()?);
         }
-        let whole = |stack| Window { stack, lower: Bound::Unbounded, upper: Bound::Unbounded };
+        let whole = Window::whole;
         match &self.base {
             BaseState::Unloaded | BaseState::Loaded(Base::Empty) => Ok(whole(Stack::default())),
             BaseState::Loaded(Base::Tiny(stack)) => Ok(whole(stack.clone())),
             BaseState::Loaded(Base::Large(life)) => self.page_window(*life, end),
+            BaseState::Loaded(Base::Past(past)) => self.past_window(past, end),
         }
     }
 
@@ -153,15 +157,26 @@ impl RangeIter {
             (End::Back, _, Bound::Excluded(key)) => directory.page_before(*address, life, key)?,
             (End::Back, _, Bound::Unbounded) => directory.page_at(*address, life, BEHIND_ALL)?,
         };
-        let Some((fence, entry)) = entry else {
-            let stack = Stack::default();
-            return Ok(Window { stack, lower: Bound::Unbounded, upper: Bound::Unbounded });
-        };
+        let Some((fence, entry)) = entry else { return Ok(Window::whole(Stack::default())) };
         let stack = version.stack(&entry, *address, life)?;
         let next = directory.page_after(*address, life, &fence)?;
         let upper = next.map_or(Bound::Unbounded, |(fence, _)| Bound::Excluded(fence));
         let lower = if fence.is_empty() { Bound::Unbounded } else { Bound::Included(fence) };
-        Ok(Window { stack, lower, upper })
+        Ok(Window { stack, overlay: None, lower, upper })
+    }
+
+    fn past_window(&self, past: &Past, end: End) -> Result<Window> {
+        let window = match (end, &self.from, &self.to) {
+            (End::Front, Bound::Included(key) | Bound::Excluded(key), _) => past.window_at(key)?,
+            (End::Front, Bound::Unbounded, _) => past.window_at(&[])?,
+            (End::Back, _, Bound::Included(key)) => past.window_at(key)?,
+            (End::Back, _, Bound::Excluded(key)) => past.window_before(key)?,
+            (End::Back, _, Bound::Unbounded) => past.window_at(BEHIND_ALL)?,
+        };
+        let PastWindow { stack, overlay, lower, upper } = window;
+        let lower = if lower.is_empty() { Bound::Unbounded } else { Bound::Included(lower) };
+        let upper = upper.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(Window { stack, overlay, lower, upper })
     }
 
     /// The key nearest to `end` inside position and window, and what the newest source says of it.
@@ -174,7 +189,9 @@ impl RangeIter {
             Some((other, ..)) if end == End::Front => *key < **other,
             Some((other, ..)) => *key > **other,
         };
-        for (age, sorted) in self.overlays.iter().enumerate() {
+        let overlays = || self.overlays.iter().chain(&window.overlay);
+        let overlay_count = self.overlays.len() + usize::from(window.overlay.is_some());
+        for (age, sorted) in overlays().enumerate() {
             let next =
                 if end == End::Front { sorted.first(from, to) } else { sorted.last(from, to) };
             if let Some((key, found)) = next
@@ -183,7 +200,7 @@ impl RangeIter {
                 best = Some((key.0.clone(), found.clone(), age));
             }
         }
-        for (age, page) in (self.overlays.len()..).zip(&window.stack.0) {
+        for (age, page) in (overlay_count..).zip(&window.stack.0) {
             if let Some(index) = nearest(page, from, to, end)
                 && is_nearer(page.item(index).0, &best)
             {
@@ -192,14 +209,21 @@ impl RangeIter {
             }
         }
         let (key, found, age) = best?;
-        let is_covered = self.overlays.iter().take(age).any(|sorted| sorted.covers(&key))
+        let is_covered = overlays().take(age).any(|sorted| sorted.covers(&key))
             || window
                 .stack
                 .0
                 .iter()
-                .take(age.saturating_sub(self.overlays.len()))
+                .take(age.saturating_sub(overlay_count))
                 .any(|page| page.covers(&key));
         Some((key, if is_covered { Found::Deleted } else { found }))
+    }
+}
+
+impl Window {
+    /// All keys.
+    fn whole(stack: Stack) -> Self {
+        Self { stack, overlay: None, lower: Bound::Unbounded, upper: Bound::Unbounded }
     }
 }
 

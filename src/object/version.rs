@@ -7,6 +7,8 @@
 //!     So whoever needs both takes the layers first.
 
 use super::cache::PageCache;
+use super::history::HistoryRuns;
+use super::past_pages::Past;
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Head, PageEntry, PagePart};
@@ -29,6 +31,8 @@ pub struct Version {
     pub names: Vec<Arc<Run>>,
     /// Hints of alarms, newest run first.
     pub alarms: Vec<Arc<Run>>,
+    /// What objects were.
+    pub history: HistoryRuns,
     /// The pages themselves.
     pub segments: Arc<SegmentSet>,
     /// Pages that cost memory to hold.
@@ -63,6 +67,8 @@ pub enum Base {
     Tiny(Stack),
     /// Pages by fence key, found through the directory.
     Large(Life),
+    /// Pages of a past moment, by key range.
+    Past(Arc<Past>),
 }
 
 impl Version {

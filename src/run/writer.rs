@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// Sections begin on a cache line, so that no block of a filter straddles two.
 const SECTION_ALIGNMENT: usize = 64;
+/// Bytes of a block of history, whose entries are large.
+const BUNDLES_BYTES: usize = 32 * 1024;
 
 /// A run being written.
 #[derive(Debug)]
@@ -61,12 +63,18 @@ impl RunWriter {
         };
         let mut file = PacedFile::new(disk.create(name).map_err(failed)?, pace);
         file.append(&header_block(&header, usage)).map_err(failed)?;
+        let is_history = usage == RunUse::History;
+        let block = if is_history {
+            BlockBuilder::of_bytes(BUNDLES_BYTES)
+        } else {
+            BlockBuilder::default()
+        };
         Ok(Self {
             name,
             header,
             usage,
             file,
-            block: BlockBuilder::default(),
+            block,
             index: IndexBuilder::default(),
             filter: FilterBuilder::Collecting(Vec::new()),
             holes: Vec::new(),
@@ -93,7 +101,9 @@ impl RunWriter {
         }
         let before = self.last_key.as_deref();
         assert!(before.is_none_or(|before| before < key), "keys of a run ascend");
-        let begins_address = before.is_none_or(|before| start(before) != start(key));
+        // An entry of history says of itself which addresses it is about.
+        let begins_address = self.usage != RunUse::History
+            && before.is_none_or(|before| start(before) != start(key));
         if !self.block.add(key, value) {
             self.end_block()?;
             let added = self.block.add(key, value);
@@ -108,6 +118,13 @@ impl RunWriter {
         last.clear();
         last.extend_from_slice(key);
         Ok(())
+    }
+
+    /// Says that entries of a run of history are about this address. Once for each.
+    pub fn note_address(&mut self, address: &Address) {
+        assert_eq!(self.usage, RunUse::History, "other entries say it by their keys");
+        self.filter.add(AddressHash::new(address));
+        self.addresses += 1;
     }
 
     /// Says that what older files held for keys from `first` to `last`, both included, was lost to

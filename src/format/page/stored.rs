@@ -185,6 +185,12 @@ impl PageHeader {
         Ok(&stored[fence])
     }
 
+    /// The fence of a stored page, of which no more than the beginning need be there.
+    pub fn fence_in<'a>(&self, start: &'a [u8]) -> Result<&'a [u8], Malformed> {
+        let fence = PAGE_HEADER_BYTES..PAGE_HEADER_BYTES + self.fence_bytes as usize;
+        start.get(fence).ok_or(Malformed("cut short"))
+    }
+
     /// Where in a whole stored page its fence and its stored body are.
     pub(super) fn parts(&self, stored: &[u8]) -> Result<(Range<usize>, Range<usize>), Malformed> {
         if stored.len() != self.page_bytes() {

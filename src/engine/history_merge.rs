@@ -1,0 +1,322 @@
+//! Merging of history: several files of one class become one, so that a look-up asks few.
+//!
+//! Inside the open epoch by tiers; when an epoch is closed, all of its files become one; and when
+//! there are many closed epochs, those of a day become one.
+//!
+//! Invariants:
+//!   * Inputs are neighbours in the order of spans, and the output covers exactly their spans.
+//!   * Memory is a bundle for each input, not the items.
+//!   * A damaged bundle is carried on as a hole; nothing before a purge is carried on.
+//!   * Written without the publisher lock; thrown away if any input is gone when it is done.
+
+use super::Engine;
+use super::history_file::HistoryWriter;
+use crate::error::Result;
+use crate::format::history::{Bundle, Group, ITEM_KEY_BYTES, ItemKey, State};
+use crate::format::manifest::{HistoryFile, Purge};
+use crate::ids::{Address, FileNumber, Lsn, Timestamp};
+use crate::marks::{Mark, mark};
+use crate::names::FileName;
+use crate::object::history::{bundle_of, order};
+use crate::object::version::Version;
+use crate::run::cursor::Position;
+use crate::run::{Run, RunCursor};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Files of the open epoch that are merged together, of about one size.
+const FAN_IN: usize = 8;
+/// Files of closed epochs beyond which those of a day are merged.
+const CLOSED_MAX: usize = 60;
+/// Files that are merged at once at most.
+const INPUTS_MAX: usize = 64;
+const DAY_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
+
+impl Engine {
+    /// Whether there are files of history to merge.
+    pub fn wants_history_merge(&self) -> bool {
+        choose(&self.version()).is_some()
+    }
+
+    /// Merges files of history. Says whether there were any to merge.
+    pub fn merge_history(&self) -> Result<bool> {
+        self.check_alive()?;
+        let version = self.version();
+        match choose(&version) {
+            Some(inputs) => self.replace_history(&version, inputs),
+            None => Ok(false),
+        }
+    }
+
+    /// Writes every file of history again that may hold something of these objects from before
+    /// their purges.
+    pub(super) fn erase_history(&self, purges: &[Purge]) -> Result<()> {
+        let mut written = Vec::new();
+        loop {
+            let version = self.version();
+            let mut next = None;
+            for file in &version.manifest.history {
+                let is_older = |purge: &&Purge| file.start < purge.lsn;
+                let mut purges = purges.iter().filter(is_older).peekable();
+                if written.contains(&file.facts.number) || purges.peek().is_none() {
+                    continue;
+                }
+                let run = version.history.open_file(file)?;
+                if purges.any(|purge| run.may_hold(&purge.address)) {
+                    next = Some(*file);
+                    break;
+                }
+            }
+            let Some(file) = next else { return Ok(()) };
+            let number = self.numbers.peek();
+            if self.replace_history(&version, vec![file])? {
+                written.push(number);
+            }
+        }
+    }
+
+    /// Puts one file in the place of these. False where one of them is gone meanwhile.
+    fn replace_history(&self, version: &Version, inputs: Vec<HistoryFile>) -> Result<bool> {
+        let number = self.numbers.take();
+        let name = FileName::Run(number);
+        let written = self.write_history(version, &inputs, number);
+        let merged = written.inspect_err(|_| drop(self.disk.remove(name)))?;
+        let mut publisher = self.publisher.lock();
+        let mut next = publisher.manifest.clone();
+        let is_there = |input: &HistoryFile| next.history.contains(input);
+        if !inputs.iter().all(is_there) || next.purged != version.manifest.purged {
+            mark(Mark::MergeDiscarded);
+            let _ = self.disk.remove(name);
+            return Ok(false);
+        }
+        next.history.retain(|file| !inputs.contains(file));
+        next.history.push(merged);
+        next.history.sort_by_key(order);
+        self.publish_new(&mut publisher, next, &[name], None)?;
+        mark(Mark::HistoryMerged);
+        self.counters.merges.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn write_history(
+        &self,
+        version: &Version,
+        inputs: &[HistoryFile],
+        number: FileNumber,
+    ) -> Result<HistoryFile> {
+        let runs = inputs.iter().map(|file| version.history.open_file(file));
+        let runs: Vec<Arc<Run>> = runs.collect::<Result<_>>()?;
+        let mut out = HistoryWriter::create(self, number)?;
+        let purged = version.manifest.purged.iter().map(|purge| (purge.address, purge.lsn));
+        let purged: BTreeMap<Address, Lsn> = purged.collect();
+        let addresses = runs.iter().map(|run| run.addresses()).sum::<u64>();
+        out.expect_addresses(addresses + purged.len() as u64);
+        let mut merged = inputs[0];
+        for file in inputs {
+            merged.epoch = merged.epoch.max(file.epoch);
+            merged.start = merged.start.min(file.start);
+            merged.end = merged.end.max(file.end);
+            merged.start_time = merged.start_time.min(file.start_time);
+            merged.end_time = merged.end_time.max(file.end_time);
+        }
+        merge(&runs, &purged, (merged.start, merged.end), &mut out)?;
+        merged.facts = out.finish()?;
+        Ok(merged)
+    }
+}
+
+/// Neighbours that are worth merging, in the order of their spans.
+fn choose(version: &Version) -> Option<Vec<HistoryFile>> {
+    let mut classes: BTreeMap<u32, Vec<HistoryFile>> = BTreeMap::new();
+    for file in &version.manifest.history {
+        classes.entry(file.class).or_default().push(*file);
+    }
+    let open = version.manifest.epoch;
+    classes.into_values().find_map(|mut files| {
+        files.sort_by_key(order);
+        closed_epoch(&files, open).or_else(|| tier(&files, open)).or_else(|| day(&files, open))
+    })
+}
+
+/// The files of the first closed epoch that has several.
+fn closed_epoch(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
+    let mut epochs = files.chunk_by(|one, other| one.epoch == other.epoch);
+    let epoch = epochs.find(|epoch| epoch.len() > 1 && epoch[0].epoch < open)?;
+    Some(epoch.iter().take(INPUTS_MAX).copied().collect())
+}
+
+/// The newest files of the open epoch, where there are many that are not much smaller than the
+/// next.
+fn tier(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
+    let first = files.partition_point(|file| file.epoch < open);
+    let own = &files[first..];
+    let (mut taken, mut bytes) = (0, 0);
+    for file in own.iter().rev() {
+        if taken >= FAN_IN && file.facts.bytes > 2 * bytes / taken as u64 {
+            break;
+        }
+        bytes += file.facts.bytes;
+        taken += 1;
+    }
+    let taken = taken.min(INPUTS_MAX);
+    (taken >= FAN_IN).then(|| own[own.len() - taken..].to_vec())
+}
+
+/// Closed epochs of one day, where there are many.
+fn day(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
+    let closed = &files[..files.partition_point(|file| file.epoch < open)];
+    if closed.len() <= CLOSED_MAX {
+        return None;
+    }
+    let day = |file: &HistoryFile| file.end_time.0 / DAY_MICROS;
+    let mut days = closed.chunk_by(|one, other| day(one) == day(other));
+    let files = days.find(|files| files.len() > 1)?;
+    Some(files.iter().take(INPUTS_MAX).copied().collect())
+}
+
+/// One input, at its next item.
+struct Lane<'a> {
+    run: &'a Run,
+    cursor: RunCursor<'a>,
+    bundle: Option<Bundle>,
+    index: usize,
+}
+
+/// What orders items over several files: which state stands where among those exact at one LSN is
+/// decided anew.
+type Place = (Address, Group, Lsn);
+
+impl<'a> Lane<'a> {
+    fn new(run: &'a Run, out: &mut HistoryWriter) -> Result<Self> {
+        for hole in run.holes() {
+            out.add_hole(&hole.first, &hole.last);
+        }
+        let mut cursor = run.cursor();
+        cursor.seek_ceiling(&[])?;
+        let mut lane = Self { run, cursor, bundle: None, index: 0 };
+        lane.load(out)?;
+        Ok(lane)
+    }
+
+    /// Loads the bundle that the cursor is at; what is damaged becomes a hole.
+    fn load(&mut self, out: &mut HistoryWriter) -> Result<()> {
+        self.index = 0;
+        self.bundle = None;
+        loop {
+            match self.cursor.position() {
+                Position::Outside => return Ok(()),
+                Position::Entry(_, value) => {
+                    self.bundle = Some(bundle_of(self.run, value)?);
+                    return Ok(());
+                }
+                Position::Damaged(first, _) => {
+                    let first = first.to_vec();
+                    self.cursor.next()?;
+                    out.add_hole(&first, &before(self.cursor.position()));
+                }
+            }
+        }
+    }
+
+    fn item(&self) -> Option<(ItemKey, &[u8])> {
+        self.bundle.as_ref()?.item(self.index)
+    }
+
+    fn place(&self) -> Option<Place> {
+        self.item().map(|(key, _)| (key.address, key.group, key.lsn))
+    }
+
+    fn advance(&mut self, out: &mut HistoryWriter) -> Result<()> {
+        self.index += 1;
+        if self.item().is_none() && self.bundle.is_some() {
+            self.cursor.next()?;
+            self.load(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// The last key that an item before this position can have.
+fn before(position: Position<'_>) -> Vec<u8> {
+    let next = match position {
+        Position::Outside => return vec![0xFF; ITEM_KEY_BYTES],
+        Position::Entry(key, _) | Position::Damaged(key, _) => key,
+    };
+    let mut last = next.to_vec();
+    for byte in last.iter_mut().rev() {
+        let (less, is_borrowed) = byte.overflowing_sub(1);
+        *byte = less;
+        if !is_borrowed {
+            break;
+        }
+    }
+    last
+}
+
+/// Writes the items of all runs as one, without what is from before a purge. In its place it says
+/// that the object had nothing from the purge on, if that is inside of `span`.
+fn merge(
+    runs: &[Arc<Run>],
+    purged: &BTreeMap<Address, Lsn>,
+    (start, end): (Lsn, Lsn),
+    out: &mut HistoryWriter,
+) -> Result<()> {
+    let mut lanes = Vec::with_capacity(runs.len());
+    for run in runs {
+        lanes.push(Lane::new(run, out)?);
+    }
+    let mut ordinals = Ordinals::default();
+    let mut emptied: Option<Address> = None;
+    while let Some(place) = lanes.iter().filter_map(Lane::place).min() {
+        let (address, _, lsn) = place;
+        let purge = purged.get(&address).copied();
+        if let Some(purge) = purge
+            && emptied != Some(address)
+            && place >= (address, Group::States, purge)
+        {
+            emptied = Some(address);
+            if start < purge && purge <= end {
+                write_emptied(ItemKey::first(address, Group::States, purge), &mut ordinals, out)?;
+            }
+        }
+        let is_purged = purge.is_some_and(|purge| lsn < purge);
+        for lane in &mut lanes {
+            while lane.place() == Some(place) {
+                if let Some((key, value)) = lane.item()
+                    && !is_purged
+                {
+                    out.add(&ordinals.next(key), value)?;
+                }
+                lane.advance(out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_emptied(key: ItemKey, ordinals: &mut Ordinals, out: &mut HistoryWriter) -> Result<()> {
+    let until = key.lsn;
+    out.add_state(ordinals.next(key), &State::Absent { until })?;
+    let head = State::Head { until, time: Timestamp(0), alarm: None };
+    out.add_state(ordinals.next(key), &head)
+}
+
+/// Counts the states of an object that are exact at one LSN.
+#[derive(Default)]
+struct Ordinals {
+    last: Option<(Place, u32)>,
+}
+
+impl Ordinals {
+    /// The same key with its place among all files.
+    fn next(&mut self, key: ItemKey) -> ItemKey {
+        let place = (key.address, key.group, key.lsn);
+        let ordinal = match self.last {
+            Some((last, ordinal)) if last == place => ordinal + u32::from(key.chunk == 0),
+            _ => 0,
+        };
+        self.last = Some((place, ordinal));
+        ItemKey { ordinal, ..key }
+    }
+}

@@ -1,0 +1,156 @@
+//! Verification of files of history: bundles, the order of items, and what each item says against
+//! the span of its file.
+//!
+//! Invariants:
+//!   * Memory is one bundle and one item.
+
+use crate::disk::bytes::SharedBytes;
+use crate::error::Place;
+use crate::format::Malformed;
+use crate::format::history::{Bundle, CommitStart, Group, ItemKey, State};
+use crate::format::manifest::HistoryFile;
+use crate::format::page::{Page, PageKind, verified};
+use crate::format::record::Operations;
+use crate::ids::Lsn;
+use crate::inspect::report::{Fault, Report};
+use crate::run::{Run, RunItem};
+use crate::segment::dictionary;
+
+/// A walk over the items of one file.
+struct Walk<'a> {
+    run: &'a Run,
+    file: &'a HistoryFile,
+    before: Option<ItemKey>,
+    /// An item that goes on in further chunks, and what of it was seen.
+    open: Option<(ItemKey, Vec<u8>)>,
+    addresses: u64,
+}
+
+/// Checks every item; says how many entries and addresses there are, or none if the walk could not
+/// go to the end.
+pub(super) fn check(run: &Run, file: &HistoryFile, report: &mut Report) -> Option<(u64, u64)> {
+    let mut walk = Walk { run, file, before: None, open: None, addresses: 0 };
+    let mut entries = 0;
+    for item in run {
+        match item {
+            Ok(RunItem::Entry { key, value }) => {
+                entries += 1;
+                if let Err(fault) = walk.entry(&key, &value) {
+                    walk.wrong(fault, report);
+                    walk.open = None;
+                }
+            }
+            // Told by the check of blocks, and by the list of holes.
+            Ok(RunItem::Hole { .. }) => walk.open = None,
+            Err(error) => {
+                report.failed(&error, run.name(), None);
+                return None;
+            }
+        }
+    }
+    if walk.open.is_some() {
+        walk.wrong(Malformed("an item without its last chunk"), report);
+    }
+    Some((entries, walk.addresses))
+}
+
+impl Walk<'_> {
+    fn wrong(&self, fault: Malformed, report: &mut Report) {
+        let place = Place::new(self.run.name(), 0);
+        let object = self.before.map(|key| key.address);
+        let what = self.before.map_or_else(
+            || fault.to_string(),
+            |key| format!("{:?} at {}: {fault}", key.group, key.lsn),
+        );
+        report.fault(Fault { place, object, what, is_live: true });
+    }
+
+    fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        let first = ItemKey::decode(key)?;
+        let expand = |frame: &[u8], raw: &mut [u8]| dictionary::expand(None, frame, raw);
+        let bundle = Bundle::decode(value, expand)?;
+        if bundle.item(0).map(|(key, _)| key) != Some(first) {
+            return Err(Malformed("a bundle under another key than its first"));
+        }
+        for index in 0..bundle.count() {
+            let Some((key, value)) = bundle.item(index) else { break };
+            self.item(key, value)?;
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, key: ItemKey, value: &[u8]) -> Result<(), Malformed> {
+        let before = self.before.replace(key);
+        if before.is_some_and(|before| before >= key) {
+            return Err(Malformed("items that do not ascend"));
+        }
+        if before.is_none_or(|before| before.address != key.address) {
+            self.addresses += 1;
+            if !self.run.may_hold(&key.address) {
+                return Err(Malformed("the filter denies the object"));
+            }
+        }
+        let value = match (key.chunk, self.open.take()) {
+            (0, None) => value.to_vec(),
+            (0, Some(_)) => return Err(Malformed("an item without its last chunk")),
+            (_, Some((first, mut whole)))
+                if ItemKey { chunk: key.chunk, ..first } == key
+                    && before.is_some_and(|before| before.chunk + 1 == key.chunk) =>
+            {
+                whole.extend_from_slice(value);
+                whole
+            }
+            // What came before may have been lost to damage.
+            _ if !self.run.holes().is_empty() => return Ok(()),
+            _ => return Err(Malformed("a chunk without the one before")),
+        };
+        let is_whole = match key.group {
+            Group::Commits => self.commit(key.lsn, &value)?,
+            Group::States => self.state(&key, &value)?,
+        };
+        if !is_whole {
+            self.open = Some((ItemKey { chunk: 0, ..key }, value));
+        }
+        Ok(())
+    }
+
+    fn commit(&self, lsn: Lsn, value: &[u8]) -> Result<bool, Malformed> {
+        let commit = CommitStart::decode(value)?;
+        if lsn <= self.file.start || lsn > self.file.end {
+            return Err(Malformed("a commit outside of its file's span"));
+        }
+        if commit.payload.len() < commit.bytes as usize {
+            return Ok(false);
+        }
+        Operations::new(commit.payload).try_for_each(|operation| operation.map(drop))?;
+        Ok(true)
+    }
+
+    fn state(&self, key: &ItemKey, value: &[u8]) -> Result<bool, Malformed> {
+        let state = State::decode(value)?;
+        if key.lsn > state.until() || state.until() > self.file.end {
+            return Err(Malformed("a state that ends before it begins, or behind its file"));
+        }
+        let (bytes, frame, end, kind) = match state {
+            State::Page { bytes, frame, end, .. } => (bytes, frame, end, PageKind::Page),
+            State::Delta { bytes, frame, end, .. } => (bytes, frame, end, PageKind::Delta),
+            State::Absent { .. } | State::Lost { .. } | State::Head { .. } => return Ok(true),
+        };
+        if frame.len() < bytes as usize {
+            return Ok(false);
+        }
+        if verified(frame, 0).is_none() {
+            return Err(Malformed("the checksum of a stored page differs"));
+        }
+        let stored = SharedBytes::from(frame);
+        let page = Page::decode(&stored, |_, _, _| Err(Malformed("a page that is not raw")))?;
+        let header = page.header();
+        if (header.address, header.exact_at, header.kind) != (key.address, key.lsn, kind) {
+            return Err(Malformed("the page of another object, moment or kind"));
+        }
+        if end.is_some_and(|end| page.items().any(|(key, _)| key >= end)) {
+            return Err(Malformed("a page with keys behind its range"));
+        }
+        Ok(true)
+    }
+}

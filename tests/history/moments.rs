@@ -1,0 +1,104 @@
+//! Random histories, and each moment of them.
+
+use super::model::{Chance, Stage};
+use dostore::inspect::verify::verify;
+use dostore::marks::{Mark, unreached};
+use dostore::options::Options;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+const SEEDS: u64 = 150;
+
+fn options(chance: &mut Chance) -> Options {
+    let day = Duration::from_hours(24);
+    Options::default()
+        .threads(false)
+        .wal_file_bytes(64 << 10)
+        .page_bytes(chance.pick(&[512, 1024, 4096]))
+        .segment_bytes(chance.pick(&[16 << 10, 64 << 10]))
+        .clean_bytes(chance.pick(&[4 << 10, 64 << 10]))
+        .history_state_bytes(chance.pick(&[400, 4_000, 64 << 10]))
+        .epoch(Duration::ZERO, chance.pick(&[0, 2_000, 20_000, 1 << 30]), day)
+}
+
+/// Some objects of one page, some larger, some hot.
+fn objects(chance: &mut Chance) -> Vec<(u64, u64)> {
+    let count = chance.between(1, 5);
+    let sizes = [(1, 30), (4, 60), (12, 300), (60, 40), (300, 30), (40, 700)];
+    (0..count).map(|_| chance.pick(&sizes)).collect()
+}
+
+fn run(seed: u64, is_told: bool) -> u64 {
+    let mut chance = Chance::new(seed ^ 0x6869_7374);
+    let mut stage = Stage::new(seed, options(&mut chance), &objects(&mut chance));
+    let hot = chance.percent(30);
+    for step in 0..chance.between(20, 120) {
+        let drawn = chance.below(20);
+        if is_told {
+            eprintln!("step {step}: {drawn}, {:?}", verify(stage.disk.clone()).faults);
+        }
+        match drawn {
+            0..=3 => drop(stage.engine().checkpoint().unwrap()),
+            4..=5 => drop(stage.engine().clean().unwrap()),
+            6 => drop(stage.engine().merge().unwrap()),
+            7 => drop(stage.engine().merge_history().unwrap()),
+            8 if chance.percent(30) => {
+                stage.engine().checkpoint().unwrap();
+                stage.open();
+            }
+            9 => {
+                let index = chance.index(stage.objects.len());
+                stage.check(index, 6);
+            }
+            _ => {
+                let index = chance.index(stage.objects.len());
+                let most = if hot { 60 } else { 4 };
+                for _ in 0..chance.between(1, most) {
+                    stage.commit(index);
+                }
+            }
+        }
+    }
+    for index in 0..stage.objects.len() {
+        stage.check(index, 80);
+    }
+    let report = verify(stage.disk.clone());
+    assert!(report.faults.is_empty(), "{:?}", report.faults);
+    stage.compared
+}
+
+#[test]
+fn every_moment_of_every_object_is_what_it_was() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let one: Option<u64> = number("DOSTORE_SEED");
+    let seeds = number("DOSTORE_SEEDS").unwrap_or(SEEDS);
+    let mut compared = 0;
+    for seed in one.map_or(0..seeds, |seed| seed..seed + 1) {
+        match catch_unwind(AssertUnwindSafe(|| run(seed, one.is_some()))) {
+            Ok(count) => compared += count,
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+                panic!("seed {seed}: {text}");
+            }
+        }
+    }
+    println!("{compared} comparisons of a key at a moment");
+    if one.is_some() {
+        return;
+    }
+    assert!(compared > 100_000, "only {compared} comparisons");
+    let wanted = [
+        Mark::StateSkipped,
+        Mark::DeltaKept,
+        Mark::HotState,
+        Mark::GapClosed,
+        Mark::HistoryMerged,
+        Mark::LifeReplaced,
+        Mark::PageSplit,
+        Mark::PageMerged,
+        Mark::PagesCollapsed,
+        Mark::SegmentCleaned,
+    ];
+    let missed: Vec<Mark> = unreached().into_iter().filter(|mark| wanted.contains(mark)).collect();
+    assert!(missed.is_empty(), "branches never taken: {missed:?}");
+}
