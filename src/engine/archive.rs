@@ -383,13 +383,15 @@ impl Builder<'_> {
             fence: Vec::new(),
         });
         let changes = now.changes();
+        let mut is_large = false;
         fold(&changes, below, (Bound::Unbounded, Bound::Unbounded), |key, codec, value| {
-            if page.body_bytes() <= most && value.len() <= most {
+            is_large |= page.body_bytes() + value.len() > most;
+            if !is_large {
                 page.push(key, codec, value);
             }
             Ok(())
         })?;
-        if page.body_bytes() > most {
+        if is_large {
             return Ok(None);
         }
         let mut stored = Vec::new();

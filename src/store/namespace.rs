@@ -106,6 +106,14 @@ impl Namespace {
         Snapshot::durable(engine, engine.view(self.address(id)?)?)
     }
 
+    /// An object after its last commit at or before `at`. Nothing is waited for.
+    #[doc(hidden)]
+    pub fn snapshot_as_of(&self, id: ObjectId, at: crate::ids::Lsn) -> Result<Snapshot> {
+        let engine = self.store.engine();
+        engine.check_alive()?;
+        Ok(Snapshot::new(engine.view_at(self.address(id)?, at)?))
+    }
+
     /// The objects of the namespace, by id, without opening any.
     pub fn objects(&self) -> Objects {
         Objects::new(self.clone(), self.first_address())

@@ -15,6 +15,7 @@ mod simulate;
 mod simulate_checks;
 mod simulate_damage;
 mod simulate_forged;
+mod simulate_past;
 mod simulate_plan;
 mod simulate_turns;
 mod simulate_world;

@@ -156,6 +156,8 @@ pub struct ObjectModel {
     pub name: Option<String>,
     settled: Map,
     settled_lsn: Lsn,
+    /// Every commit that made `settled`.
+    past: Vec<Pending>,
     pending: VecDeque<Pending>,
     now: Map,
     now_lsn: Lsn,
@@ -172,6 +174,7 @@ impl ObjectModel {
             name,
             settled: Map::new(),
             settled_lsn: Lsn::ZERO,
+            past: Vec::new(),
             pending: VecDeque::new(),
             now: Map::new(),
             now_lsn: Lsn::ZERO,
@@ -203,7 +206,34 @@ impl ObjectModel {
                 undo.clear();
             }
             self.settled_lsn = pending.lsn;
+            self.past.push(pending);
         }
+    }
+
+    /// How many commits it has had.
+    pub fn commits(&self) -> usize {
+        self.past.len() + self.pending.len()
+    }
+
+    /// What it was after each of its commits: hands out the number of the commit, its LSN, the last
+    /// one before that of the next commit, and the keys.
+    pub fn moments<E>(
+        &self,
+        mut each: impl FnMut(usize, (Lsn, Lsn), &Map) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut map = Map::new();
+        let mut undo = Vec::new();
+        let all = || self.past.iter().chain(&self.pending);
+        let next = all().skip(1).map(|commit| Lsn(commit.lsn.0 - 1));
+        let next = next.chain([self.now_lsn]);
+        for (number, (commit, until)) in all().zip(next).enumerate() {
+            for change in &commit.changes {
+                apply(&mut map, change, &mut undo);
+                undo.clear();
+            }
+            each(number, (commit.lsn, until), &map)?;
+        }
+        Ok(())
     }
 
     /// A crash has taken everything behind here.

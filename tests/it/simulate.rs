@@ -183,6 +183,9 @@ impl World {
         self.limit_space(None);
         self.open_undisturbed()?;
         self.check_drained()?;
+        for index in 0..self.objects.len().min(8) {
+            self.check_past_of(index)?;
+        }
         if self.plan.is_damaged_at_the_end {
             self.damage()?;
         }
@@ -289,6 +292,7 @@ fn tell(seeds: u64, counts: &Counts) {
         "  {} commits, {} reads, {} errors, {} poisoned, {} damages, {} calls to the disk",
         counts.commits, counts.reads, counts.errors, counts.poisoned, counts.damages, counts.calls
     );
+    println!("  {} keys at moments of the past", counts.past);
     println!("  marks not reached: {:?}", unreached());
 }
 

@@ -36,6 +36,7 @@ pub enum Action {
     Figures,
     DeleteMuch,
     TouchMany,
+    Past,
 }
 
 impl Action {
@@ -62,6 +63,7 @@ impl Action {
         Self::Figures,
         Self::DeleteMuch,
         Self::TouchMany,
+        Self::Past,
     ];
 
     /// How often it happens, where a seed does not say otherwise.
@@ -71,7 +73,7 @@ impl Action {
             Self::Read => 12,
             Self::Snapshot | Self::Checkpoint | Self::WaitForAll | Self::WriteGroup => 6,
             Self::DeleteObject | Self::LetGo | Self::Clean | Self::Merge => 4,
-            Self::Listing | Self::RemoveRetired => 3,
+            Self::Listing | Self::RemoveRetired | Self::Past => 3,
             Self::WriteMark | Self::PrepareFile | Self::Advance | Self::Evict => 2,
             Self::SetWall
             | Self::Space
@@ -160,6 +162,10 @@ pub struct Plan {
     clean_bytes: u64,
     cache_bytes: usize,
     retire_after: Duration,
+    /// Whether history is kept and read.
+    pub has_history: bool,
+    epoch_bytes: u64,
+    history_state_bytes: usize,
 }
 
 /// One seed in so many has an object of 100,000 keys.
@@ -211,6 +217,9 @@ impl Plan {
             clean_bytes: chance.pick(&[4 << 10, 64 << 10, 1 << 20]),
             cache_bytes: chance.pick(&[0, 4 << 10, 64 << 10]),
             retire_after: Duration::from_secs(chance.pick(&[0, 0, 60])),
+            has_history: chance.percent(85),
+            epoch_bytes: chance.pick(&[0, 4_000, 40_000, 1 << 30]),
+            history_state_bytes: chance.pick(&[1_000, 8_000, 64 << 10]),
         };
         if seed % ALIKE_EVERY == 13 { plan.alike() } else { plan }
     }
@@ -249,6 +258,9 @@ impl Plan {
             .clean_bytes(self.clean_bytes)
             .cache_bytes(self.cache_bytes)
             .retire_after(self.retire_after)
+            .history(self.has_history)
+            .epoch(Duration::ZERO, self.epoch_bytes, Duration::from_hours(24))
+            .history_state_bytes(self.history_state_bytes)
     }
 }
 

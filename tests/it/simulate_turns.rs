@@ -466,6 +466,7 @@ impl World {
                 self.surroundings(action);
                 Ok(())
             }
+            Action::Past => self.check_past(),
             Action::SecondWriter => self.second_writer(),
             Action::Figures => self.figures(),
             Action::TouchMany => {

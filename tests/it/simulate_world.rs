@@ -52,6 +52,8 @@ pub struct Counts {
     pub opens: u64,
     pub commits: u64,
     pub reads: u64,
+    /// Keys compared at moments of the past.
+    pub past: u64,
     pub errors: u64,
     pub damages: u64,
     pub calls: u64,
@@ -66,6 +68,7 @@ impl Counts {
         self.opens += other.opens;
         self.commits += other.commits;
         self.reads += other.reads;
+        self.past += other.past;
         self.errors += other.errors;
         self.damages += other.damages;
         self.calls += other.calls;
