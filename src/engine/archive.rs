@@ -199,13 +199,12 @@ impl<'e> Archive<'e> {
         if self.kept.is_empty() && records.is_empty() {
             return Ok(());
         }
-        let mut writer = match self.writers.remove(&class) {
-            Some(writer) => writer,
-            None => {
-                let number = self.engine.numbers.take();
-                created.push(FileName::Run(number));
-                HistoryWriter::create(self.engine, number)?
-            }
+        let mut writer = if let Some(writer) = self.writers.remove(&class) {
+            writer
+        } else {
+            let number = self.engine.numbers.take();
+            created.push(FileName::Run(number));
+            HistoryWriter::create(self.engine, number)?
         };
         let mut kept = std::mem::take(&mut self.kept);
         let records = match self.purged {

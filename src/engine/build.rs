@@ -553,7 +553,9 @@ pub(super) fn inheriting(
     mut pages: Vec<(Vec<u8>, PageEntry)>,
     logged: u64,
 ) -> Vec<(Vec<u8>, PageEntry)> {
-    pages.iter_mut().for_each(|(_, entry)| entry.logged_since_archived = logged);
+    for (_, entry) in &mut pages {
+        entry.logged_since_archived = logged;
+    }
     pages
 }
 

@@ -44,7 +44,7 @@ impl Engine {
         self.check_alive()?;
         let version = self.version();
         match choose(&version) {
-            Some(inputs) => self.replace_history(&version, inputs),
+            Some(inputs) => self.replace_history(&version, &inputs),
             None => Ok(false),
         }
     }
@@ -70,17 +70,17 @@ impl Engine {
             }
             let Some(file) = next else { return Ok(()) };
             let number = self.numbers.peek();
-            if self.replace_history(&version, vec![file])? {
+            if self.replace_history(&version, &[file])? {
                 written.push(number);
             }
         }
     }
 
     /// Puts one file in the place of these. False where one of them is gone meanwhile.
-    fn replace_history(&self, version: &Version, inputs: Vec<HistoryFile>) -> Result<bool> {
+    fn replace_history(&self, version: &Version, inputs: &[HistoryFile]) -> Result<bool> {
         let number = self.numbers.take();
         let name = FileName::Run(number);
-        let written = self.write_history(version, &inputs, number);
+        let written = self.write_history(version, inputs, number);
         let merged = written.inspect_err(|_| drop(self.disk.remove(name)))?;
         let mut publisher = self.publisher.lock();
         let mut next = publisher.manifest.clone();

@@ -87,6 +87,9 @@ struct Source {
 #[derive(Clone, Debug, Default)]
 struct Claims(BTreeMap<Vec<u8>, (Option<Vec<u8>>, usize)>);
 
+/// A key range from its beginning to its end, and the number of its source.
+type Claim<'a> = (&'a Vec<u8>, Option<&'a [u8]>, usize);
+
 /// Whether a range that ends there holds the key.
 fn reaches(end: Option<&[u8]>, key: &[u8]) -> bool {
     end.is_none_or(|end| key < end)
@@ -94,7 +97,7 @@ fn reaches(end: Option<&[u8]>, key: &[u8]) -> bool {
 
 impl Claims {
     /// The claim that holds a key.
-    fn at(&self, key: &[u8]) -> Option<(&Vec<u8>, Option<&[u8]>, usize)> {
+    fn at(&self, key: &[u8]) -> Option<Claim<'_>> {
         let bounds = (Bound::Unbounded, Bound::Included(key));
         let (start, (end, source)) = self.0.range::<[u8], _>(bounds).next_back()?;
         reaches(end.as_deref(), key).then_some((start, end.as_deref(), *source))

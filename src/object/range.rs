@@ -167,9 +167,9 @@ impl RangeIter {
 
     fn past_window(&self, past: &Past, end: End) -> Result<Window> {
         let window = match (end, &self.from, &self.to) {
-            (End::Front, Bound::Included(key) | Bound::Excluded(key), _) => past.window_at(key)?,
+            (End::Front, Bound::Included(key) | Bound::Excluded(key), _)
+            | (End::Back, _, Bound::Included(key)) => past.window_at(key)?,
             (End::Front, Bound::Unbounded, _) => past.window_at(&[])?,
-            (End::Back, _, Bound::Included(key)) => past.window_at(key)?,
             (End::Back, _, Bound::Excluded(key)) => past.window_before(key)?,
             (End::Back, _, Bound::Unbounded) => past.window_at(BEHIND_ALL)?,
         };

@@ -47,12 +47,13 @@ impl Object {
         let behind = self.moments.partition_point(|moment| moment.lsn <= at);
         behind.checked_sub(1).map_or_else(Moment::default, |last| self.moments[last].clone())
     }
+}
 
-    pub fn key(&self, number: u64) -> Vec<u8> {
-        let mut key = vec![KeyKind::User as u8];
-        key.extend_from_slice(format!("key {number:06}").as_bytes());
-        key
-    }
+/// The full key with this number.
+pub fn key(number: u64) -> Vec<u8> {
+    let mut key = vec![KeyKind::User as u8];
+    key.extend_from_slice(format!("key {number:06}").as_bytes());
+    key
 }
 
 pub struct Stage {
@@ -71,7 +72,7 @@ impl Stage {
         let object = |(index, (keys, value_bytes)): (usize, &(u64, u64))| Object {
             address: Address {
                 namespace: NamespaceNumber(1),
-                id: ShortId([u8::try_from(index * 17).unwrap(); 16]),
+                id: ShortId([u8::try_from(index * 17).expect("it succeeds"); 16]),
             },
             keys: *keys,
             value_bytes: *value_bytes,
@@ -89,7 +90,7 @@ impl Stage {
             version: 0,
         };
         stage.open();
-        stage.engine().namespace("objects", None).unwrap();
+        stage.engine().namespace("objects", None).expect("it succeeds");
         stage
     }
 
@@ -97,11 +98,11 @@ impl Stage {
         self.engine = None;
         self.disk = self.disk.kill();
         let disk = Arc::new(self.disk.clone());
-        self.engine = Some(Engine::open(disk, self.options.clone()).unwrap());
+        self.engine = Some(Engine::open(disk, self.options.clone()).expect("it succeeds"));
     }
 
     pub fn engine(&self) -> Arc<Engine> {
-        Arc::clone(self.engine.as_ref().unwrap())
+        Arc::clone(self.engine.as_ref().expect("it succeeds"))
     }
 
     /// A random commit of an object.
@@ -121,7 +122,7 @@ impl Stage {
         let address = self.objects[index].address;
         let Change { set, map, alarm } = change;
         let commit = |object: &Arc<_>, inner: &mut _| engine.commit(object, inner, set);
-        let lsn = engine.with_object(address, commit).unwrap().lsn;
+        let lsn = engine.with_object(address, commit).expect("it succeeds").lsn;
         self.last = lsn;
         let moment = Moment { lsn, map: Arc::new(map), alarm };
         self.objects[index].moments.push(moment);
@@ -163,7 +164,7 @@ impl Change {
     }
 
     pub fn push(&mut self, operation: &Operation<'_>) {
-        self.set.push(&Limits::default(), operation).unwrap();
+        self.set.push(&Limits::default(), operation).expect("it succeeds");
     }
 
     pub fn put(&mut self, key: &[u8], value: Vec<u8>) {
@@ -183,21 +184,21 @@ impl Change {
     }
 
     fn random(&mut self, object: &Object, chance: &mut Chance, version: u64) {
-        let key = object.key(chance.below(object.keys));
+        let start = key(chance.below(object.keys));
         match chance.below(60) {
             0 => self.delete_all(),
             1..=3 => {
-                let end = object.key(chance.below(object.keys + 1));
-                let (start, end) = if key < end { (key, end) } else { (end, key) };
+                let end = key(chance.below(object.keys + 1));
+                let (start, end) = if start < end { (start, end) } else { (end, start) };
                 self.delete_range(&start, &end);
             }
             4 => {
-                let end = object.key(object.keys);
-                self.delete_range(&key, &end);
+                let end = key(object.keys);
+                self.delete_range(&start, &end);
             }
             5..=12 => {
-                self.push(&Operation::Delete { key: &key });
-                self.map.remove(&key);
+                self.push(&Operation::Delete { key: &start });
+                self.map.remove(&start);
             }
             13..=15 => {
                 let alarm = Alarm::new(Timestamp(version), Lsn(1));
@@ -209,10 +210,11 @@ impl Change {
                 self.alarm = None;
             }
             _ => {
-                let bytes = usize::try_from(chance.below(object.value_bytes + 1)).unwrap();
+                let bytes =
+                    usize::try_from(chance.below(object.value_bytes + 1)).expect("it succeeds");
                 let mut value = format!("{version} ").into_bytes();
-                value.resize(bytes + 8, b'a' + u8::try_from(version % 26).unwrap());
-                self.put(&key, value);
+                value.resize(bytes + 8, b'a' + u8::try_from(version % 26).expect("it succeeds"));
+                self.put(&start, value);
             }
         }
     }
@@ -251,18 +253,21 @@ pub fn check_view(view: &View, moment: &Moment, told: &str, chance: &mut Chance)
         );
     }
     if chance.percent(30) {
-        let back = entries(view).rev().map(|entry| entry.unwrap().key.to_vec());
+        let back = entries(view).rev().map(|entry| entry.expect("it succeeds").key.to_vec());
         assert!(back.eq(right.iter().rev().map(|(key, _)| key.clone())), "{told}, backwards");
     }
     for _ in 0..3.min(right.len()) {
         let (key, value) = &right[chance.index(right.len())];
-        match view.find(key).unwrap() {
+        match view.find(key).expect("it succeeds") {
             Some(Found::Value(_, found)) => assert_eq!(*found, **value, "{told}, one key"),
             other => panic!("{told}: {other:?} for one key"),
         }
         let mut beside = key.clone();
         beside.push(b'x');
-        assert!(!matches!(view.find(&beside).unwrap(), Some(Found::Value(..))), "{told}");
+        assert!(
+            !matches!(view.find(&beside).expect("it succeeds"), Some(Found::Value(..))),
+            "{told}"
+        );
     }
     assert_eq!(view.state.alarm, moment.alarm, "{told}, the alarm");
     // Deletes of what never was are not remembered.

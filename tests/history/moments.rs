@@ -1,6 +1,6 @@
 //! Random histories, and each moment of them.
 
-use super::model::{Chance, Change, Stage, check_view};
+use super::model::{Chance, Change, Stage, check_view, key};
 use dostore::disk::ReadDisk;
 use dostore::engine::recovery::load_version;
 use dostore::inspect::verify::verify;
@@ -42,12 +42,12 @@ fn run(seed: u64, is_told: bool) -> u64 {
             eprintln!("step {step}: {drawn}, {:?}", verify(stage.disk.clone()).faults);
         }
         match drawn {
-            0..=3 => drop(stage.engine().checkpoint().unwrap()),
-            4..=5 => drop(stage.engine().clean().unwrap()),
-            6 => drop(stage.engine().merge().unwrap()),
-            7 => drop(stage.engine().merge_history().unwrap()),
+            0..=3 => drop(stage.engine().checkpoint().expect("it succeeds")),
+            4..=5 => drop(stage.engine().clean().expect("it succeeds")),
+            6 => drop(stage.engine().merge().expect("it succeeds")),
+            7 => drop(stage.engine().merge_history().expect("it succeeds")),
             8 if chance.percent(30) => {
-                stage.engine().checkpoint().unwrap();
+                stage.engine().checkpoint().expect("it succeeds");
                 stage.open();
             }
             9 => {
@@ -80,23 +80,23 @@ fn a_range_that_falls_to_the_page_before_it_is_not_taken_for_empty_in_the_past()
     let mut stage = Stage::new(1, options, &[(20, 100)]);
     let fill = |stage: &mut Stage, keys: std::ops::Range<u64>, mark: u8| {
         let mut change = Change::of(&stage.objects[0]);
-        for key in keys.map(|number| stage.objects[0].key(number)) {
+        for key in keys.map(key) {
             change.put(&key, vec![mark; 100]);
         }
         stage.apply(0, change);
-        stage.engine().checkpoint().unwrap();
+        stage.engine().checkpoint().expect("it succeeds");
     };
     fill(&mut stage, 0..20, b'a');
     // The first page is exact at a later moment than the last one.
     fill(&mut stage, 0..8, b'b');
     let with_tail = stage.last;
     let mut change = Change::of(&stage.objects[0]);
-    let (from, to) = (stage.objects[0].key(8), stage.objects[0].key(20));
+    let (from, to) = (key(8), key(20));
     change.delete_range(&from, &to);
     stage.apply(0, change);
-    stage.engine().checkpoint().unwrap();
+    stage.engine().checkpoint().expect("it succeeds");
     fill(&mut stage, 0..2, b'c');
-    let view = stage.engine().view_at(stage.objects[0].address, with_tail).unwrap();
+    let view = stage.engine().view_at(stage.objects[0].address, with_tail).expect("it succeeds");
     let moment = stage.objects[0].at(with_tail);
     assert_eq!(moment.map.len(), 20);
     check_view(&view, &moment, "before the tail went", &mut stage.chance);
@@ -105,14 +105,14 @@ fn a_range_that_falls_to_the_page_before_it_is_not_taken_for_empty_in_the_past()
 
 /// The same from what is on the disk alone, as a reader in another process has it.
 fn check_from_outside(stage: &mut Stage) {
-    stage.engine().checkpoint().unwrap();
+    stage.engine().checkpoint().expect("it succeeds");
     let disk: Arc<dyn ReadDisk> = Arc::new(stage.disk.clone());
-    let manifest = dostore::manifest::read(&*disk).unwrap().unwrap();
-    let version = Arc::new(load_version(&disk, &manifest, 1 << 20).unwrap());
+    let manifest = dostore::manifest::read(&*disk).expect("it succeeds").expect("it succeeds");
+    let version = Arc::new(load_version(&disk, &manifest, 1 << 20).expect("it succeeds"));
     for object in &stage.objects {
         for moment in object.moments.iter().rev().take(10) {
-            let view = View::of_version(object.address, Arc::clone(&version)).unwrap();
-            let view = view.as_of(moment.lsn).unwrap();
+            let view = View::of_version(object.address, Arc::clone(&version)).expect("it succeeds");
+            let view = view.as_of(moment.lsn).expect("it succeeds");
             let told = format!("{:?} from outside, as of {}", object.address, moment.lsn);
             stage.compared += check_view(&view, moment, &told, &mut stage.chance);
         }
