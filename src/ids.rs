@@ -52,6 +52,9 @@ impl Lsn {
     /// Before the first commit of any store.
     pub const ZERO: Self = Self(0);
 
+    /// Behind every commit of any store.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The LSN after this one.
     #[must_use]
     pub fn next(self) -> Self {

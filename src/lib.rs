@@ -78,6 +78,7 @@ compile_error!("dostore runs on 64-bit little-endian Unix only");
 
 // Layer 0: words.
 pub mod alarm;
+pub mod bookmark;
 pub mod error;
 pub mod ids;
 pub mod limits;
@@ -88,6 +89,7 @@ pub mod object_id;
 pub mod options;
 #[doc(hidden)]
 pub mod planted;
+pub mod retention;
 
 // Layer 1: bytes and media.
 pub mod disk;

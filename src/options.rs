@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::limits::{GROUP_ALIGNMENT, Limits, WAL_FILE_BYTES_MAX, WAL_FILE_BYTES_MIN};
+use crate::retention::Retention;
 use std::time::Duration;
 
 /// Settings of a store, given by value and finished by `open`.
@@ -21,11 +22,11 @@ pub struct Options {
     pub(crate) clean_bytes: u64,
     pub(crate) background_bytes_per_second: u64,
     pub(crate) retire_after: Duration,
-    pub(crate) history: bool,
     pub(crate) epoch_after: Duration,
     pub(crate) epoch_bytes: u64,
     pub(crate) epoch_most: Duration,
     pub(crate) history_state_bytes: usize,
+    pub(crate) retention: Retention,
     pub(crate) reader_threads: usize,
     pub(crate) is_threaded: bool,
 }
@@ -44,11 +45,11 @@ impl Default for Options {
             clean_bytes: 64 << 20,
             background_bytes_per_second: 0,
             retire_after: Duration::from_mins(1),
-            history: true,
             epoch_after: Duration::from_hours(1),
             epoch_bytes: 256 << 20,
             epoch_most: Duration::from_hours(24),
             history_state_bytes: 64 << 10,
+            retention: Retention::default(),
             reader_threads: 2,
             is_threaded: true,
         }
@@ -128,13 +129,6 @@ impl Options {
         self
     }
 
-    /// Whether commits are kept for history, so that objects can be read as they were. On by
-    /// default. A checkpoint without it ends the history of the whole store.
-    pub fn history(mut self, is_kept: bool) -> Self {
-        self.history = is_kept;
-        self
-    }
-
     /// When an epoch of history ends: at the first checkpoint after `time`, by the times of
     /// commits, in which more than `bytes` were logged, and at the first after `most`. One hour,
     /// 256 MiB and 24 hours by default. What is read of the past never needs what an earlier epoch
@@ -149,6 +143,13 @@ impl Options {
     /// history larger.
     pub fn history_state_bytes(mut self, bytes: usize) -> Self {
         self.history_state_bytes = bytes;
+        self
+    }
+
+    /// How long the history of namespaces without a setting of their own is kept; 30 days by
+    /// default. In force from the next checkpoint on.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 

@@ -10,10 +10,12 @@ use dostore::disk::ReadDisk;
 use dostore::disk::sim::{Damage, SimDisk};
 use dostore::error::ErrorKind;
 use dostore::format::manifest::Manifest;
+use dostore::format::run::RunUse;
 use dostore::ids::Timestamp;
 use dostore::inspect::verify::verify;
 use dostore::manifest;
 use dostore::names::FileName;
+use dostore::object::history::bundle_of;
 use dostore::run::{Run, RunItem};
 use dostore::segment::SegmentSet;
 use dostore::store::commit::Commit;
@@ -67,6 +69,13 @@ fn traces(disk: &SimDisk) -> BTreeSet<String> {
             let RunItem::Entry { key, value } = item.unwrap() else { panic!("a hole") };
             if has(&key) || has(&value) {
                 found.insert(format!("an entry of {} as {:?}", run.name(), facts.usage));
+            }
+            if facts.usage == RunUse::History {
+                let bundle = bundle_of(&run, &value).unwrap();
+                let mut items = (0..bundle.count()).filter_map(|index| bundle.item(index));
+                if items.any(|(_, value)| has(value)) {
+                    found.insert(format!("an item of {}", run.name()));
+                }
             }
         }
     }
@@ -148,7 +157,9 @@ fn g29_a_purge_leaves_no_byte_in_any_file() {
     plant(&people, 1);
     let before = traces(&disk);
     let is_in = |part: &str| before.iter().any(|trace| trace.contains(part));
-    assert!(is_in("wal/") && is_in("a page of") && is_in("Names") && is_in("Alarms"), "{before:?}");
+    for part in ["wal/", "a page of", "Names", "Alarms", "an item of"] {
+        assert!(is_in(part), "{part} in {before:?}");
+    }
     assert!(store.stats().unwrap().segments_cleaned > 0);
 
     let id = people.id_from_name(&format!("ann {MARKER}"));

@@ -10,8 +10,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The words: each may name those before it in this list.
-const WORDS: &[&str] =
-    &["marks", "planted", "ids", "alarm", "names", "error", "limits", "object_id", "options"];
+const WORDS: &[&str] = &[
+    "marks",
+    "planted",
+    "ids",
+    "alarm",
+    "names",
+    "error",
+    "limits",
+    "object_id",
+    "bookmark",
+    "retention",
+    "options",
+];
 
 /// The layers above the words, the lowest first. Modules of one layer do not name each other.
 const LAYERS: &[&[&str]] = &[

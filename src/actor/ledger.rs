@@ -35,10 +35,18 @@ struct Ledger {
     /// Whether a gate covers the open turn, and who waits for its end.
     is_bound: bool,
     bound: Vec<Waker>,
+    /// Who wants to know where the open turn is logged.
+    asked: Vec<Place>,
 }
 
+/// Where a turn was logged, once it has ended; none where it logged nothing.
+pub(super) type Place = Arc<OnceLock<Result<Option<Position>>>>;
+
 impl Ledger {
-    fn end_turn(&mut self) -> Vec<Waker> {
+    fn end_turn(&mut self, place: &Result<Option<Position>>) -> Vec<Waker> {
+        for asked in self.asked.drain(..) {
+            let _ = asked.set(place.clone());
+        }
         self.open += 1;
         self.is_bound = false;
         std::mem::take(&mut self.bound)
@@ -164,6 +172,16 @@ impl Book {
         }
     }
 
+    /// Where the open turn will be logged, and what tells when that is known. A failure to log it
+    /// breaks the object from here on.
+    pub fn ask_place(&self) -> (Place, Cover) {
+        let mut ledger = self.ledger.lock();
+        ledger.is_bound = true;
+        let place = Place::default();
+        ledger.asked.push(Arc::clone(&place));
+        (place, Cover::Turns { last: ledger.open, everything: true })
+    }
+
     /// The open turn is logged at `position`. Gives who waited for that and is to be woken, and a
     /// commit of before that has failed meanwhile, for [`Book::failed`].
     pub fn seal(
@@ -176,12 +194,12 @@ impl Book {
         ledger.prune(&*self.durability);
         let failure = ledger.failure(&*self.durability, u64::MAX);
         ledger.push(position, is_confirmed);
-        (ledger.end_turn(), failure)
+        (ledger.end_turn(&Ok(Some(position))), failure)
     }
 
     /// The open turn ended without a commit. Who waited for its end is to be woken.
     pub fn seal_nothing(&self) -> Vec<Waker> {
-        self.ledger.lock().end_turn()
+        self.ledger.lock().end_turn(&Ok(None))
     }
 
     /// Whether a gate covers the open turn.
@@ -194,7 +212,7 @@ impl Book {
         let mut ledger = self.ledger.lock();
         let turn = ledger.open;
         ledger.fail(turn, error);
-        ledger.end_turn()
+        ledger.end_turn(&Err(error.clone()))
     }
 
     /// What a gate that is taken now covers: all that is sealed, and the open turn if asked.
@@ -235,7 +253,7 @@ impl Book {
     }
 
     /// Keeps a waker until the open turn ends; false if it has.
-    fn bind(&self, cover: Cover, waker: Waker) -> bool {
+    pub fn bind(&self, cover: Cover, waker: Waker) -> bool {
         let Cover::Turns { last, .. } = cover else { return false };
         let mut ledger = self.ledger.lock();
         let is_open = ledger.open <= last;

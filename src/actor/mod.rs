@@ -8,6 +8,7 @@
 //! on them.
 
 pub mod alarms;
+pub mod bookmarks;
 mod core;
 mod doors;
 pub mod durability;
@@ -24,6 +25,7 @@ pub mod typed;
 mod waits;
 
 pub use alarms::{AlarmScope, AlarmTime};
+pub use bookmarks::CurrentBookmark;
 pub use durability::{Durability, Local};
 pub use gate::{Gate, Gated};
 pub use storage::{Storage, StorageOptions};

@@ -16,15 +16,16 @@ use super::history_file::HistoryWriter;
 use crate::error::{ErrorKind, Result};
 use crate::format::entry::{Head, PageEntry, PagePart};
 use crate::format::history::{Group, ItemKey, State};
-use crate::format::manifest::{HistoryFile, Manifest};
+use crate::format::manifest::{ClassChange, HistoryFile, Manifest};
 use crate::format::page::{Packed, Page, PageBuilder, PageKind, PageMeta};
 use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader};
-use crate::ids::{Address, Life, Lsn, Timestamp};
+use crate::ids::{Address, Life, Lsn, NamespaceNumber, Timestamp};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::fold::fold;
 use crate::object::head_state;
 use crate::object::overlay::{HeadState, Layer};
+use crate::object::retention::{OFF_CLASS, class_of};
 use crate::object::version::{Stack, Version};
 use crate::planted::{Mistake, planted};
 use std::collections::BTreeMap;
@@ -47,6 +48,10 @@ pub(super) struct Archive<'e> {
     class: Option<u32>,
     /// Where its past before a moment is not to be kept any more.
     purged: Option<Lsn>,
+    /// The namespace of the object at hand.
+    namespace: Option<NamespaceNumber>,
+    /// Classes that begin with this interval.
+    first: BTreeMap<NamespaceNumber, u32>,
     /// What it gives up.
     kept: Vec<Kept>,
     writers: BTreeMap<u32, HistoryWriter>,
@@ -99,15 +104,27 @@ impl<'e> Archive<'e> {
             until: version.manifest.cut,
             class: None,
             purged: None,
+            namespace: None,
+            first: BTreeMap::new(),
             kept: Vec::new(),
             writers: BTreeMap::new(),
             value: Vec::new(),
         }
     }
 
+    /// Takes namespaces whose first commits are in this interval to have these classes.
+    pub fn begin_classes(&mut self, first: &[ClassChange]) {
+        self.first = first.iter().map(|change| (change.namespace, change.class)).collect();
+    }
+
     /// The next object begins.
     pub fn begin(&mut self, address: Address, purged: Option<Lsn>) {
-        self.class = self.engine.keeps_history(address.namespace);
+        if self.namespace != Some(address.namespace) {
+            let first = self.first.get(&address.namespace).copied();
+            let present = || class_of(&self.version.manifest, address.namespace);
+            self.class = Some(first.unwrap_or_else(present)).filter(|class| *class != OFF_CLASS);
+            self.namespace = Some(address.namespace);
+        }
         self.purged = purged;
         self.kept.clear();
     }

@@ -521,6 +521,7 @@ fn head_of(layer: &Layer, life: Life, content: &mut Content) -> Head {
         deleted: is_empty && content.count == 0 && after.alarm.is_none(),
         named: after.named,
         unfinished: after.unfinished,
+        restores: after.restores,
         approximate: content.is_approximate,
         life,
         last_lsn: after.last_lsn,

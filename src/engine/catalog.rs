@@ -6,17 +6,22 @@
 
 use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Malformed;
+use crate::format::namespace::NamespaceValue;
 use crate::format::record::Operation;
-use crate::format::{Cursor, Malformed, put_varint};
 use crate::ids::{Address, Codec, KeyKind, NamespaceNumber};
 use crate::limits::{NAMESPACES_MAX, check_name};
 use crate::object::View;
 use crate::object::range::{Entry, RangeIter};
 use crate::object::write_set::WriteSet;
 use crate::object_id::NamespaceKey;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use crate::retention::Retention;
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
+
+use super::classes::Settings;
 
 /// The object that holds the catalog.
 pub const CATALOG: Address =
@@ -29,8 +34,8 @@ pub struct NamespaceEntry {
     pub number: NamespaceNumber,
     /// What its object ids are derived with.
     pub key: NamespaceKey,
-    /// Its retention class.
-    pub class: u32,
+    /// How long its history is kept; none for as long as the store's.
+    pub retention: Option<Retention>,
 }
 
 /// All namespaces, by name.
@@ -38,6 +43,25 @@ pub struct NamespaceEntry {
 pub struct Catalog {
     /// Held while a namespace is created, so that a name gets one number. Before the object's lock.
     by_name: Mutex<BTreeMap<String, NamespaceEntry>>,
+    /// What is durable of settings. A leaf lock.
+    own: RwLock<BTreeMap<NamespaceNumber, Option<Retention>>>,
+    /// Namespaces that no checkpoint has looked at yet. A leaf lock.
+    new: Mutex<BTreeSet<NamespaceNumber>>,
+}
+
+impl Catalog {
+    pub(super) fn is_new(&self, number: NamespaceNumber) -> bool {
+        self.new.lock().contains(&number)
+    }
+
+    /// A checkpoint has looked at these, and is published.
+    pub(super) fn forget_new(&self, numbers: &BTreeSet<NamespaceNumber>) {
+        self.new.lock().retain(|number| !numbers.contains(number));
+    }
+
+    fn learn(&self, entry: &NamespaceEntry) {
+        self.own.write().insert(entry.number, entry.retention);
+    }
 }
 
 impl Engine {
@@ -46,17 +70,29 @@ impl Engine {
         let kind = vec![KeyKind::User as u8];
         let behind = vec![KeyKind::User as u8 + 1];
         let bounds = (Bound::Included(kind), Bound::Excluded(behind));
-        let entries = RangeIter::new(self.view(CATALOG)?, None, bounds);
+        let view = self.view(CATALOG)?;
+        let cut = view.version.manifest.cut;
+        let known = read(view.clone().as_of(cut)?)?;
+        let entries = RangeIter::new(view, None, bounds);
         let mut by_name = self.catalog.by_name.lock();
         for entry in entries {
             let (name, namespace) = decode(&entry?)?;
+            self.catalog.learn(&namespace);
+            if !known.contains_key(&name) {
+                self.catalog.new.lock().insert(namespace.number);
+            }
             by_name.insert(name, namespace);
         }
         Ok(())
     }
 
     /// The namespace of this name; created, with ids derived from `unique_key`, if there is none.
-    pub fn namespace(&self, name: &str, unique_key: Option<&str>) -> Result<NamespaceEntry> {
+    pub fn namespace(
+        &self,
+        name: &str,
+        unique_key: Option<&str>,
+        retention: Option<Retention>,
+    ) -> Result<NamespaceEntry> {
         check_name(name)?;
         let mut by_name = self.catalog.by_name.lock();
         if let Some(known) = by_name.get(name) {
@@ -69,16 +105,48 @@ impl Engine {
         let last = by_name.values().map(|entry| entry.number.0).max().unwrap_or(0);
         let number = NamespaceNumber(last + 1);
         let key = NamespaceKey::new(unique_key.unwrap_or(name));
-        let entry = NamespaceEntry { number, key, class: 0 };
+        let entry = NamespaceEntry { number, key, retention: whole_seconds(retention) };
+        self.put_namespace(name, &entry)?;
+        self.catalog.new.lock().insert(number);
+        self.catalog.learn(&entry);
+        by_name.insert(name.to_owned(), entry.clone());
+        Ok(entry)
+    }
+
+    /// Commits a namespace's entry and waits until it is durable.
+    fn put_namespace(&self, name: &str, entry: &NamespaceEntry) -> Result<()> {
         let mut changes = WriteSet::new();
         let full_key = [&[KeyKind::User as u8], name.as_bytes()].concat();
-        let put = Operation::Put { key: &full_key, codec: Codec::Raw, value: &encode(&entry) };
+        let put = Operation::Put { key: &full_key, codec: Codec::Raw, value: &encode(entry) };
         changes.push(&self.options.limits, &put)?;
         let commit = |object: &_, inner: &mut _| self.commit(object, inner, changes);
         let grant = self.with_object(CATALOG, commit)?;
-        self.wal.wait(grant.lsn)?;
-        by_name.insert(name.to_owned(), entry.clone());
-        Ok(entry)
+        self.wal.wait(grant.lsn)
+    }
+
+    /// Sets how long the history of a namespace is kept: durable when this returns, and in force
+    /// from the next checkpoint on.
+    pub fn set_retention(&self, name: &str, retention: Option<Retention>) -> Result<()> {
+        let mut by_name = self.catalog.by_name.lock();
+        let known = by_name.get_mut(name).ok_or_else(|| {
+            let what = format!("there is no namespace {name:?}");
+            Error::new(ErrorKind::NotFound, "namespace.missing", what)
+        })?;
+        let entry = NamespaceEntry { retention: whole_seconds(retention), ..known.clone() };
+        self.put_namespace(name, &entry)?;
+        self.catalog.learn(&entry);
+        *known = entry;
+        Ok(())
+    }
+
+    /// How long the history of a namespace is kept; none for as long as the store's.
+    pub fn retention(&self, number: NamespaceNumber) -> Option<Retention> {
+        self.catalog.own.read().get(&number).copied().flatten()
+    }
+
+    /// How long histories are wanted now.
+    pub(super) fn settings(&self) -> Settings {
+        Settings { default: self.options.retention, own: self.catalog.own.read().clone() }
     }
 
     /// The namespaces by name.
@@ -89,11 +157,17 @@ impl Engine {
 }
 
 fn encode(entry: &NamespaceEntry) -> Vec<u8> {
-    let mut out = Vec::with_capacity(40);
-    put_varint(&mut out, u64::from(entry.number.0));
-    put_varint(&mut out, u64::from(entry.class));
-    out.extend_from_slice(entry.key.as_bytes());
-    out
+    let NamespaceEntry { number, key, retention } = *entry;
+    NamespaceValue { number, key, retention }.encode()
+}
+
+/// What of a setting is kept.
+fn whole_seconds(retention: Option<Retention>) -> Option<Retention> {
+    let whole = |age: Duration| Duration::from_secs(age.as_secs());
+    retention.map(|retention| match retention {
+        Retention::Off => Retention::Off,
+        Retention::Keep { age, bytes } => Retention::Keep { age: whole(age), bytes },
+    })
 }
 
 /// The namespace that an entry of the catalog describes.
@@ -101,12 +175,8 @@ pub fn decode(entry: &Entry) -> Result<(String, NamespaceEntry)> {
     let read = || -> std::result::Result<_, Malformed> {
         let name = std::str::from_utf8(entry.key.get(1..).unwrap_or_default())
             .map_err(|_| Malformed("a name that is not UTF-8"))?;
-        let mut cursor = Cursor::new(&entry.value);
-        let number = NamespaceNumber(cursor.varint_u32()?);
-        let class = cursor.varint_u32()?;
-        let key = NamespaceKey::from_bytes(cursor.array()?);
-        cursor.finish()?;
-        Ok((name.to_owned(), NamespaceEntry { number, key, class }))
+        let NamespaceValue { number, key, retention } = NamespaceValue::decode(&entry.value)?;
+        Ok((name.to_owned(), NamespaceEntry { number, key, retention }))
     };
     read().map_err(|fault| {
         let what = format!("the catalog of namespaces is damaged: {fault}");

@@ -18,6 +18,7 @@ use super::build::Builder;
 use super::publish::Publisher;
 use crate::error::Result;
 use crate::format::alarm::Hint;
+use crate::format::manifest::Manifest;
 use crate::ids::{Address, Lsn};
 use crate::marks::{Mark, mark};
 use crate::object::ObjectState;
@@ -101,7 +102,9 @@ impl Engine {
         }
         let mut frozen = freeze(open);
         let version = self.version();
+        let classes = self.class_plan(&publisher.manifest, open.cut.lsn);
         let mut builder = Builder::new(self, &version, open.cut.lsn, 0);
+        builder.archive.begin_classes(&classes.first);
         for batch in in_key_order(&frozen).chunks(BATCH) {
             touch(batch, &frozen);
             for (address, place) in batch {
@@ -111,6 +114,7 @@ impl Engine {
         }
         builder.take_back(&open.stale);
         let mut next = publisher.manifest.clone();
+        next.classes.extend(&classes.first);
         let created = builder.finish(&mut next, open.cut.time)?;
         next.cut = open.cut.lsn;
         next.cut_time = open.cut.time;
@@ -121,11 +125,14 @@ impl Engine {
             }
         }
         self.note_term(&mut next, open.cut.lsn);
-        self.turn_epoch(&mut next, open.record_bytes);
+        next.classes.extend(&classes.then);
+        let wants_end = !classes.then.is_empty() || self.wants_epoch_end();
+        let ends_epoch = self.turn_epoch(&mut next, open.record_bytes, wants_end);
         if planted(Mistake::DropLayersEarly) {
             self.drop_frozen(open.number, frozen.clone());
         }
         self.publish_new(publisher, next, &created, Some(open.number))?;
+        self.note_classes(&classes, ends_epoch);
         self.alarms.forget_stale(&open.stale);
         self.drop_frozen(open.number, frozen);
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
@@ -146,7 +153,7 @@ impl Engine {
         self.publish(publisher, next)
     }
 
-    fn note_term(&self, next: &mut crate::format::manifest::Manifest, last: Lsn) {
+    fn note_term(&self, next: &mut Manifest, last: Lsn) {
         if let Some(span) = next.terms.iter_mut().find(|span| span.term == self.context.term) {
             span.last = last;
         }

@@ -5,31 +5,13 @@ use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::ids::{Address, Lsn, NamespaceNumber, Timestamp};
 use crate::object::View;
-use crate::object::history::DEFAULT_CLASS;
+use crate::object::retention::readable_from;
 use std::time::Duration;
 
 impl Engine {
-    /// The retention class that commits of a namespace get from the next checkpoint on; none where
-    /// their history is not kept.
-    pub fn keeps_history(&self, _namespace: NamespaceNumber) -> Option<u32> {
-        self.options.history.then_some(DEFAULT_CLASS)
-    }
-
-    /// Whether no moment that can be read is before the end of an object at `deleted`: its head may
-    /// go then. Before, a head that is not there would say that the object never was.
-    pub(super) fn forgets(
-        &self,
-        manifest: &Manifest,
-        namespace: NamespaceNumber,
-        deleted: Lsn,
-    ) -> bool {
-        let Some(class) = self.keeps_history(namespace) else { return true };
-        manifest.horizons.iter().any(|(of, horizon)| *of == class && deleted <= *horizon)
-    }
-
-    /// Ends the open epoch with the cut of `next`, if it is time; `logged` record bytes were
-    /// before that cut and behind the one before.
-    pub(super) fn turn_epoch(&self, next: &mut Manifest, logged: u64) {
+    /// Ends the open epoch with the cut of `next`, if it is time or somebody wants it; `logged`
+    /// record bytes were before that cut and behind the one before. Says whether it ended.
+    pub(super) fn turn_epoch(&self, next: &mut Manifest, logged: u64, is_wanted: bool) -> bool {
         next.epoch_bytes += logged;
         if next.epoch_time == Timestamp(0) {
             next.epoch_time = next.cut_time;
@@ -37,24 +19,27 @@ impl Engine {
         let age = Duration::from_micros(next.cut_time.0.saturating_sub(next.epoch_time.0));
         let is_long =
             age >= self.options.epoch_after && next.epoch_bytes > self.options.epoch_bytes;
-        let is_over = is_long || age >= self.options.epoch_most;
-        if !self.options.history {
-            next.history.retain(|file| file.class != DEFAULT_CLASS);
-            next.horizons.retain(|(class, _)| *class != DEFAULT_CLASS);
-            next.horizons.push((DEFAULT_CLASS, next.cut));
-        }
-        if is_over || !self.options.history {
+        let is_over = is_long || age >= self.options.epoch_most || is_wanted;
+        if is_over {
             next.epoch += 1;
             next.epoch_start = next.cut;
             next.epoch_time = next.cut_time;
             next.epoch_bytes = 0;
         }
+        is_over
     }
 
-    /// An object as it was after the last commit at or before `at`. Nothing is waited for.
+    /// An object as it was after the last commit at or before `at`. Nothing is waited for. Fails
+    /// with `history.off` or `history.expired` where history does not reach back to it.
     pub fn view_at(&self, address: Address, at: Lsn) -> Result<View> {
         self.view(address)?.as_of(at)
     }
+}
+
+/// Whether no moment that can be read is before the end of an object at `deleted`: its head may go
+/// then. Before, a head that is not there would say that the object never was.
+pub(super) fn forgets(manifest: &Manifest, namespace: NamespaceNumber, deleted: Lsn) -> bool {
+    readable_from(manifest, namespace).is_none_or(|from| deleted <= from)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //!   * Written without the publisher lock; thrown away if any input is gone when it is done.
 
 use super::Engine;
+use super::history::forgets;
 use super::publish::Publisher;
 use crate::directory;
 use crate::error::{ErrorKind, Result};
@@ -95,7 +96,7 @@ impl Engine {
         let stats = match usage {
             RunUse::Directory => {
                 let forgets = |address: Address, head: &Head| {
-                    self.forgets(&version.manifest, address.namespace, head.last_lsn)
+                    forgets(&version.manifest, address.namespace, head.last_lsn)
                 };
                 directory::merge(inputs, is_bottom, forgets, &mut out)?
             }

@@ -19,13 +19,16 @@
 pub mod alarms;
 mod archive;
 pub mod backup;
+pub mod bookmarks;
 pub mod build;
 mod build_large;
 pub mod catalog;
 pub mod checkpoint;
+mod classes;
 pub mod clean;
 pub mod commit;
 mod delta;
+pub mod expire;
 pub mod history;
 mod history_file;
 mod history_merge;
@@ -40,6 +43,7 @@ pub mod table;
 use crate::disk::pace::Pace;
 use crate::disk::{Clock, Disk, Lock};
 use crate::format::header::FileContext;
+use crate::format::manifest::TermSpan;
 use crate::object::ObjectState;
 use crate::object::version::Version;
 use crate::options::Options;
@@ -47,6 +51,7 @@ use crate::wal::group_commit::Wal;
 use crate::wal::pool::FileNumbers;
 use alarms::AlarmIndex;
 use catalog::Catalog;
+use expire::Expiry;
 use parking_lot::{Mutex, RwLock};
 use publish::Publisher;
 use recovery::RecoveryReport;
@@ -93,6 +98,10 @@ pub struct Engine {
     /// What erasing purged objects has come to. A leaf lock.
     erasing: Mutex<purge::Erasing>,
     pub(crate) counters: Counters,
+    /// How much time has passed, for expiry. A leaf lock inside.
+    expiry: Expiry,
+    /// The terms and their commits, oldest first; the last is this one's own.
+    pub(crate) terms: Vec<TermSpan>,
     /// What the open found.
     pub(crate) report: RecoveryReport,
     /// Holds other writers out until the store is closed, or dropped. A leaf lock.

@@ -285,6 +285,11 @@ impl Engine {
         retired.front().is_some_and(|oldest| oldest.generation <= generation)
     }
 
+    /// Bytes of files that wait for their time to be removed.
+    pub(super) fn retired_bytes(&self) -> u64 {
+        self.retired.lock().iter().map(|retired| retired.bytes).sum()
+    }
+
     /// Files that wait for their time to be removed.
     pub fn retired_files(&self) -> Vec<FileName> {
         let retired = self.retired.lock();

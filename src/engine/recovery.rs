@@ -11,8 +11,10 @@
 //!   * A file is removed only when the replayed log and the manifest together do not need it.
 
 use super::alarms::{AlarmIndex, Before};
+use super::bookmarks::{note_terms, right_before};
 use super::catalog::Catalog;
 use super::clean::Dictionaries;
+use super::expire::Expiry;
 use super::publish::{Publisher, named_files};
 use super::stats::{Counters, files};
 use super::table::Table;
@@ -42,7 +44,7 @@ use crate::wal::group_commit::Wal;
 use crate::wal::pool::{FileNumbers, Pool};
 use crate::wal::reader::{Medium, Replayed, replay};
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -130,8 +132,9 @@ impl Engine {
         };
         let log = survey(&*disk, &manifest)?;
         let version = Arc::new(open_version(&disk, &manifest, &options)?);
+        note_terms(&mut manifest.terms, &log.firsts);
         let mut tail = Tail::new(&version);
-        let replayed = tail.replay(&*disk, &manifest)?;
+        let replayed = tail.replay(&*disk, &mut manifest)?;
         report.note(&replayed);
         let term = Term(manifest.term.0.max(log.last_term.0) + 1);
         let context = FileContext { store: manifest.store, term };
@@ -148,7 +151,7 @@ impl Engine {
             options.wal_file_bytes,
         ));
         let file = pool.start(replayed.join, first_lsn)?;
-        manifest.terms.push(TermSpan { term, first: first_lsn, last: Lsn(first_lsn.0 - 1) });
+        manifest.terms.push(TermSpan { term, first: first_lsn, last: right_before(first_lsn) });
         if manifest.replay.file == FileNumber(0) {
             begin_log(&*disk, &mut manifest, file.number, replayed.join.point)?;
         }
@@ -174,6 +177,7 @@ impl Engine {
             table,
             alarms,
             catalog: Catalog::default(),
+            terms: manifest.terms.clone(),
             version: RwLock::new(version),
             publisher: Mutex::new(Publisher::new(manifest, log_files)),
             retired: Mutex::default(),
@@ -181,6 +185,7 @@ impl Engine {
             dictionaries: Dictionaries::default(),
             erasing: Mutex::default(),
             counters: Counters::default(),
+            expiry: Expiry::default(),
             report,
             disk,
             lock: Mutex::new(Some(lock)),
@@ -275,11 +280,17 @@ struct Survey {
     used: BTreeSet<FileNumber>,
     last_term: Term,
     next_file: FileNumber,
+    /// Of each term with files of the log, the least LSN that a commit of it may have.
+    firsts: BTreeMap<Term, Lsn>,
 }
 
 fn survey(disk: &dyn Disk, manifest: &Manifest) -> Result<Survey> {
-    let mut survey =
-        Survey { used: BTreeSet::new(), last_term: manifest.term, next_file: manifest.next_file };
+    let mut survey = Survey {
+        used: BTreeSet::new(),
+        last_term: manifest.term,
+        next_file: manifest.next_file,
+        firsts: BTreeMap::new(),
+    };
     for (name, _) in files(disk)? {
         let Some((name, number)) = name.and_then(|name| Some((name, name.number()?))) else {
             continue;
@@ -295,7 +306,10 @@ fn survey(disk: &dyn Disk, manifest: &Manifest) -> Result<Survey> {
             LogHeader::Used(header) => {
                 survey.used.insert(number);
                 if header.header.store == manifest.store {
-                    survey.last_term = survey.last_term.max(header.header.term);
+                    let term = header.header.term;
+                    survey.last_term = survey.last_term.max(term);
+                    let first = survey.firsts.entry(term).or_insert(header.first_lsn);
+                    *first = (*first).min(header.first_lsn);
                 }
             }
         }
@@ -304,14 +318,14 @@ fn survey(disk: &dyn Disk, manifest: &Manifest) -> Result<Survey> {
 }
 
 /// What the first block of a log file says.
-enum LogHeader {
+pub(super) enum LogHeader {
     /// The file was prepared and never taken into use.
     Unused,
     Used(Box<WalHeader>),
     Unreadable,
 }
 
-fn read_wal_header(disk: &dyn Disk, name: FileName) -> Result<LogHeader> {
+pub(super) fn read_wal_header(disk: &dyn ReadDisk, name: FileName) -> Result<LogHeader> {
     let failed = |cause| Error::io(format!("reading {name}"), cause);
     let file = disk.open(name).map_err(failed)?;
     let bytes = usize::try_from(HEADER_BLOCK_BYTES).unwrap_or(0);
@@ -380,10 +394,20 @@ impl<'a> Tail<'a> {
         }
     }
 
-    fn replay(&mut self, disk: &dyn Disk, manifest: &Manifest) -> Result<Replayed> {
+    /// Also notes where terms ended of which the manifest knows no end.
+    fn replay(&mut self, disk: &dyn Disk, manifest: &mut Manifest) -> Result<Replayed> {
         let medium = Medium(disk);
         let (store, from, cut) = (manifest.store, manifest.replay, manifest.cut);
+        let terms = &mut manifest.terms;
+        let mut at = 0;
         let mut replayed = replay(&medium, store, from, cut, cut, &mut |record, _| {
+            let lsn = record.header.lsn;
+            while terms.get(at + 1).is_some_and(|next| next.first <= lsn) {
+                at += 1;
+            }
+            if let Some(span) = terms.get_mut(at).filter(|span| span.first <= lsn) {
+                span.last = span.last.max(lsn);
+            }
             self.keep(&record);
             Ok(())
         })?;

@@ -22,6 +22,10 @@ pub struct Counters {
     pub cleaned: AtomicU64,
     /// Merges published.
     pub merges: AtomicU64,
+    /// Files of history that were let go of.
+    pub expired_files: AtomicU64,
+    /// Times that expiry was held because the clock had jumped.
+    pub expiry_holds: AtomicU64,
     /// Rounds of maintenance in which a step failed.
     pub failed_steps: AtomicU64,
     /// Bytes of history written by checkpoints and cleaning.
@@ -43,6 +47,11 @@ pub struct Stats {
     pub segments_cleaned: u64,
     /// Merges of runs since the store was opened.
     pub merges: u64,
+    /// Files of history that expired, since the store was opened.
+    pub expired_files: u64,
+    /// Times, since the store was opened, that expiry was held because the clock had jumped by more
+    /// than a day: it goes on when clock and uptime have agreed for a day.
+    pub expiry_holds: u64,
     /// Rounds of background work, since the store was opened, in which a step failed; each step is
     /// tried again.
     pub failed_rounds: u64,
@@ -107,6 +116,8 @@ impl Engine {
             checkpoints: count(&self.counters.checkpoints),
             segments_cleaned: count(&self.counters.cleaned),
             merges: count(&self.counters.merges),
+            expired_files: count(&self.counters.expired_files),
+            expiry_holds: count(&self.counters.expiry_holds),
             failed_rounds: count(&self.counters.failed_steps),
             late_files: self.wal.pool().late_files(),
             objects_in_memory: self.table.count() as u64,

@@ -69,8 +69,8 @@ pub struct PageEntry {
 }
 
 /// What is known about an object without reading its pages.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the entry, set by itself")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the format")]
 pub struct Head {
     /// The object holds nothing.
     pub deleted: bool,
@@ -78,6 +78,8 @@ pub struct Head {
     pub named: bool,
     /// An import of the object has begun and not ended.
     pub unfinished: bool,
+    /// The object is to be restored when it is opened next: an entry of it says to what.
+    pub restores: bool,
     /// `count` and `content_bytes` may be off, because a delta was written without its base.
     pub approximate: bool,
     /// The object's life; pages of another are dead.
@@ -259,8 +261,14 @@ const HEAD_APPROXIMATE: u8 = 1 << 2;
 const HEAD_ALARM: u8 = 1 << 3;
 const HEAD_PAGE: u8 = 1 << 4;
 const HEAD_UNFINISHED: u8 = 1 << 5;
-const HEAD_FLAGS: u8 =
-    HEAD_DELETED | HEAD_NAMED | HEAD_APPROXIMATE | HEAD_ALARM | HEAD_PAGE | HEAD_UNFINISHED;
+const HEAD_RESTORES: u8 = 1 << 6;
+const HEAD_FLAGS: u8 = HEAD_DELETED
+    | HEAD_NAMED
+    | HEAD_APPROXIMATE
+    | HEAD_ALARM
+    | HEAD_PAGE
+    | HEAD_UNFINISHED
+    | HEAD_RESTORES;
 
 impl Head {
     /// Appends the value of a head, as it stands in a run.
@@ -268,6 +276,7 @@ impl Head {
         let flags = [
             (self.deleted, HEAD_DELETED),
             (self.named, HEAD_NAMED),
+            (self.restores, HEAD_RESTORES),
             (self.approximate, HEAD_APPROXIMATE),
             (self.alarm.is_some(), HEAD_ALARM),
             (self.page.is_some(), HEAD_PAGE),
@@ -311,6 +320,7 @@ impl Head {
             deleted: flags & HEAD_DELETED != 0,
             named: flags & HEAD_NAMED != 0,
             unfinished: flags & HEAD_UNFINISHED != 0,
+            restores: flags & HEAD_RESTORES != 0,
             approximate: flags & HEAD_APPROXIMATE != 0,
             life,
             last_lsn,
@@ -369,12 +379,13 @@ mod tests {
     fn head() -> impl Strategy<Value = Head> {
         let alarm = proptest::option::of(any::<(u64, u64, u64, u32, u32, u32)>());
         let numbers = any::<(u64, u64, u64, u64, u64)>();
-        let flags = any::<(bool, bool, bool, bool)>();
+        let flags = any::<(bool, bool, bool, bool, bool)>();
         (flags, numbers, alarm, proptest::option::of(page())).prop_map(|(is, of, alarm, page)| {
             Head {
                 deleted: is.0,
                 named: is.1,
                 unfinished: is.3,
+                restores: is.4,
                 approximate: is.2,
                 life: Life(of.0),
                 last_lsn: Lsn(of.1),

@@ -2,8 +2,8 @@
 //!
 //! `docs/format.md` is normative; the constants here are its numbers. Read [`header`] first (what
 //! every file begins with), then the log ([`record`], [`group`]), pages ([`page`]), runs ([`run`],
-//! [`block`], [`entry`], [`alarm`], [`history`]) and the [`manifest`]. [`export`] is apart from them:
-//! streams between stores.
+//! [`block`], [`entry`], [`alarm`], [`history`]) and the [`manifest`]. [`export`] is apart from
+//! them: streams between stores.
 //!
 //! Invariants:
 //!   * Numbers are little-endian, except inside keys, which order as bytes do.
@@ -18,6 +18,7 @@ pub mod group;
 pub mod header;
 pub mod history;
 pub mod manifest;
+pub mod namespace;
 pub mod page;
 pub mod record;
 pub mod run;

@@ -179,6 +179,43 @@ pub enum Operation<'a> {
     SetAlarm(Alarm),
     /// Clears the plain alarm.
     ClearAlarm,
+    /// Changes nothing: says that the commit makes the object what one was before.
+    Restored(Restoration),
+}
+
+/// What a commit that restores or forks says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restoration {
+    /// Whose past it is: the object's own, or that of the one that was forked.
+    pub from: Address,
+    /// As of when.
+    pub at: Lsn,
+    /// Whether it was applied as the object was opened, and so ended the session before it.
+    pub is_at_open: bool,
+}
+
+impl Restoration {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.is_at_open));
+        out.extend_from_slice(&self.from.namespace.0.to_le_bytes());
+        out.extend_from_slice(&self.from.id.0);
+        out.extend_from_slice(&self.at.0.to_le_bytes());
+    }
+
+    fn decode(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let is_at_open = boolean(cursor)?;
+        let namespace = NamespaceNumber(cursor.u32()?);
+        let from = Address { namespace, id: ShortId(cursor.array()?) };
+        Ok(Self { from, at: Lsn(cursor.u64()?), is_at_open })
+    }
+}
+
+fn boolean(cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
+    match cursor.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Malformed("neither true nor false")),
+    }
 }
 
 const PUT: u8 = 1;
@@ -187,6 +224,7 @@ const DELETE_RANGE: u8 = 3;
 const DELETE_ALL: u8 = 4;
 const SET_ALARM: u8 = 5;
 const CLEAR_ALARM: u8 = 6;
+const RESTORED: u8 = 7;
 
 impl<'a> Operation<'a> {
     /// Appends the operation's bytes.
@@ -215,6 +253,10 @@ impl<'a> Operation<'a> {
                 encode_alarm(&alarm, Lsn::ZERO, out);
             }
             Self::ClearAlarm => out.push(CLEAR_ALARM),
+            Self::Restored(restoration) => {
+                out.push(RESTORED);
+                restoration.encode(out);
+            }
         }
     }
 
@@ -230,13 +272,10 @@ impl<'a> Operation<'a> {
                 start: cursor.bytes(FULL_KEY_BYTES_MAX)?,
                 end: cursor.bytes(FULL_KEY_BYTES_MAX)?,
             },
-            DELETE_ALL => match cursor.u8()? {
-                0 => Self::DeleteAll { keep_alarms: false },
-                1 => Self::DeleteAll { keep_alarms: true },
-                _ => return Err(Malformed("neither true nor false")),
-            },
+            DELETE_ALL => Self::DeleteAll { keep_alarms: boolean(cursor)? },
             SET_ALARM => Self::SetAlarm(decode_alarm(Lsn::ZERO, cursor)?),
             CLEAR_ALARM => Self::ClearAlarm,
+            RESTORED => Self::Restored(Restoration::decode(cursor)?),
             _ => return Err(Malformed("unknown operation")),
         })
     }
@@ -432,7 +471,7 @@ mod tests {
         }
 
         #[test]
-        fn operations_read_back(kinds in proptest::collection::vec((0u8..6, any::<u64>()), 0..20)) {
+        fn operations_read_back(kinds in proptest::collection::vec((0u8..7, any::<u64>()), 0..20)) {
             let long = [b'k'; FULL_KEY_BYTES_MAX];
             let operations: Vec<_> = kinds.iter().map(|(kind, number)| match kind {
                 0 => Operation::Put { key: &long, codec: Codec::Json, value: &long[..1] },
@@ -440,6 +479,11 @@ mod tests {
                 2 => Operation::DeleteRange { start: &long[..0], end: &long },
                 3 => Operation::DeleteAll { keep_alarms: number % 2 == 0 },
                 4 => Operation::SetAlarm(Alarm::new(Timestamp(*number), Lsn(5))),
+                5 => Operation::Restored(Restoration {
+                    from: Address { namespace: NamespaceNumber(7), id: ShortId([9; 16]) },
+                    at: Lsn(*number),
+                    is_at_open: number % 2 == 0,
+                }),
                 _ => Operation::ClearAlarm,
             }).collect();
             let mut bytes = Vec::new();

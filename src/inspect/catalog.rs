@@ -6,13 +6,15 @@
 
 use crate::directory::Directory;
 use crate::error::{Error, Place, Result};
+use crate::format::Malformed;
 use crate::format::entry::PageEntry;
+use crate::format::namespace::NamespaceValue;
 use crate::format::page::{Page, PageItem};
 use crate::format::record::{Operation, Operations};
-use crate::format::{Cursor, Malformed};
 use crate::ids::{Address, KeyKind, Life, NamespaceNumber, ShortId};
 use crate::names::FileName;
 use crate::object_id::NamespaceKey;
+use crate::retention::Retention;
 use crate::segment::SegmentSet;
 use std::collections::BTreeMap;
 
@@ -26,8 +28,8 @@ pub struct Namespace {
     pub name: String,
     /// What its object ids are derived with.
     pub key: NamespaceKey,
-    /// Its retention class.
-    pub class: u32,
+    /// How long its history is kept; none for as long as the store's.
+    pub retention: Option<Retention>,
 }
 
 /// The catalog's entries as they stand: full keys and values.
@@ -85,7 +87,7 @@ impl Catalog {
                 Operation::Delete { key } => drop(self.0.remove(key)),
                 Operation::DeleteRange { start, end } => self.remove(start, end),
                 Operation::DeleteAll { .. } => self.0.clear(),
-                Operation::SetAlarm(_) | Operation::ClearAlarm => {}
+                Operation::SetAlarm(_) | Operation::ClearAlarm | Operation::Restored(_) => {}
             }
         }
         Ok(())
@@ -117,10 +119,6 @@ fn decode(
 ) -> std::result::Result<(NamespaceNumber, Namespace), Malformed> {
     let name = std::str::from_utf8(key.get(1..).unwrap_or_default())
         .map_err(|_| Malformed("a name that is not UTF-8"))?;
-    let mut cursor = Cursor::new(value);
-    let number = NamespaceNumber(cursor.varint_u32()?);
-    let class = cursor.varint_u32()?;
-    let key = NamespaceKey::from_bytes(cursor.array()?);
-    cursor.finish()?;
-    Ok((number, Namespace { name: name.to_owned(), key, class }))
+    let NamespaceValue { number, key, retention } = NamespaceValue::decode(value)?;
+    Ok((number, Namespace { name: name.to_owned(), key, retention }))
 }

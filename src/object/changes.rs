@@ -49,7 +49,7 @@ impl<'a> Changes<'a> {
                 self.entries.clear();
                 self.ranges.clear();
             }
-            Operation::SetAlarm(_) | Operation::ClearAlarm => {}
+            Operation::SetAlarm(_) | Operation::ClearAlarm | Operation::Restored(_) => {}
         }
     }
 

@@ -13,12 +13,15 @@
 
 pub mod cache;
 pub mod changes;
+pub mod commits;
+pub mod difference;
 pub mod fold;
 pub mod history;
 pub mod overlay;
 pub mod past;
 mod past_pages;
 pub mod range;
+pub mod retention;
 pub mod version;
 pub mod write_set;
 
@@ -80,6 +83,7 @@ pub fn head_state(head: &Head) -> HeadState {
         alarm: head.alarm,
         named: head.named,
         unfinished: head.unfinished,
+        restores: head.restores,
         deleted: head.deleted,
     }
 }

@@ -35,6 +35,9 @@ pub const IMPORT_KEY: &[u8] = &[KeyKind::Meta as u8, b'i', b'm', b'p', b'o', b'r
 /// The key, of the kind [`KeyKind::Meta`], under which the user's version stands.
 pub const USER_VERSION: &[u8] = b"version";
 
+/// The full key under which stands what the object is to be restored to when it is opened next.
+pub const RESTORE_KEY: &[u8] = &[KeyKind::Meta as u8, b'r', b'e', b's', b't', b'o', b'r', b'e'];
+
 /// What one source says of a key that it knows.
 #[derive(Clone, Debug)]
 pub enum Found {
@@ -46,6 +49,7 @@ pub enum Found {
 
 /// What an object's head says, as far as it follows from commits alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each follows from commits by itself")]
 pub struct HeadState {
     /// The present life; none before the first commit.
     pub life: Option<Life>,
@@ -59,6 +63,8 @@ pub struct HeadState {
     pub named: bool,
     /// Whether an import of the object has begun and not ended: nobody may read it.
     pub unfinished: bool,
+    /// Whether a restoration at the next open is among its entries.
+    pub restores: bool,
     /// Whether nothing was put since the life began, as after a delete.
     pub deleted: bool,
 }
@@ -70,6 +76,7 @@ impl HeadState {
                 self.life = Some(Life(lsn.0));
                 self.named = false;
                 self.unfinished = false;
+                self.restores = false;
                 self.deleted = true;
                 if !keep_alarms {
                     self.alarm = None;
@@ -83,11 +90,13 @@ impl HeadState {
             Operation::Put { key, .. } => {
                 self.named |= key == NAME_KEY;
                 self.unfinished |= key == IMPORT_KEY;
+                self.restores |= key == RESTORE_KEY;
                 self.begin(lsn);
             }
             Operation::Delete { key } if key == NAME_KEY => self.named = false,
             Operation::Delete { key } if key == IMPORT_KEY => self.unfinished = false,
-            Operation::Delete { .. } | Operation::DeleteRange { .. } => {}
+            Operation::Delete { key } if key == RESTORE_KEY => self.restores = false,
+            Operation::Delete { .. } | Operation::DeleteRange { .. } | Operation::Restored(_) => {}
         }
     }
 
@@ -358,7 +367,7 @@ impl Sorted {
                 self.map.clear();
                 self.ranges.clear();
             }
-            Operation::SetAlarm(_) | Operation::ClearAlarm => {}
+            Operation::SetAlarm(_) | Operation::ClearAlarm | Operation::Restored(_) => {}
         }
     }
 

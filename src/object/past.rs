@@ -11,9 +11,10 @@
 //!     where something is only not found.
 //!   * Nothing of an epoch before that of the moment is read.
 
-use super::history::{HistoryRun, class_at, walk_commits, walk_down};
-use super::overlay::{Found, HeadState, Layer, NAME_KEY};
+use super::history::{HistoryRun, walk_commits, walk_down};
+use super::overlay::{Found, HeadState, IMPORT_KEY, Layer, NAME_KEY, RESTORE_KEY};
 use super::past_pages::{Finding, FoundKind, Past};
+use super::retention;
 use super::{View, head_state};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
@@ -39,7 +40,7 @@ impl View {
         if at >= self.state.last_lsn {
             return Ok(self);
         }
-        self.check_retained(at)?;
+        retention::check(&self.version.manifest, self.address.namespace, at)?;
         let purged = self.version.manifest.purge_of(self.address).map(|purge| purge.lsn);
         let purged = self.layers.iter().filter_map(|layer| layer.purged).max().max(purged);
         if purged.is_some_and(|purged| at < purged) {
@@ -52,26 +53,6 @@ impl View {
             return Ok(self.with_commits_up_to(at, before));
         }
         Search::new(&self.version, (self.address, at), purged)?.into_view(head)
-    }
-
-    /// Whether the history of every class that the namespace had since then reaches back so far.
-    fn check_retained(&self, at: Lsn) -> Result<()> {
-        let manifest = &self.version.manifest;
-        let namespace = self.address.namespace;
-        let later = manifest.classes.iter().filter(|change| change.namespace == namespace);
-        let later = later.filter(|change| change.from >= at).map(|change| change.class);
-        for class in later.chain([class_at(manifest, namespace, at)]) {
-            if class == 0 {
-                let what = format!("no history was kept of the object at or behind {at}");
-                return Err(Error::new(ErrorKind::NotRetained, "history.off", what));
-            }
-            let horizon = manifest.horizons.iter().find(|(of, _)| *of == class);
-            if let Some((_, horizon)) = horizon.filter(|(_, horizon)| at < *horizon) {
-                let what = format!("history begins with {horizon}, behind {at}");
-                return Err(Error::new(ErrorKind::NotRetained, "history.expired", what));
-            }
-        }
-        Ok(())
     }
 
     /// The pages of its version, in the state `before`, with the commits of the layers up to `at`.
@@ -259,7 +240,9 @@ impl<'a> Search<'a> {
         let (address, version) = (self.address, Arc::clone(self.version));
         let past = Some(Arc::new(self.past));
         let mut view = View { address, version, layers, state, past };
-        view.state.named = matches!(view.find(NAME_KEY), Ok(Some(Found::Value(..))));
+        let has = |key| matches!(view.find(key), Ok(Some(Found::Value(..))));
+        let (named, unfinished, restores) = (has(NAME_KEY), has(IMPORT_KEY), has(RESTORE_KEY));
+        view.state = HeadState { named, unfinished, restores, ..view.state };
         Ok(view)
     }
 }

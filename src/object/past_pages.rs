@@ -459,8 +459,9 @@ fn clipped<'a>(
             let end = upper.map_or(end, |upper| end.min(upper));
             (start < end).then_some(Operation::DeleteRange { start, end })
         }
-        Operation::DeleteAll { .. } | Operation::SetAlarm(_) | Operation::ClearAlarm => {
-            Some(*operation)
-        }
+        Operation::DeleteAll { .. }
+        | Operation::SetAlarm(_)
+        | Operation::ClearAlarm
+        | Operation::Restored(_) => Some(*operation),
     }
 }

@@ -1,8 +1,10 @@
 //! A commit that is logged, and the future of its durability.
 
 use super::Store;
+use crate::bookmark::Bookmark;
 use crate::error::Result;
-use crate::ids::{Lsn, Timestamp};
+use crate::ids::{Address, Lsn, Timestamp};
+use crate::wal::group_commit::Grant;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -27,13 +29,36 @@ pub struct Position {
 pub struct Commit {
     /// Keeps the store's threads running until the commit is durable or dropped.
     store: Store,
+    address: Address,
     position: Position,
+    /// What of the store's commits it shows; beyond its own where it made none.
+    moment: Lsn,
     is_told: bool,
 }
 
 impl Commit {
-    pub(crate) fn new(store: Store, position: Position) -> Self {
-        Self { store, position, is_told: false }
+    pub(crate) fn new(store: Store, address: Address, position: Position) -> Self {
+        Self::of_moment(store, address, position, position.lsn)
+    }
+
+    pub(crate) fn of_grant(store: Store, address: Address, grant: &Grant) -> Self {
+        Self::new(store, address, Position { lsn: grant.lsn, time: grant.time })
+    }
+
+    /// What was committed before, as of a moment of the store.
+    pub(crate) fn of_moment(
+        store: Store,
+        address: Address,
+        position: Position,
+        moment: Lsn,
+    ) -> Self {
+        Self { store, address, position, moment, is_told: false }
+    }
+
+    /// The object as of right after the commit, to come back to. Durable or not: a crash may still
+    /// take the commit, and then its bookmark is refused with `bookmark.lost`.
+    pub fn bookmark(&self) -> Bookmark {
+        self.store.engine().bookmark(self.address, self.moment)
     }
 
     /// The commit's position, durable or not.

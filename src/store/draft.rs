@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::format::record::Operation;
 use crate::ids::{Codec, KeyKind};
 use crate::limits::Limits;
-use crate::object::overlay::Found;
+use crate::object::overlay::{Found, RESTORE_KEY};
 use crate::object::range::{KeyBounds, RangeIter};
 use crate::object::write_set::{Savepoint, WriteSet};
 use std::ops::{Bound, RangeBounds};
@@ -104,7 +104,24 @@ impl Draft {
     }
 
     pub fn delete_all(&mut self, object: &Object) -> Result<()> {
-        self.push(object, &Operation::DeleteAll { keep_alarms: false })
+        let before = self.savepoint();
+        let mark = self.mark(object)?;
+        self.push(object, &Operation::DeleteAll { keep_alarms: false })?;
+        self.keep_mark(object, mark).inspect_err(|_| self.roll_back(before))
+    }
+
+    /// What waits for the next open outlasts the deletion of everything.
+    pub(super) fn keep_mark(&mut self, object: &Object, mark: Option<Value>) -> Result<()> {
+        let Some(value) = mark else { return Ok(()) };
+        self.push(object, &Operation::Put { key: RESTORE_KEY, codec: Codec::Raw, value: &value })
+    }
+
+    /// What waits for the next open, as the draft sees it. Reads nothing where nothing does.
+    pub(super) fn mark(&self, object: &Object) -> Result<Option<Value>> {
+        match self.changes.find(RESTORE_KEY) {
+            None if !object.wants_restore()? => Ok(None),
+            _ => self.full_entry(object, RESTORE_KEY),
+        }
     }
 
     pub(super) fn push(&mut self, object: &Object, operation: &Operation<'_>) -> Result<()> {

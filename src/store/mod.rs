@@ -9,9 +9,13 @@ pub mod commit;
 pub(crate) mod draft;
 pub mod list;
 pub mod namespace;
+mod next_open;
 pub mod object;
 pub mod objects;
+pub mod past;
 pub mod reader;
+pub mod restore;
+pub mod restore_all;
 pub mod snapshot;
 mod threads;
 pub(crate) mod timer;
@@ -32,7 +36,7 @@ use crate::ids::Lsn;
 use crate::wal::pool::Fill;
 use alarms::Alarms;
 use alarms::scheduler::Scheduler;
-use namespace::Namespace;
+use namespace::{Namespace, NamespaceOptions};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -117,13 +121,18 @@ impl Store {
     /// The namespace of this name; created, and durable when this returns, if there is none.
     /// Object ids in it are derived with its name.
     pub fn namespace(&self, name: &str) -> Result<Namespace> {
-        let entry = self.engine().namespace(name, None)?;
-        Ok(Namespace::new(self.clone(), name, entry))
+        self.namespace_with(name, NamespaceOptions::new())
     }
 
     /// The same; if it is created now, object ids in it are derived with `unique_key`.
     pub fn namespace_with_key(&self, name: &str, unique_key: &str) -> Result<Namespace> {
-        let entry = self.engine().namespace(name, Some(unique_key))?;
+        self.namespace_with(name, NamespaceOptions::new().unique_key(unique_key))
+    }
+
+    /// The same, with settings that count if it is created now.
+    pub fn namespace_with(&self, name: &str, options: NamespaceOptions) -> Result<Namespace> {
+        let NamespaceOptions { unique_key, retention } = options;
+        let entry = self.engine().namespace(name, unique_key.as_deref(), retention)?;
         Ok(Namespace::new(self.clone(), name, entry))
     }
 
@@ -228,6 +237,11 @@ impl Steps<'_> {
     /// Moves live pages out of mostly dead segments. Says whether any was worth it.
     pub fn clean(&self) -> Result<bool> {
         self.engine.clean()
+    }
+
+    /// Removes history that is older than its retention. Says whether there was any.
+    pub fn expire(&self) -> Result<bool> {
+        self.engine.expire()
     }
 
     /// Merges sorted runs. Says whether there were any to merge.

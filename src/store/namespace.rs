@@ -2,18 +2,46 @@
 
 use super::Store;
 use super::activate::{Activate, Which};
-use super::commit::{Commit, Position};
+use super::commit::Commit;
 use super::object::Object;
 use super::objects::Objects;
 use super::snapshot::Snapshot;
+use crate::bookmark::Bookmark;
 use crate::engine::catalog::NamespaceEntry;
 use crate::error::{Error, Result};
 use crate::format::record::Operation;
 use crate::ids::{Address, NamespaceNumber, ObjectId, ShortId};
 use crate::limits::check_name;
 use crate::object::write_set::WriteSet;
-use crate::wal::group_commit::Grant;
+use crate::retention::Retention;
 use std::sync::Arc;
+
+/// How a namespace is made, if there is none of its name.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct NamespaceOptions {
+    pub(super) unique_key: Option<String>,
+    pub(super) retention: Option<Retention>,
+}
+
+impl NamespaceOptions {
+    /// Ids derived with the namespace's name; history kept as long as the store's.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What object ids are derived with.
+    pub fn unique_key(mut self, unique_key: &str) -> Self {
+        self.unique_key = Some(unique_key.to_owned());
+        self
+    }
+
+    /// How long its history is kept, whatever the store's setting. Whole seconds count.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+}
 
 /// A namespace of a store. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -31,6 +59,19 @@ impl Namespace {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How long its history is kept by a setting of its own; none where the store's holds.
+    pub fn retention(&self) -> Option<Retention> {
+        self.store.engine().retention(self.entry.number)
+    }
+
+    /// Sets how long its history is kept; none for as long as the store's. Durable when this
+    /// returns, in force from the next checkpoint on. Switching history off ends it: what there was
+    /// cannot be read any more, and is removed; history switched on again begins there.
+    pub fn set_retention(&self, retention: Option<Retention>) -> Result<()> {
+        self.store.engine().check_alive()?;
+        self.store.engine().set_retention(&self.name, retention)
     }
 
     /// The id of the object with this name: always the same one.
@@ -114,6 +155,18 @@ impl Namespace {
         Ok(Snapshot::new(engine.view_at(self.address(id)?, at)?))
     }
 
+    /// An object as of now, to come back to, once what it names is durable; without opening it.
+    pub fn current_bookmark(&self, id: ObjectId) -> Result<Bookmark> {
+        let engine = self.store.engine();
+        engine.check_alive()?;
+        let address = self.address(id)?;
+        // Before the object: what is durable by then and of the object, the view has.
+        let durable = engine.wal.durable();
+        let last = engine.view(address)?.state.last_lsn;
+        engine.wait_durable(last)?;
+        Ok(engine.bookmark(address, last.max(durable)))
+    }
+
     /// The objects of the namespace, by id, without opening any.
     pub fn objects(&self) -> Objects {
         Objects::new(self.clone(), self.first_address())
@@ -131,7 +184,9 @@ impl Namespace {
         let mut changes = WriteSet::new();
         let everything = Operation::DeleteAll { keep_alarms: false };
         changes.push(&engine.options.limits, &everything)?;
-        Ok(self.committed(engine.end_life(self.address(id)?, changes)?))
+        let address = self.address(id)?;
+        let grant = engine.end_life(address, changes)?;
+        Ok(Commit::of_grant(self.store.clone(), address, &grant))
     }
 
     /// Deletes an object with everything in it and everything that ever was. From this commit on
@@ -152,11 +207,8 @@ impl Namespace {
     /// # }
     /// ```
     pub fn purge(&self, id: ObjectId) -> Result<Commit> {
-        Ok(self.committed(self.store.engine().purge(self.address(id)?)?))
-    }
-
-    fn committed(&self, grant: Grant) -> Commit {
-        let position = Position { lsn: grant.lsn, time: grant.time };
-        Commit::new(self.store.clone(), position)
+        let address = self.address(id)?;
+        let grant = self.store.engine().purge(address)?;
+        Ok(Commit::of_grant(self.store.clone(), address, &grant))
     }
 }

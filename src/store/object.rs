@@ -11,6 +11,7 @@ use super::transfer::check_finished;
 use super::turn::Turn;
 use super::value::{FullKey, Value};
 use crate::alarm::Alarm;
+use crate::bookmark::Bookmark;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::alarm::alarm_key;
@@ -86,7 +87,10 @@ impl Object {
                 engine.table.evict(&state);
             }
         })?;
-        Ok(Self { store, state, id, name: name.map(str::to_owned), fence })
+        let name = name.map(str::to_owned);
+        let mut object = Self { store, state, id, name, fence };
+        object.restore_if_wanted()?;
+        Ok(object)
     }
 
     /// The object's id.
@@ -107,15 +111,25 @@ impl Object {
         &self.engine().options.limits
     }
 
+    /// Whether this handle may change the object that is in memory now.
+    pub(super) fn check_right(&self, object: &Arc<ObjectState>, inner: &Inner) -> Result<()> {
+        if Arc::ptr_eq(object, &self.state) && inner.fence == self.fence {
+            return Ok(());
+        }
+        let what = "the object was deleted or restored from outside this handle; open it again";
+        Err(Error::new(ErrorKind::Broken, "handle.fenced", what))
+    }
+
+    pub(super) fn wants_restore(&self) -> Result<bool> {
+        Ok(self.inner()?.state().restores)
+    }
+
     /// The object's lock, as long as this handle has a right to it.
     fn inner(&self) -> Result<MutexGuard<'_, Inner>> {
         self.engine().check_alive()?;
         let inner = self.state.inner.lock();
-        if inner.fence == self.fence {
-            return Ok(inner);
-        }
-        let what = "the object was deleted from outside this handle; open it again";
-        Err(Error::new(ErrorKind::Broken, "handle.fenced", what))
+        self.check_right(&self.state, &inner)?;
+        Ok(inner)
     }
 
     /// The value of a key. Memory only, once the object's page is loaded.
@@ -231,7 +245,11 @@ impl Object {
 
     /// What resolves when everything committed so far is durable.
     pub fn sync(&self) -> Result<Commit> {
-        Ok(Commit::new(self.store.clone(), self.last_position()?))
+        let inner = self.inner()?;
+        let position = last_position(&inner);
+        let moment = self.engine().present(position.lsn);
+        drop(inner);
+        Ok(Commit::of_moment(self.store.clone(), self.state.address, position, moment))
     }
 
     /// Logs a draft of this object.
@@ -242,7 +260,7 @@ impl Object {
         }
         let logged = self.log(changes);
         self.engine().tell();
-        Ok(Commit::new(self.store.clone(), logged?))
+        Ok(Commit::new(self.store.clone(), self.state.address, logged?))
     }
 
     /// Logs changes of this object, of which there are some, without a future of their durability.
@@ -256,9 +274,20 @@ impl Object {
 
     /// The last commit, durable or not.
     pub(crate) fn last_position(&self) -> Result<Position> {
+        Ok(last_position(&*self.inner()?))
+    }
+
+    /// The object as of now, to come back to: everything committed through this handle, durable or
+    /// not. It stays valid for as long as history is kept, and is lost only with a commit that a
+    /// crash takes. Costs no read.
+    pub fn current_bookmark(&self) -> Result<Bookmark> {
         let inner = self.inner()?;
-        let state = inner.state();
-        Ok(Position { lsn: state.last_lsn, time: state.last_time })
+        let moment = self.engine().present(inner.state().last_lsn);
+        Ok(self.engine().bookmark(self.state.address, moment))
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.state.address
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -276,6 +305,11 @@ impl Object {
         changes.push_name(&put);
         changes
     }
+}
+
+fn last_position(inner: &Inner) -> Position {
+    let state = inner.state();
+    Position { lsn: state.last_lsn, time: state.last_time }
 }
 
 impl Object {

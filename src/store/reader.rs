@@ -10,10 +10,13 @@
 //!   * A moment does not change while it is held, and positions never go back.
 
 use super::objects::{ObjectInfo, PAGE_OF_HEADS, info_of};
+use super::past::{Moment as Past, session_end, timestamp};
 use super::snapshot::Snapshot;
 use super::transfer::check_view;
+use crate::bookmark::Bookmark;
 use crate::disk::real::RealReadDisk;
 use crate::disk::{Clock, Listed, ReadDisk, ReadFile};
+use crate::engine::bookmarks::{moment_in, terms_of_reader};
 use crate::engine::catalog::{self, CATALOG, NamespaceEntry};
 use crate::engine::recovery::load_version;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +25,7 @@ use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordView};
 use crate::ids::{Address, LogPoint, Lsn, ObjectId, ShortId, Timestamp};
 use crate::manifest;
 use crate::names::{FileName, Folder};
+use crate::object::retention;
 use crate::object::version::Version;
 use crate::object::{Inner, View};
 use crate::wal::reader::{Live, replay_proven};
@@ -29,6 +33,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// How often a load begins again when the writer removes what it reads.
 const ATTEMPTS: usize = 8;
@@ -74,6 +79,7 @@ pub struct Reader {
 /// All that a reader shows.
 #[derive(Clone, Debug)]
 struct Moment {
+    disk: Arc<dyn ReadDisk>,
     version: Arc<Version>,
     /// Objects with commits behind the version's cut.
     objects: BTreeMap<Address, Arc<Tail>>,
@@ -84,6 +90,8 @@ struct Moment {
     time: Timestamp,
     /// Where to go on reading the log.
     resume: LogPoint,
+    /// Commits that were followed by one of a later term.
+    ends: Vec<Lsn>,
 }
 
 /// What was committed to one object behind the cut.
@@ -221,6 +229,7 @@ impl Moment {
         let manifest = manifest::read(&**disk)?.ok_or_else(missing)?;
         let version = Arc::new(load_version(disk, &manifest, CACHE_BYTES)?);
         let mut moment = Self {
+            disk: Arc::clone(disk),
             version,
             objects: BTreeMap::new(),
             namespaces: Arc::default(),
@@ -228,6 +237,7 @@ impl Moment {
             position: manifest.cut,
             time: manifest.cut_time,
             resume: manifest.replay,
+            ends: Vec::new(),
         };
         moment.follow(disk)?;
         Ok(moment)
@@ -238,8 +248,19 @@ impl Moment {
         let Manifest { store, cut, .. } = self.version.manifest;
         let (from, after) = (self.resume, self.position);
         let files = Live(&**disk);
-        let mut sink = |record: RecordView<'_>, _| self.apply(&record);
+        let mut last = after;
+        let mut sink = |record: RecordView<'_>, _| {
+            // A term leaves out the LSNs that the one before it may have lost.
+            if record.header.lsn != last.next() {
+                self.ends.push(last);
+            }
+            last = record.header.lsn;
+            self.apply(&record)
+        };
         let replayed = replay_proven(&files, store, from, after, cut, &mut sink)?;
+        if replayed.end.lsn > last {
+            self.ends.push(last);
+        }
         self.position = after.max(replayed.end.lsn);
         self.time = self.time.max(replayed.end.time);
         self.resume = replayed.resume;
@@ -328,6 +349,51 @@ impl ReaderNamespace {
     /// tried again with a fresh one: see [`Reader::read`].
     pub fn snapshot(&self, id: ObjectId) -> Result<Snapshot> {
         let view = self.moment.view(self.address(id)?)?;
+        check_view(&view)?;
+        Ok(Snapshot::new(view))
+    }
+
+    /// The LSN that a bookmark of an object names, as far as this moment goes.
+    fn moment_of(&self, address: Address, bookmark: &Bookmark) -> Result<Lsn> {
+        let moment = &*self.moment;
+        let manifest = &moment.version.manifest;
+        bookmark.check(manifest.store, address)?;
+        if bookmark.lsn() > moment.position {
+            let what = "the bookmark is of a moment behind what the reader shows; refresh it";
+            return Err(Error::new(ErrorKind::NotFound, "bookmark.ahead", what));
+        }
+        let terms = terms_of_reader(&*moment.disk, manifest, &moment.ends)?;
+        let lsn = moment_in(&terms, moment.position, bookmark)?;
+        if !bookmark.is_session_end() {
+            return Ok(lsn);
+        }
+        match session_end(&moment.view(address)?, lsn)? {
+            Past::At(lsn) => Ok(lsn),
+            Past::Present => Ok(moment.position),
+        }
+    }
+
+    /// An object as it was at a bookmark, there or not. Fails with `bookmark.ahead` for a moment
+    /// that this one does not show yet, and as [`Object::at`] does; with errors of reading as
+    /// [`ReaderNamespace::snapshot`].
+    ///
+    /// [`Object::at`]: super::object::Object::at
+    pub fn at(&self, id: ObjectId, bookmark: &Bookmark) -> Result<Snapshot> {
+        let address = self.address(id)?;
+        let lsn = self.moment_of(address, bookmark)?;
+        let view = self.moment.view(address)?.as_of(lsn)?;
+        check_view(&view)?;
+        Ok(Snapshot::new(view))
+    }
+
+    /// An object as of a time: of all its commits up to then. Later times than what is shown give
+    /// what is shown.
+    pub fn at_time(&self, id: ObjectId, time: SystemTime) -> Result<Snapshot> {
+        let view = self.moment.view(self.address(id)?)?;
+        let view = match retention::moment_at(&view, timestamp(time))? {
+            Some(lsn) => view.as_of(lsn)?,
+            None => view,
+        };
         check_view(&view)?;
         Ok(Snapshot::new(view))
     }

@@ -231,7 +231,7 @@ const PUBLISHING: [Step; 2] = [
 
 /// What needs the publisher lock for a moment or not at all. What commits would wait for goes
 /// first.
-const TIDYING: [Step; 4] = [
+const TIDYING: [Step; 5] = [
     |engine| {
         let is_wanted = engine.wants_prepared_file();
         if is_wanted {
@@ -243,6 +243,7 @@ const TIDYING: [Step; 4] = [
         engine.table.evict_missed();
         engine.remove_retired().map(|removed| removed > 0)
     },
+    |engine| if engine.wants_expire() { engine.expire() } else { Ok(false) },
     |engine| if engine.wants_merge() { engine.merge() } else { Ok(false) },
     |engine| if engine.wants_erase() { engine.erase() } else { Ok(false) },
 ];

@@ -90,7 +90,7 @@ impl Stage {
             version: 0,
         };
         stage.open();
-        stage.engine().namespace("objects", None).expect("it succeeds");
+        stage.engine().namespace("objects", None, None).expect("it succeeds");
         stage
     }
 

@@ -343,6 +343,11 @@ impl Model {
         assert!(self.last().lsn >= floor, "actor {index}: turn {floor} left a gate, and is lost");
     }
 
+    /// Whether a turn that may be the last one there left nothing.
+    pub fn may_be_forgotten(&self) -> bool {
+        self.turns.iter().any(|turn| turn.lsn >= self.floor && turn.state.is_empty())
+    }
+
     /// The state after this turn, if there was one.
     pub fn state_at(&self, lsn: Lsn) -> Option<&Map> {
         self.turns.iter().find(|turn| turn.lsn == lsn).map(|turn| &turn.state)

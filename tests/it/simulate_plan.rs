@@ -8,6 +8,7 @@
 
 use super::chance::Chance;
 use super::model::Shape;
+use dostore::retention::Retention;
 use dostore::store::{Options, Store};
 use std::time::Duration;
 
@@ -258,7 +259,7 @@ impl Plan {
             .clean_bytes(self.clean_bytes)
             .cache_bytes(self.cache_bytes)
             .retire_after(self.retire_after)
-            .history(self.has_history)
+            .retention(if self.has_history { Retention::default() } else { Retention::Off })
             .epoch(Duration::ZERO, self.epoch_bytes, Duration::from_hours(24))
             .history_state_bytes(self.history_state_bytes)
     }

@@ -150,14 +150,16 @@ impl Draft {
     /// Deletes everything but alarms.
     pub fn delete_all_keeping_alarms(&mut self, object: &Object) -> Result<()> {
         let alarms = self.alarms(object)?;
+        let mark = self.mark(object)?;
         let before = self.savepoint();
-        let mut put_again = || {
+        let put_again = || -> Result<()> {
             self.push(object, &Operation::DeleteAll { keep_alarms: true })?;
             // The plain one is kept by the operation.
             let named = alarms.iter().filter_map(|(name, alarm)| Some((name.as_deref()?, alarm)));
             named.into_iter().try_for_each(|(name, alarm)| {
                 self.put_full(object, &alarm_key(name), &entry_of(alarm))
-            })
+            })?;
+            self.keep_mark(object, mark)
         };
         let done = put_again();
         if done.is_err() {

@@ -1,0 +1,42 @@
+//! How long history is kept.
+
+use std::time::Duration;
+
+/// How long the history of a namespace is kept.
+///
+/// Once it is older than `age`, or takes more than `bytes`, whole files of it go, the oldest first.
+/// So some of it stays for longer: what shares a file with what is younger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// Not at all: only the present can be read.
+    Off,
+    /// For a time, and up to a size.
+    Keep {
+        /// How far back every moment can be read. Counted in whole seconds.
+        age: Duration,
+        /// Bytes of files that it may take, if there is such a bound: one of which all but the
+        /// file being written to is held to, whatever the age.
+        bytes: Option<u64>,
+    },
+}
+
+impl Retention {
+    /// For so many days, whatever it takes.
+    #[must_use]
+    pub const fn days(days: u64) -> Self {
+        Self::Keep { age: Duration::from_secs(days * 24 * 60 * 60), bytes: None }
+    }
+
+    /// Whether history is kept at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        *self != Self::Off
+    }
+}
+
+impl Default for Retention {
+    /// 30 days.
+    fn default() -> Self {
+        Self::days(30)
+    }
+}

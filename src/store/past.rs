@@ -1,0 +1,305 @@
+//! The past of an object: views as of a bookmark, its commits, what changed between two moments.
+//!
+//! Invariants:
+//!   * All of it obeys the rule of snapshots: nothing is shown that is not durable.
+
+use super::list::full_bounds_of;
+use super::namespace::Namespace;
+use super::object::Object;
+use super::snapshot::Snapshot;
+use super::transfer::check_view;
+use super::value::Value;
+use crate::bookmark::Bookmark;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::format::record::{Operation, Restoration};
+use crate::ids::{Address, KeyKind, Lsn, ObjectId, Timestamp};
+use crate::object::View;
+use crate::object::commits::PastCommit;
+use crate::object::difference::{Pair, Pairs};
+use crate::object::retention;
+use std::ops::{Bound, RangeBounds};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What a bookmark of an object comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// What was committed up to here.
+    At(Lsn),
+    /// The end of a session that goes on still.
+    Present,
+}
+
+/// The moment that a bookmark of an object names.
+pub(super) fn moment(engine: &Engine, address: Address, bookmark: &Bookmark) -> Result<Moment> {
+    let lsn = engine.moment(address, bookmark)?;
+    if !bookmark.is_session_end() {
+        return Ok(Moment::At(lsn));
+    }
+    session_end(&engine.view(address)?, lsn)
+}
+
+/// The end of the session that went on behind `lsn`.
+pub(super) fn session_end(view: &View, lsn: Lsn) -> Result<Moment> {
+    let commits = view.commits(lsn)?;
+    let end = commits.iter().find(|commit| restoration(commit).is_some_and(|it| it.is_at_open));
+    Ok(end.map_or(Moment::Present, |commit| Moment::At(Lsn(commit.lsn.0 - 1))))
+}
+
+/// A time of the clock in microseconds; times before 1970 are the beginning.
+pub(super) fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// What a commit says of itself, if it restored the object.
+fn restoration(commit: &PastCommit) -> Option<Restoration> {
+    commit.operations().map_while(std::result::Result::ok).find_map(|operation| match operation {
+        Operation::Restored(restoration) => Some(restoration),
+        _ => None,
+    })
+}
+
+/// The object as of a bookmark.
+pub(super) fn view_at(engine: &Engine, address: Address, bookmark: &Bookmark) -> Result<View> {
+    engine.check_alive()?;
+    let view = match moment(engine, address, bookmark)? {
+        Moment::At(lsn) => engine.view_at(address, lsn)?,
+        Moment::Present => engine.view(address)?,
+    };
+    check_view(&view)?;
+    Ok(view)
+}
+
+fn at(engine: &Engine, address: Address, bookmark: &Bookmark) -> Result<Snapshot> {
+    Snapshot::durable(engine, view_at(engine, address, bookmark)?)
+}
+
+/// The moment of an object at a time of the clock: right before its first commit behind it.
+///
+/// Fails with `history.expired` where history does not reach back to that time.
+fn bookmark_at(engine: &Engine, address: Address, time: SystemTime) -> Result<Bookmark> {
+    engine.check_alive()?;
+    // Before the object: see `Namespace::current_bookmark`.
+    let durable = engine.wal.durable();
+    let view = engine.view(address)?;
+    let present = view.state.last_lsn.max(durable);
+    let moment = retention::moment_at(&view, timestamp(time))?;
+    Ok(engine.bookmark(address, moment.unwrap_or(present)))
+}
+
+/// What was restored, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestoredFrom {
+    /// The moment that came back: of the object itself, or of the one that it is a fork of.
+    pub bookmark: Bookmark,
+    /// Whether the object is a fork of another.
+    pub is_fork: bool,
+    /// Whether it was applied as the object was opened.
+    pub is_at_open: bool,
+}
+
+/// A commit in the history of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The object right after it.
+    pub bookmark: Bookmark,
+    /// When it was made.
+    pub time: Timestamp,
+    /// Changes in it, of any kind.
+    pub operations: u64,
+    /// Keys that it set.
+    pub puts: u64,
+    /// Keys and ranges of keys that it deleted; everything counts as one.
+    pub deletes: u64,
+    /// Bytes of its record in the log.
+    pub bytes: u64,
+    /// What it restored, if it is a restoration.
+    pub restored: Option<RestoredFrom>,
+}
+
+impl HistoryEntry {
+    fn of(engine: &Engine, address: Address, commit: &PastCommit) -> Self {
+        let (mut operations, mut puts, mut deletes) = (0, 0, 0);
+        let is_user = |key: &[u8]| key.first() == Some(&(KeyKind::User as u8));
+        for operation in commit.operations().map_while(std::result::Result::ok) {
+            operations += u64::from(!matches!(operation, Operation::Restored(_)));
+            match operation {
+                Operation::Put { key, .. } => puts += u64::from(is_user(key)),
+                Operation::Delete { key } => deletes += u64::from(is_user(key)),
+                Operation::DeleteRange { start, .. } => deletes += u64::from(is_user(start)),
+                Operation::DeleteAll { .. } => deletes += 1,
+                Operation::SetAlarm(_) | Operation::ClearAlarm | Operation::Restored(_) => {}
+            }
+        }
+        let restored = restoration(commit).map(|Restoration { from, at, is_at_open }| {
+            let is_fork = from != address;
+            RestoredFrom { bookmark: engine.bookmark(from, at), is_fork, is_at_open }
+        });
+        let bookmark = engine.bookmark(address, commit.lsn);
+        let bytes = commit.bytes() as u64;
+        Self { bookmark, time: commit.time, operations, puts, deletes, bytes, restored }
+    }
+}
+
+/// The commits of an object, the oldest first.
+#[derive(Debug)]
+pub struct History {
+    entries: std::vec::IntoIter<HistoryEntry>,
+}
+
+impl Iterator for History {
+    type Item = HistoryEntry;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.entries.next()
+    }
+}
+
+impl DoubleEndedIterator for History {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.entries.next_back()
+    }
+}
+
+/// The commits of an object inside a range of bookmarks. An open lower end is where history begins.
+fn history(
+    engine: &Engine,
+    address: Address,
+    range: &impl RangeBounds<Bookmark>,
+) -> Result<History> {
+    engine.check_alive()?;
+    let view = engine.view(address)?;
+    let moment = |bookmark: &Bookmark| match moment(engine, address, bookmark)? {
+        Moment::At(lsn) => Ok(lsn),
+        Moment::Present => Ok(view.state.last_lsn),
+    };
+    let after = match range.start_bound() {
+        Bound::Unbounded => retention::history_start(&view),
+        Bound::Included(bookmark) => Lsn(moment(bookmark)?.0.saturating_sub(1)),
+        Bound::Excluded(bookmark) => moment(bookmark)?,
+    };
+    let last = match range.end_bound() {
+        Bound::Unbounded => view.state.last_lsn,
+        Bound::Included(bookmark) => moment(bookmark)?,
+        Bound::Excluded(bookmark) => Lsn(moment(bookmark)?.0.saturating_sub(1)),
+    };
+    retention::check_view(&view, after)?;
+    let commits = view.commits(after)?;
+    let shown: Vec<_> = commits.iter().take_while(|commit| commit.lsn <= last).collect();
+    engine.wait_durable(shown.last().map_or(Lsn::ZERO, |commit| commit.lsn))?;
+    let entries: Vec<_> =
+        shown.into_iter().map(|commit| HistoryEntry::of(engine, address, commit)).collect();
+    Ok(History { entries: entries.into_iter() })
+}
+
+/// A key that two moments have differently.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The key.
+    pub key: Value,
+    /// What it was at the first moment.
+    pub before: Option<Value>,
+    /// What it was at the second moment.
+    pub after: Option<Value>,
+}
+
+/// The keys that two moments of an object have differently, in order. Lazy: pages are read as they
+/// are reached. Ends after the first error.
+#[derive(Debug)]
+pub struct Changes {
+    pairs: Pairs,
+}
+
+impl Iterator for Changes {
+    type Item = Result<Changed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let is_change = |pair: &Result<Pair>| pair.as_ref().map_or(true, |pair| !pair.is_same());
+        let pair = self.pairs.find(is_change)?;
+        Some(pair.map(|Pair { before, after }| {
+            let key = before.as_ref().or(after.as_ref()).map(|entry| Value::of_key(&entry.key));
+            let value = |entry: crate::object::range::Entry| Value::new(entry.codec, entry.value);
+            let key = key.unwrap_or_else(Value::empty);
+            Changed { key, before: before.map(value), after: after.map(value) }
+        }))
+    }
+}
+
+fn diff(engine: &Engine, address: Address, moments: [&Bookmark; 2]) -> Result<Changes> {
+    let [before, after] = moments.map(|bookmark| view_at(engine, address, bookmark));
+    let (before, after) = (before?, after?);
+    engine.wait_durable(before.state.last_lsn.max(after.state.last_lsn))?;
+    Ok(Changes { pairs: Pairs::new(before, after, full_bounds_of(KeyKind::User)) })
+}
+
+impl Object {
+    /// The object as it was at a bookmark, with everything that a snapshot can read. Blocks until
+    /// what it shows is durable.
+    ///
+    /// Fails with `bookmark.foreign` for a bookmark of another object, `bookmark.lost` for a moment
+    /// that a crash took back, and `history.expired`, which says from when on there is history, or
+    /// `history.off`. What the object is now can be read at any age.
+    pub fn at(&self, bookmark: &Bookmark) -> Result<Snapshot> {
+        at(self.store().engine(), self.address(), bookmark)
+    }
+
+    pub(crate) fn at_unconfirmed(&self, bookmark: &Bookmark) -> Result<Snapshot> {
+        Ok(Snapshot::new(view_at(self.store().engine(), self.address(), bookmark)?))
+    }
+
+    /// The object as of a time: of all its commits up to then. Later times than the last commit
+    /// give the present moment. Fails with `history.expired` where history does not reach back.
+    pub fn bookmark_at(&self, time: SystemTime) -> Result<Bookmark> {
+        bookmark_at(self.store().engine(), self.address(), time)
+    }
+
+    /// The object's commits between two bookmarks, or all that history has with `..`. Blocks until
+    /// they are durable. Costs in proportion to the commits from the first one on.
+    pub fn history(&self, range: impl RangeBounds<Bookmark>) -> Result<History> {
+        history(self.store().engine(), self.address(), &range)
+    }
+
+    /// The keys that two moments of the object have differently.
+    pub fn diff(&self, before: &Bookmark, after: &Bookmark) -> Result<Changes> {
+        diff(self.store().engine(), self.address(), [before, after])
+    }
+}
+
+impl Namespace {
+    /// An object as it was at a bookmark, without opening it, and also when it has been deleted
+    /// since. Fails as [`Object::at`] does.
+    pub fn at(&self, id: ObjectId, bookmark: &Bookmark) -> Result<Snapshot> {
+        at(self.store.engine(), self.address(id)?, bookmark)
+    }
+
+    /// The moment of an object at a time: see [`Object::bookmark_at`].
+    pub fn bookmark_at(&self, id: ObjectId, time: SystemTime) -> Result<Bookmark> {
+        bookmark_at(self.store.engine(), self.address(id)?, time)
+    }
+
+    /// The commits of an object: see [`Object::history`].
+    pub fn history(&self, id: ObjectId, range: impl RangeBounds<Bookmark>) -> Result<History> {
+        history(self.store.engine(), self.address(id)?, &range)
+    }
+
+    /// The keys that two moments of an object have differently.
+    pub fn diff(&self, id: ObjectId, before: &Bookmark, after: &Bookmark) -> Result<Changes> {
+        diff(self.store.engine(), self.address(id)?, [before, after])
+    }
+}
+
+/// That a bookmark can be restored to; changes nothing.
+pub(super) fn check(engine: &Engine, address: Address, bookmark: &Bookmark) -> Result<Moment> {
+    let moment = moment(engine, address, bookmark)?;
+    if let Moment::At(lsn) = moment {
+        retention::check_view(&engine.view(address)?, lsn)?;
+    }
+    Ok(moment)
+}
+
+#[cold]
+pub(super) fn malformed_mark() -> Error {
+    let what = "what the object is to be restored to at its next open is malformed";
+    Error::new(crate::error::ErrorKind::Corrupt, "restore.mark", what)
+}

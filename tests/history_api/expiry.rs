@@ -1,0 +1,177 @@
+//! Expiry of history on a clock that the tests move.
+
+use super::stage::{code, options};
+use dostore::bookmark::Bookmark;
+use dostore::disk::ReadDisk;
+use dostore::disk::sim::SimDisk;
+use dostore::retention::Retention;
+use dostore::store::Store;
+use dostore::store::namespace::{Namespace, NamespaceOptions};
+use dostore::store::object::Object;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Every checkpoint ends an epoch.
+fn open(disk: &SimDisk) -> Store {
+    let options = options().epoch(Duration::ZERO, 0, DAY).retire_after(Duration::ZERO);
+    options.retention(Retention::days(3)).open_on(disk.clone()).unwrap()
+}
+
+struct Scene {
+    disk: SimDisk,
+    store: Store,
+    rooms: Namespace,
+    moments: Vec<(Bookmark, u8)>,
+}
+
+impl Scene {
+    fn new(seed: u64, retention: Option<Retention>) -> Self {
+        let disk = SimDisk::new(seed);
+        let store = open(&disk);
+        let settings = NamespaceOptions::new();
+        let settings = retention.map_or(settings.clone(), |own| settings.retention(own));
+        let rooms = store.namespace_with("rooms", settings).unwrap();
+        Self { disk, store, rooms, moments: Vec::new() }
+    }
+
+    fn lobby(&self) -> Object {
+        self.rooms.open_by_name("lobby").unwrap()
+    }
+
+    /// A commit, a checkpoint, a day.
+    fn day(&mut self) {
+        let number = u8::try_from(self.moments.len()).unwrap();
+        let commit = self.lobby().put("n", [number]).unwrap();
+        self.moments.push((commit.bookmark(), number));
+        commit.wait().unwrap();
+        self.store.steps().checkpoint().unwrap();
+        self.disk.advance(DAY);
+    }
+
+    /// Which moments can be read; each of them is right, and each other one is refused.
+    fn readable(&self) -> Vec<u8> {
+        let lobby = self.lobby();
+        let mut readable = Vec::new();
+        for (bookmark, number) in &self.moments {
+            match lobby.at(bookmark) {
+                Ok(view) => {
+                    assert_eq!(view.get("n").unwrap().as_deref(), Some(&[*number][..]));
+                    readable.push(*number);
+                }
+                Err(error) => assert_eq!(error.code(), "history.expired"),
+            }
+        }
+        readable
+    }
+
+    fn files(&self) -> usize {
+        self.store.steps().remove_retired().unwrap();
+        let runs = dostore::names::Folder::Runs;
+        self.disk.list(runs).unwrap().len()
+    }
+}
+
+#[test]
+fn g23_what_is_older_than_its_retention_goes_and_nothing_else() {
+    let mut scene = Scene::new(1, None);
+    for day in 0..12_u8 {
+        scene.day();
+        let had = scene.readable();
+        let removed = scene.store.steps().expire().unwrap();
+        let has = scene.readable();
+        assert!(removed || had == has, "day {day}");
+        // What is three days old or younger is there; what is older than that by more than the
+        // epoch that it is in is not. The end of the last epoch that went can be read still.
+        let (kept, gone) = ((day + 1).saturating_sub(3), (day + 1).saturating_sub(5));
+        assert!(has.iter().copied().eq(*has.first().unwrap()..=day), "day {day}");
+        assert!((gone..=kept).contains(&has[0]), "day {day}: {has:?}");
+    }
+    assert!(scene.store.stats().unwrap().expired_files >= 6);
+    let from = scene.rooms.history_from().unwrap();
+    let lobby = scene.lobby();
+    assert!(lobby.history(..).unwrap().next().unwrap().bookmark.lsn() > from);
+    assert_eq!(code(lobby.bookmark_at(std::time::UNIX_EPOCH)), "history.expired");
+    drop(lobby);
+    // The horizon is durable.
+    let has = scene.readable();
+    scene.disk = scene.disk.power_cut();
+    scene.store = open(&scene.disk);
+    scene.rooms = scene.store.namespace("rooms").unwrap();
+    assert_eq!(scene.readable(), has);
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_erases_nothing() {
+    let mut scene = Scene::new(2, None);
+    (0..3).for_each(|_| scene.day());
+    scene.store.steps().expire().unwrap();
+    let has = scene.readable();
+    let wall = scene.disk.clock().wall_micros();
+    scene.disk.set_wall(wall + 10 * 365 * 86_400_000_000);
+    assert!(!scene.store.steps().expire().unwrap());
+    assert_eq!(scene.store.stats().unwrap().expiry_holds, 1);
+    scene.disk.advance(DAY / 2);
+    assert!(!scene.store.steps().expire().unwrap());
+    assert_eq!((scene.readable(), scene.store.stats().unwrap().expiry_holds), (has, 2));
+}
+
+#[test]
+fn a_horizon_moves_only_so_fast() {
+    let mut scene = Scene::new(3, None);
+    (0..4).for_each(|_| scene.day());
+    let has = scene.readable();
+    // Closed for a year: nobody was there to see the time pass.
+    scene.disk.advance(365 * DAY);
+    scene.disk = scene.disk.kill();
+    scene.store = open(&scene.disk);
+    scene.rooms = scene.store.namespace("rooms").unwrap();
+    assert!(!scene.store.steps().expire().unwrap());
+    // Half a day may go: that is the first epoch, whose end can be read still.
+    scene.disk.advance(Duration::from_mins(30));
+    assert!(scene.store.steps().expire().unwrap());
+    assert_eq!(scene.readable(), has);
+    // Two days and a half.
+    scene.disk.advance(Duration::from_hours(2));
+    assert!(scene.store.steps().expire().unwrap());
+    assert_eq!(scene.readable(), [2, 3]);
+}
+
+#[test]
+fn files_of_a_namespace_that_is_switched_off_go() {
+    let mut scene = Scene::new(4, Some(Retention::days(300)));
+    (0..4).for_each(|_| scene.day());
+    scene.store.steps().expire().unwrap();
+    let before = scene.files();
+    scene.rooms.set_retention(Some(Retention::Off)).unwrap();
+    scene.store.steps().checkpoint().unwrap();
+    assert!(scene.store.steps().expire().unwrap());
+    assert!(scene.files() + 3 <= before + 1);
+    assert_eq!(code(scene.lobby().at(&scene.moments[0].0)), "history.off");
+    assert!(!scene.store.steps().expire().unwrap());
+}
+
+#[test]
+fn a_bound_in_bytes_closes_the_epoch_when_the_rest_is_gone() {
+    let bound = Retention::Keep { age: 300 * DAY, bytes: Some(0) };
+    let mut scene = Scene::new(5, Some(bound));
+    (0..3).for_each(|_| scene.day());
+    assert!(scene.store.steps().expire().unwrap());
+    assert_eq!(scene.readable(), [2]);
+    // Without a bound all would be there.
+    let mut scene = Scene::new(5, Some(Retention::days(300)));
+    (0..3).for_each(|_| scene.day());
+    assert!(!scene.store.steps().expire().unwrap());
+    assert_eq!(scene.readable(), [0, 1, 2]);
+}
+
+#[test]
+fn a_full_file_system_takes_closed_epochs() {
+    let mut scene = Scene::new(6, Some(Retention::days(300)));
+    (0..3).for_each(|_| scene.day());
+    assert!(!scene.store.steps().expire().unwrap());
+    let used = scene.store.stats().unwrap().disk_bytes();
+    scene.disk.set_free_bytes(used / 10);
+    assert!(scene.store.steps().expire().unwrap());
+    assert!(scene.store.stats().unwrap().expired_files > 0);
+}

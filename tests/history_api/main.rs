@@ -1,0 +1,12 @@
+//! Bookmarks, the past and the way back, on a simulated machine and its clock.
+
+#![expect(clippy::unwrap_used, reason = "what cannot fail in a script fails its test")]
+
+mod bookmarks;
+mod expiry;
+mod many;
+mod model;
+mod past;
+mod restore;
+mod retention;
+mod stage;

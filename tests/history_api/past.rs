@@ -1,0 +1,192 @@
+//! Reads of the past: by bookmark, by time, commit by commit, and what differs.
+
+use super::stage::{Stage, code};
+use dostore::disk::ReadDisk;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// A changed key, its value before and its value after.
+type Told = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+
+fn wall(stage: &Stage) -> std::time::SystemTime {
+    UNIX_EPOCH + Duration::from_micros(stage.disk.clock().wall_micros())
+}
+
+#[test]
+fn a_time_means_the_commits_up_to_it() {
+    let stage = Stage::new(1);
+    let mut lobby = stage.room("lobby");
+    let before = wall(&stage);
+    stage.disk.advance(Duration::from_secs(1));
+    let mut moments = Vec::new();
+    for number in 0..10_u8 {
+        let commit = lobby.put("n", [number]).unwrap();
+        let time = UNIX_EPOCH + Duration::from_micros(commit.position().time.0);
+        commit.wait().unwrap();
+        moments.push((number, time));
+        stage.disk.advance(Duration::from_secs(1));
+        // Others commit in between.
+        stage.room("other").put("n", [number]).unwrap().wait().unwrap();
+        stage.disk.advance(Duration::from_secs(1));
+    }
+    let read = |time| {
+        let bookmark = lobby.bookmark_at(time).unwrap();
+        assert_eq!(stage.rooms.bookmark_at(lobby.id(), time).unwrap(), bookmark);
+        lobby.at(&bookmark).unwrap().get("n").unwrap().map(|value| value[0])
+    };
+    assert_eq!(read(before), None);
+    assert_eq!(read(UNIX_EPOCH), None);
+    for (number, time) in moments {
+        assert_eq!(read(time), Some(number));
+        assert_eq!(read(time + Duration::from_millis(1_999)), Some(number));
+        let earlier = number.checked_sub(1);
+        assert_eq!(read(time - Duration::from_micros(1)), earlier);
+    }
+    assert_eq!(read(wall(&stage) + Duration::from_secs(1 << 32)), Some(9));
+    let present = lobby.bookmark_at(wall(&stage)).unwrap();
+    assert_eq!(present, lobby.current_bookmark().unwrap());
+}
+
+#[test]
+fn the_history_tells_each_commit() {
+    let stage = Stage::new(2);
+    let mut lobby = stage.room("lobby");
+    let mut turn = lobby.turn();
+    turn.put("a", "1").unwrap().put("b", "1").unwrap();
+    let first = turn.commit().unwrap();
+    let mut turn = lobby.turn();
+    turn.put("c", "1").unwrap().delete("a").unwrap().delete_range("x".."z").unwrap();
+    turn.set_alarm(dostore::ids::Timestamp(1 << 60)).unwrap();
+    let second = turn.commit().unwrap();
+    let bookmarks = [first.bookmark(), second.bookmark()];
+    let times = [first.position().time, second.position().time];
+    first.wait().unwrap();
+    second.wait().unwrap();
+    stage.room("other").put("a", "1").unwrap().wait().unwrap();
+    let restored = lobby.restore(&bookmarks[0]).unwrap();
+    let third = restored.commit.bookmark();
+    restored.commit.wait().unwrap();
+
+    let told: Vec<_> = lobby.history(..).unwrap().collect();
+    assert_eq!(told.len(), 3);
+    assert_eq!(
+        told.iter().map(|entry| entry.bookmark).collect::<Vec<_>>(),
+        [bookmarks[0], bookmarks[1], third]
+    );
+    assert_eq!([told[0].time, told[1].time], times);
+    // The name is an operation too, of the store's own.
+    assert_eq!((told[0].operations, told[0].puts, told[0].deletes), (3, 2, 0));
+    assert_eq!((told[1].operations, told[1].puts, told[1].deletes), (4, 1, 2));
+    assert!(told[0].bytes > 44 && told[0].restored.is_none() && told[1].restored.is_none());
+    let from = told[2].restored.unwrap();
+    assert_eq!((from.bookmark, from.is_fork, from.is_at_open), (bookmarks[0], false, false));
+    assert_eq!((told[2].puts, told[2].deletes), (1, 1));
+
+    let lsns = |range: Vec<dostore::store::past::HistoryEntry>| -> Vec<_> {
+        range.iter().map(|entry| entry.bookmark).collect()
+    };
+    let [one, two] = bookmarks;
+    let of = |told: dostore::store::past::History| lsns(told.collect());
+    assert_eq!(of(lobby.history(one..two).unwrap()), [one]);
+    assert_eq!(of(lobby.history(one..=two).unwrap()), [one, two]);
+    assert_eq!(of(lobby.history(two..).unwrap()), [two, third]);
+    assert_eq!(of(lobby.history(..two).unwrap()), [one]);
+    let behind = (std::ops::Bound::Excluded(one), std::ops::Bound::Unbounded);
+    assert_eq!(of(stage.rooms.history(lobby.id(), behind).unwrap()), [two, third]);
+    assert_eq!(of(lobby.history(third..one).unwrap()), []);
+    let newest_first: Vec<_> =
+        lobby.history(..).unwrap().rev().map(|entry| entry.bookmark).collect();
+    assert_eq!(newest_first, [third, two, one]);
+}
+
+#[test]
+fn what_differs_is_told_key_by_key() {
+    let stage = Stage::new(3);
+    let mut lobby = stage.room("lobby");
+    let mut turn = lobby.turn();
+    for key in ["a", "b", "c", "same"] {
+        turn.put(key, "1").unwrap();
+    }
+    let first = turn.commit().unwrap();
+    let one = first.bookmark();
+    first.wait().unwrap();
+    let mut turn = lobby.turn();
+    turn.delete("a").unwrap().put("b", "2").unwrap().put("d", "2").unwrap();
+    turn.put("same", "1").unwrap();
+    let second = turn.commit().unwrap();
+    let two = second.bookmark();
+    second.wait().unwrap();
+    let told = |before, after| -> Vec<Told> {
+        let changes = lobby.diff(before, after).unwrap().map(Result::unwrap);
+        let bytes = |value: Option<dostore::store::value::Value>| value.map(|value| value.to_vec());
+        changes
+            .map(|change| (change.key.to_vec(), bytes(change.before), bytes(change.after)))
+            .collect()
+    };
+    let change = |key: &str, before: Option<&str>, after: Option<&str>| {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        (bytes(key), before.map(bytes), after.map(bytes))
+    };
+    assert_eq!(
+        told(&one, &two),
+        [
+            change("a", Some("1"), None),
+            change("b", Some("1"), Some("2")),
+            change("d", None, Some("2")),
+        ]
+    );
+    assert_eq!(told(&two, &one).len(), 3);
+    assert_eq!(told(&two, &two), []);
+    let other = stage.room("other").current_bookmark().unwrap();
+    assert_eq!(code(lobby.diff(&one, &other)), "bookmark.foreign");
+}
+
+#[test]
+fn g3_nothing_of_the_past_is_shown_before_it_is_durable() {
+    let stage = Stage::new(4);
+    let mut lobby = stage.room("lobby");
+    let one = lobby.put("a", "1").unwrap();
+    let two = lobby.put("a", "2").unwrap();
+    let bookmarks = [one.bookmark(), two.bookmark()];
+    one.detach();
+    two.detach();
+    assert!(stage.store.durable() < bookmarks[0].lsn());
+    // The view waits for what it shows, and the group takes both.
+    assert_eq!(lobby.at(&bookmarks[0]).unwrap().get("a").unwrap().as_deref(), Some(&b"1"[..]));
+    assert!(stage.store.durable() >= bookmarks[0].lsn());
+    let three = lobby.put("a", "3").unwrap();
+    let last = three.bookmark();
+    three.detach();
+    lobby.history(..).unwrap();
+    assert!(stage.store.durable() >= last.lsn());
+    let four = lobby.put("a", "4").unwrap();
+    let last = four.bookmark();
+    four.detach();
+    lobby.diff(&bookmarks[0], &last).unwrap();
+    assert!(stage.store.durable() >= last.lsn());
+    lobby.put("a", "5").unwrap().detach();
+    let last = stage.rooms.current_bookmark(lobby.id()).unwrap();
+    assert!(stage.store.durable() >= last.lsn());
+}
+
+#[test]
+fn a_failed_sync_shows_nothing_of_the_past() {
+    let stage = Stage::new(5);
+    let mut lobby = stage.room("lobby");
+    lobby.put("a", "1").unwrap().wait().unwrap();
+    let bookmark = lobby.current_bookmark().unwrap();
+    let commit = lobby.put("a", "2").unwrap();
+    for call in 1..20 {
+        stage.disk.fail_call(call, dostore::disk::sim::Fault::Io);
+    }
+    assert!(commit.wait().is_err());
+    for refused in [
+        lobby.at(&bookmark).err(),
+        lobby.history(..).err(),
+        lobby.diff(&bookmark, &bookmark).err(),
+        lobby.restore(&bookmark).err(),
+        stage.rooms.at(stage.id("lobby"), &bookmark).err(),
+    ] {
+        let kind = refused.expect("the store is poisoned").kind();
+        assert_eq!(kind, dostore::error::ErrorKind::Poisoned);
+    }
+}
