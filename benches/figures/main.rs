@@ -23,6 +23,7 @@ mod load;
 mod measure;
 mod million;
 mod opening;
+mod past;
 mod publish;
 mod raw;
 mod recovery;
@@ -36,7 +37,8 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 const USAGE: &str = "figures [NAME...] [--objects N] [--seconds S] [--dir PATH] [--quick]
-names: actors alarms commits alone open-warm open-cold open-store million publish sustained";
+names: actors alarms commits alone open-warm open-cold open-store million past publish
+       sustained";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -112,6 +114,7 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
         "open-cold" => opening::cold(settings),
         "open-store" => recovery::run(settings),
         "million" => million::run(settings),
+        "past" => past::run(settings),
         "publish" => publish::run(settings),
         "sustained" => sustained::run(settings),
         recovery::CHILD => recovery::load(settings),
@@ -120,7 +123,7 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
     }
 }
 
-const ALL: [&str; 10] = [
+const ALL: [&str; 11] = [
     "open-warm",
     "open-cold",
     "open-store",
@@ -129,6 +132,7 @@ const ALL: [&str; 10] = [
     "actors",
     "alone",
     "alarms",
+    "past",
     "publish",
     "sustained",
 ];

@@ -10,6 +10,7 @@ use crate::measure::{Goal, Random, line};
 use crate::system::thread_seconds;
 use crate::{Result, Settings};
 use dostore::ids::ObjectId;
+use dostore::retention::Retention;
 use dostore::store::Store;
 use dostore::store::namespace::Namespace;
 use std::time::{Duration, Instant};
@@ -25,24 +26,55 @@ const WARM_ROUNDS: usize = 4;
 const DEAD_PERCENT: u64 = 80;
 
 pub fn run(settings: &Settings) -> Result<()> {
-    let set = DataSet::make(&settings.root, "publish", settings.objects(1_000_000))?;
-    let options =
-        Store::options().threads(false).dirty_bytes(DIRTY_BYTES).retire_after(Duration::ZERO);
-    let store = set.open(options)?;
-    let namespace = load::namespace(&store)?;
-    let ids = set.ids(&namespace);
-    let commits = COMMITS.min(ids.len() / 5);
+    let mut without = Side::open(settings, "without history", Retention::Off)?;
+    let mut with = Side::open(settings, "with history", Retention::default())?;
     let rounds = settings.seconds(20.0).ceil() as usize;
-    let mut spent = Spent::default();
     for round in 0..WARM_ROUNDS + rounds {
-        if round == WARM_ROUNDS {
-            spent = Spent::default();
+        for side in [&mut without, &mut with] {
+            if round == WARM_ROUNDS {
+                side.spent = Spent::default();
+            }
+            side.round()?;
         }
-        spent.commits += load_round(&store, &namespace, &ids, commits)?;
-        spent.publish(&store)?;
     }
-    spent.print((rounds * commits) as f64);
-    Ok(store.close()?)
+    let share = without.spent.checkpoints / with.spent.checkpoints;
+    line("publish: checkpoints, history on over off", share, "", Goal::AtLeast(0.8), None);
+    without.close(rounds)?;
+    with.close(rounds)
+}
+
+/// A store that is published step by step.
+struct Side {
+    name: &'static str,
+    store: Store,
+    namespace: Namespace,
+    ids: Vec<ObjectId>,
+    commits: usize,
+    spent: Spent,
+}
+
+impl Side {
+    fn open(settings: &Settings, name: &'static str, retention: Retention) -> Result<Self> {
+        let folder = if retention.is_on() { "publish-history" } else { "publish" };
+        let set = DataSet::make(&settings.root, folder, settings.objects(1_000_000))?;
+        let options =
+            Store::options().threads(false).dirty_bytes(DIRTY_BYTES).retire_after(Duration::ZERO);
+        let store = set.open(options.retention(retention))?;
+        let namespace = load::namespace(&store)?;
+        let ids = set.ids(&namespace);
+        let commits = COMMITS.min(ids.len() / 5);
+        Ok(Self { name, store, namespace, ids, commits, spent: Spent::default() })
+    }
+
+    fn round(&mut self) -> Result<()> {
+        self.spent.commits += load_round(&self.store, &self.namespace, &self.ids, self.commits)?;
+        self.spent.publish(&self.store)
+    }
+
+    fn close(self, rounds: usize) -> Result<()> {
+        self.spent.print(self.name, (rounds * self.commits) as f64);
+        Ok(self.store.close()?)
+    }
 }
 
 /// Commits two keys of objects chosen evenly; says how much processor time that took.
@@ -100,10 +132,10 @@ impl Spent {
         Ok(())
     }
 
-    fn print(&self, commits: f64) {
+    fn print(&self, side: &str, commits: f64) {
         let each = |name, seconds: f64| {
             line(
-                &format!("publish: {name}"),
+                &format!("publish {side}: {name}"),
                 seconds / commits * 1e6,
                 "us/commit",
                 Goal::None,
@@ -114,7 +146,13 @@ impl Spent {
         each("checkpoints", self.checkpoints);
         each("cleaning", self.cleaning);
         each("merging", self.merging);
-        line("publish: segments cleaned", self.cleaned as f64, "", Goal::None, None);
+        line(
+            &format!("publish {side}: segments cleaned"),
+            self.cleaned as f64,
+            "",
+            Goal::None,
+            None,
+        );
     }
 }
 

@@ -1,0 +1,151 @@
+//! What the past costs to read and to bring back: tiny objects at random moments of a long history,
+//! some of them committed to far more often than the others.
+//!
+//! Invariants:
+//!   * Moments are drawn evenly over all commits made, so hot objects have their share of commits,
+//!     and over all of the history's age.
+//!   * Every value read is compared with what was committed.
+
+use crate::load::{self, DataSet, LOADERS, Window};
+use crate::measure::{Goal, Histogram, Random, line};
+use crate::{Result, Settings};
+use dostore::bookmark::Bookmark;
+use dostore::ids::ObjectId;
+use dostore::store::Store;
+use dostore::store::namespace::Namespace;
+use std::time::Instant;
+
+/// Commits for each object in the mean.
+const COMMITS_EACH: usize = 100;
+/// Objects that share a tenth of all commits.
+const HOT: usize = 10;
+const IN_FLIGHT: usize = 20_000;
+/// One commit in so many is a moment to come back to.
+const SAMPLE_EVERY: usize = 500;
+const RESTORATIONS: usize = 2_000;
+const KEY: &str = "key-0";
+
+/// A commit to look at later.
+struct Sample {
+    id: ObjectId,
+    bookmark: Bookmark,
+    value: [u8; load::VALUE_BYTES],
+    age: f64,
+    is_hot: bool,
+}
+
+pub fn run(settings: &Settings) -> Result<()> {
+    let set = DataSet::make(&settings.root, "past", settings.objects(100_000))?;
+    let store = set.open(Store::options())?;
+    let namespace = load::namespace(&store)?;
+    let ids = set.ids(&namespace);
+    let commits = COMMITS_EACH * ids.len();
+    let began = Instant::now();
+    let mut samples = std::thread::scope(|scope| -> Result<Vec<Sample>> {
+        let make = |loader| {
+            let (store, namespace, ids) = (&store, &namespace, &ids);
+            move || fill(store, namespace, ids, (loader, commits))
+        };
+        let loaders: Vec<_> = (0..LOADERS).map(|loader| scope.spawn(make(loader))).collect();
+        let mut all = Vec::new();
+        for done in loaders {
+            all.extend(done.join().map_err(|_| "a loader panicked")??);
+        }
+        Ok(all)
+    })?;
+    let seconds = began.elapsed().as_secs_f64();
+    line("past: commits made", commits as f64 / seconds, "/s", Goal::None, None);
+    store.steps().checkpoint()?;
+    while store.steps().merge()? {}
+    let stats = store.stats()?;
+    let each = |bytes: u64| bytes as f64 / commits as f64;
+    line("past: record bytes of a commit", each(stats.record_bytes), "B", Goal::None, None);
+    line("past: history bytes of a commit", each(stats.history_bytes), "B", Goal::None, None);
+    shuffle(&mut samples);
+    read(&namespace, &samples, "first")?;
+    read(&namespace, &samples, "warm")?;
+    restore(&namespace, &samples)?;
+    Ok(store.close()?)
+}
+
+fn shuffle(samples: &mut [Sample]) {
+    let mut random = Random::new(99);
+    for index in (1..samples.len()).rev() {
+        samples.swap(index, random.below(index + 1));
+    }
+}
+
+/// Makes its share of the commits, and samples of them.
+fn fill(
+    store: &Store,
+    namespace: &Namespace,
+    ids: &[ObjectId],
+    (loader, commits): (usize, usize),
+) -> Result<Vec<Sample>> {
+    let mut random = Random::new(loader as u64);
+    let mut window = Window::new(IN_FLIGHT);
+    let (own, share) = (ids.len() / LOADERS, commits / LOADERS);
+    let mut samples = Vec::with_capacity(share / SAMPLE_EVERY);
+    let mut value = [0; load::VALUE_BYTES];
+    for number in 0..share {
+        let is_hot = random.below(10) == 0;
+        let rank = random.below(if is_hot { HOT / LOADERS } else { own });
+        let id = ids[rank * LOADERS + loader];
+        let mut object = namespace.open(id)?;
+        random.fill(&mut value);
+        let began = Instant::now();
+        let commit = object.put(KEY, value)?;
+        if number % SAMPLE_EVERY == 0 {
+            let age = number as f64 / share as f64;
+            samples.push(Sample { id, bookmark: commit.bookmark(), value, age, is_hot });
+        }
+        window.push(store, commit.detach().lsn, began)?;
+    }
+    window.drain(store)?;
+    Ok(samples)
+}
+
+/// Reads a key of each sample as of its moment.
+fn read(namespace: &Namespace, samples: &[Sample], which: &str) -> Result<()> {
+    let (mut all, mut hot, mut old) = (Histogram::new(), Histogram::new(), Histogram::new());
+    for sample in samples {
+        let began = Instant::now();
+        let found = namespace.at(sample.id, &sample.bookmark)?.get(KEY)?;
+        let took = began.elapsed();
+        if found.as_deref() != Some(&sample.value[..]) {
+            return Err("a moment of the past is not what was committed".into());
+        }
+        all.record(took);
+        if sample.is_hot {
+            hot.record(took);
+        }
+        if sample.age < 0.1 {
+            old.record(took);
+        }
+    }
+    let goal = if which == "warm" { Goal::AtMost(1000.0) } else { Goal::None };
+    let name = |what: &str| format!("past: {which} read as of a moment{what}");
+    line(&name(", median"), all.micros(0.5), "us", Goal::None, None);
+    line(&name(", p99"), all.micros(0.99), "us", goal, None);
+    line(&name(" of a hot object, p99"), hot.micros(0.99), "us", Goal::None, None);
+    line(&name(", the oldest tenth, p99"), old.micros(0.99), "us", Goal::None, None);
+    Ok(())
+}
+
+/// Brings objects back; the commit is made, and its durability not waited for.
+fn restore(namespace: &Namespace, samples: &[Sample]) -> Result<()> {
+    let mut times = Histogram::new();
+    let mut last = None;
+    for sample in samples.iter().take(RESTORATIONS) {
+        let began = Instant::now();
+        let restored = namespace.restore(sample.id, &sample.bookmark)?;
+        times.record(began.elapsed());
+        last = Some(restored.commit);
+    }
+    if let Some(commit) = last {
+        commit.wait()?;
+    }
+    line("past: restoration, median", times.micros(0.5), "us", Goal::None, None);
+    line("past: restoration, p99", times.micros(0.99), "us", Goal::AtMost(1000.0), None);
+    Ok(())
+}
