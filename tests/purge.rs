@@ -146,7 +146,7 @@ fn is_clean(disk: &SimDisk) -> bool {
 }
 
 #[test]
-fn g29_a_purge_leaves_no_byte_in_any_file() {
+fn g23_a_purge_leaves_no_byte_in_any_file() {
     let disk = SimDisk::new(1);
     let (store, people) = open(&disk);
     for round in 0..6 {

@@ -120,7 +120,7 @@ fn check_from_outside(stage: &mut Stage) {
 }
 
 #[test]
-fn every_moment_of_every_object_is_what_it_was() {
+fn g19_every_moment_of_every_object_is_what_it_was() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let one: Option<u64> = number("DOSTORE_SEED");
     let seeds = number("DOSTORE_SEEDS").unwrap_or(SEEDS);

@@ -33,7 +33,7 @@ fn bookmarks_of_one_object_order_as_its_commits() {
 }
 
 #[test]
-fn g21_a_moment_that_names_nothing_undurable_of_its_own_object_outlives_a_crash() {
+fn g20_a_moment_that_names_nothing_undurable_of_its_own_object_outlives_a_crash() {
     let stage = Stage::new(2);
     let mut lobby = stage.room("lobby");
     lobby.put("a", "1").unwrap().wait().unwrap();

@@ -73,7 +73,7 @@ impl Scene {
 }
 
 #[test]
-fn g23_what_is_older_than_its_retention_goes_and_nothing_else() {
+fn g22_what_is_older_than_its_retention_goes_and_nothing_else() {
     let mut scene = Scene::new(1, None);
     for day in 0..12_u8 {
         scene.day();

@@ -316,7 +316,7 @@ impl Life<'_> {
 }
 
 #[test]
-fn g22_moments_restorations_and_forks_agree_with_a_model_through_crashes() {
+fn g21_moments_restorations_and_forks_agree_with_a_model_through_crashes() {
     let (mut compared, mut restored, mut crashes, mut gaps) = (0, 0, 0, 0);
     let seeds: u64 = std::env::var("DOSTORE_SEEDS").map_or(60, |text| text.parse().unwrap());
     for seed in 0..seeds {

@@ -33,7 +33,7 @@ fn fill(object: &mut Object, keys: std::ops::Range<u32>, value: &str) -> Bookmar
 }
 
 #[test]
-fn g22_a_restored_object_is_what_it_was_and_the_undo_bookmark_takes_it_back() {
+fn g21_a_restored_object_is_what_it_was_and_the_undo_bookmark_takes_it_back() {
     let stage = Stage::new(1);
     let mut lobby = stage.room("lobby");
     let first = fill(&mut lobby, 0..10, "one");
@@ -60,7 +60,7 @@ fn g22_a_restored_object_is_what_it_was_and_the_undo_bookmark_takes_it_back() {
 }
 
 #[test]
-fn g22_a_restoration_survives_a_crash_whole_or_not_at_all() {
+fn g21_a_restoration_survives_a_crash_whole_or_not_at_all() {
     let stage = Stage::new(2);
     let mut lobby = stage.room("lobby");
     let first = fill(&mut lobby, 0..30, "one");

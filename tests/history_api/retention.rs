@@ -29,7 +29,7 @@ fn settings_of_namespaces_are_durable() {
 }
 
 #[test]
-fn g23_history_that_is_switched_off_ends_and_begins_anew_when_it_is_switched_on() {
+fn g22_history_that_is_switched_off_ends_and_begins_anew_when_it_is_switched_on() {
     let stage = Stage::new(2);
     let mut lobby = stage.room("lobby");
     let put = |lobby: &mut dostore::store::object::Object, value: &str| {

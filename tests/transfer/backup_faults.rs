@@ -34,7 +34,7 @@ fn world(seed: u64) -> World {
 }
 
 #[test]
-fn g31_a_backup_cut_off_at_any_call_is_no_backup_or_the_one_before_or_complete() {
+fn g24_a_backup_cut_off_at_any_call_is_no_backup_or_the_one_before_or_complete() {
     let (mut none, mut before, mut complete) = (0, 0, 0);
     for seed in 1..6 {
         let mut world = world(seed);
@@ -270,7 +270,7 @@ impl Disk for Hooked {
 }
 
 #[test]
-fn g31_commits_and_files_that_go_while_a_backup_runs_do_not_show_in_it() {
+fn g24_commits_and_files_that_go_while_a_backup_runs_do_not_show_in_it() {
     for seed in 30..36 {
         let mut world = world(seed);
         world.commit(15);

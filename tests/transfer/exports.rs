@@ -104,7 +104,7 @@ pub fn mixed(seed: u64) -> (SimDisk, Store) {
 }
 
 #[test]
-fn g32_what_was_exported_and_imported_is_exported_as_the_same_bytes() {
+fn g25_what_was_exported_and_imported_is_exported_as_the_same_bytes() {
     for seed in 1..8 {
         let (_, store) = mixed(seed);
         let streams = FORMS.map(|form| exported(&store, form));
@@ -137,7 +137,7 @@ fn g32_what_was_exported_and_imported_is_exported_as_the_same_bytes() {
 }
 
 #[test]
-fn g32_each_thing_of_an_object_is_in_the_other_store() {
+fn g25_each_thing_of_an_object_is_in_the_other_store() {
     let disk = SimDisk::new(1);
     let (store, at) = (open(&disk), Timestamp(u64::MAX / 4));
     let storage = Storage::open(store.namespace("n").unwrap().open_by_name("o").unwrap());
@@ -273,7 +273,7 @@ impl Write for Busy<'_> {
 }
 
 #[test]
-fn g32_an_object_is_exported_as_of_one_moment() {
+fn g25_an_object_is_exported_as_of_one_moment() {
     let store = fresh(23);
     let mut object = store.namespace(NAMESPACE).unwrap().open_by_name("o").unwrap();
     let mut turn = object.turn();

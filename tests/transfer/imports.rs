@@ -77,7 +77,7 @@ fn seen(store: &Store, disk: &SimDisk) -> Seen {
 }
 
 #[test]
-fn g33_an_import_cut_off_at_any_call_never_shows_half_an_object() {
+fn g26_an_import_cut_off_at_any_call_never_shows_half_an_object() {
     let stream = one_object(Form::Text);
     for (operations, has_old) in [(1000, false), (1000, true), (11, false), (11, true)] {
         let (mut befores, mut unfinished, mut wholes) = (0, 0, 0);
