@@ -147,7 +147,9 @@ impl Plan {
     }
 
     /// What the manifest is without it.
-    fn apply(&self, manifest: &mut Manifest, settings: &Settings) {
+    ///
+    /// Terms stay: a bookmark of a moment that was never durable is to be told from any other.
+    fn apply(&self, manifest: &mut Manifest) {
         manifest.history.retain(|file| !self.files.contains(&file.facts.number));
         for (class, lsn) in &self.horizons {
             match manifest.horizons.iter_mut().find(|(other, _)| other == class) {
@@ -156,10 +158,6 @@ impl Plan {
             }
         }
         forget_changes(manifest);
-        let first = settings.numbers().filter_map(|number| readable_from(manifest, number)).min();
-        let first = first.unwrap_or(manifest.cut);
-        let own = manifest.terms.last().map(|span| span.term);
-        manifest.terms.retain(|span| span.last >= first || Some(span.term) == own);
     }
 }
 
@@ -226,7 +224,7 @@ impl Engine {
             return Ok(false);
         }
         let mut next = publisher.manifest.clone();
-        plan.apply(&mut next, &settings);
+        plan.apply(&mut next);
         self.publish(&mut publisher, next)?;
         self.counters.expired_files.fetch_add(plan.files.len() as u64, Ordering::Relaxed);
         Ok(true)
@@ -384,14 +382,13 @@ mod tests {
         manifest.terms = vec![span(1, 10), span(2, 20), span(3, 50)];
         let mut plan = Plan::default();
         plan.add_class(&manifest, 1, Timestamp(201), None);
-        plan.apply(&mut manifest, &settings(&[(1, Some(Retention::days(7)))]));
+        plan.apply(&mut manifest);
         let left: Vec<_> = manifest.history.iter().map(|file| file.facts.number.0).collect();
         assert_eq!(left, [3, 4, 5]);
         assert_eq!(manifest.horizons, [(1, Lsn(20))]);
         assert_eq!(readable_from(&manifest, NamespaceNumber(1)), Some(Lsn(20)));
         assert_eq!(manifest.classes, [change(18, 30)]);
-        let terms: Vec<_> = manifest.terms.iter().map(|span| span.term.0).collect();
-        assert_eq!(terms, [2, 3]);
+        assert_eq!(manifest.terms.len(), 3);
     }
 
     #[test]
@@ -471,7 +468,7 @@ mod tests {
                 plan.add_class(&manifest, class, Timestamp(horizon), bytes);
             }
             plan.free(&manifest, excess);
-            plan.apply(&mut manifest, &settings(&[]));
+            plan.apply(&mut manifest);
             let from = readable_from(&manifest, NamespaceNumber(0)).unwrap();
             for file in &before.history {
                 let is_left = manifest.history.contains(file);

@@ -32,6 +32,12 @@ use std::sync::Arc;
 const LAYER_BYTES_MAX: usize = 4 << 20;
 
 impl View {
+    /// The last commit that purged the object, if one did.
+    pub fn last_purge(&self) -> Option<Lsn> {
+        let published = self.version.manifest.purge_of(self.address).map(|purge| purge.lsn);
+        self.layers.iter().filter_map(|layer| layer.purged).max().max(published)
+    }
+
     /// The object as of `at`: with the effects of its commits up to there and of none later.
     ///
     /// Fails with `history.gap` where history does not hold what is needed, with
@@ -41,8 +47,7 @@ impl View {
             return Ok(self);
         }
         retention::check(&self.version.manifest, self.address.namespace, at)?;
-        let purged = self.version.manifest.purge_of(self.address).map(|purge| purge.lsn);
-        let purged = self.layers.iter().filter_map(|layer| layer.purged).max().max(purged);
+        let purged = self.last_purge();
         if purged.is_some_and(|purged| at < purged) {
             let what = format!("the history of the object before {at} was purged");
             return Err(Error::new(ErrorKind::NotRetained, "history.purged", what));

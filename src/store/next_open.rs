@@ -101,6 +101,9 @@ impl Namespace {
         let engine = self.store.engine();
         engine.check_alive()?;
         let address = self.address(id)?;
+        if !engine.view(address)?.state.restores {
+            return Ok(None);
+        }
         let mut changes = WriteSet::new();
         changes.push(&engine.options.limits, &Operation::Delete { key: RESTORE_KEY })?;
         let grant = engine.with_object(address, |object, inner| {

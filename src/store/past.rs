@@ -293,7 +293,10 @@ impl Namespace {
 pub(super) fn check(engine: &Engine, address: Address, bookmark: &Bookmark) -> Result<Moment> {
     let moment = moment(engine, address, bookmark)?;
     if let Moment::At(lsn) = moment {
-        retention::check_view(&engine.view(address)?, lsn)?;
+        let view = engine.view(address)?;
+        // Strictly: the wish is a commit, after which the moment is not the present one any more.
+        retention::check(&view.version.manifest, address.namespace, lsn)?;
+        check_view(&view.as_of(lsn)?)?;
     }
     Ok(moment)
 }

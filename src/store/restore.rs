@@ -102,8 +102,7 @@ fn try_to_apply(engine: &Engine, request: &Request<'_>, accept: Accept<'_>) -> R
             if inner.state().last_lsn != seen {
                 return Ok(None);
             }
-            accept(object, inner)?;
-            engine.commit(object, inner, changes).map(Some)
+            commit(engine, request, (object, inner), changes, accept).map(Some)
         })?;
         if let Some(grant) = granted {
             return Ok(grant);
@@ -112,9 +111,29 @@ fn try_to_apply(engine: &Engine, request: &Request<'_>, accept: Accept<'_>) -> R
     engine.with_object(request.address, |object, inner| {
         let now = View::of_inner(request.address, inner, || engine.version());
         let changes = request.changes(engine, &now)?;
-        accept(object, inner)?;
-        engine.commit(object, inner, changes)
+        commit(engine, request, (object, inner), changes, accept)
     })
+}
+
+/// Commits under the object's lock, if it may be. A failure leaves open handles their right.
+fn commit(
+    engine: &Engine,
+    request: &Request<'_>,
+    (object, inner): (&Arc<ObjectState>, &mut Inner),
+    changes: WriteSet,
+    accept: Accept<'_>,
+) -> Result<Grant> {
+    if !request.is_fork {
+        let now = View::of_inner(request.address, inner, || engine.version());
+        request.check_purge(now.last_purge(), Lsn::MAX)?;
+    }
+    let rights = (inner.fence, inner.is_open);
+    accept(object, inner)?;
+    let granted = engine.commit(object, inner, changes);
+    if granted.is_err() {
+        (inner.fence, inner.is_open) = rights;
+    }
+    granted
 }
 
 /// Entries that belong to an object's past: the store's own and the user's; pages of SQL.
@@ -244,6 +263,15 @@ impl Plan {
 }
 
 impl Request<'_> {
+    /// That no purge, before `until`, has put the state wanted out of reach since it was looked up.
+    fn check_purge(&self, purged: Option<Lsn>, until: Lsn) -> Result<()> {
+        if purged.is_none_or(|purged| purged <= self.restoration.at || purged >= until) {
+            return Ok(());
+        }
+        let what = "the object was purged meanwhile";
+        Err(Error::new(ErrorKind::NotRetained, "history.purged", what))
+    }
+
     /// What makes `now` the state wanted.
     fn changes(&self, engine: &Engine, now: &View) -> Result<WriteSet> {
         if self.is_fork && !is_vacant(now)? {
@@ -293,14 +321,18 @@ impl Request<'_> {
         plan.push(&Operation::DeleteAll { keep_alarms })?;
         let alarms = full_bounds_of(KeyKind::Alarm);
         let kept = [full_bounds_of(KeyKind::Socket)].into_iter();
+        let mut has_more = keep_alarms && now.state.alarm.is_some();
         for bounds in kept.chain(keep_alarms.then_some(alarms)) {
             for entry in RangeIter::new(now.clone(), None, bounds) {
                 plan.put(&entry?)?;
+                has_more = true;
             }
         }
-        let mark = now.find(RESTORE_KEY)?;
-        if let Some(Found::Value(codec, value)) = mark {
-            plan.push(&Operation::Put { key: RESTORE_KEY, codec, value: &value })?;
+        // An object of which something stays keeps its name.
+        for key in [RESTORE_KEY].into_iter().chain(has_more.then_some(NAME_KEY)) {
+            if let Some(Found::Value(codec, value)) = now.find(key)? {
+                plan.push(&Operation::Put { key, codec, value: &value })?;
+            }
         }
         Ok(())
     }
@@ -309,7 +341,10 @@ impl Request<'_> {
         let last = now.state.last_lsn;
         // No setting of an alarm of this object ever had this generation.
         let generation = if last == Lsn::ZERO { engine.wal.last_lsn() } else { last };
-        let (now, then) = (all_alarms(now.clone())?, all_alarms(self.then.clone())?);
+        // What was wiped has none.
+        let is_wiped = plan.changes.is_wiped();
+        let now = if is_wiped { Vec::new() } else { all_alarms(now.clone())? };
+        let then = all_alarms(self.then.clone())?;
         for (name, alarm) in &then {
             let same = now.iter().find(|(other, _)| other == name);
             if same.is_some_and(|(_, present)| present.time == alarm.time) {
@@ -484,6 +519,12 @@ impl Namespace {
             }
             Ok(())
         })?;
+        // Two objects are never locked at once, so a purge of the source may have come between.
+        let purged = engine.view(source)?.last_purge();
+        if let Err(error) = request.check_purge(purged, grant.lsn) {
+            engine.purge(address)?;
+            return Err(error);
+        }
         Ok(Commit::of_grant(self.store.clone(), address, &grant))
     }
 }

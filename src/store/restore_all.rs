@@ -12,6 +12,7 @@ use super::namespace::Namespace;
 use super::objects::PAGE_OF_HEADS;
 use super::past::timestamp;
 use super::restore::{RestoreOptions, Restored, differs};
+use super::transfer::check_view;
 use crate::error::Result;
 use crate::ids::{Address, Lsn, ObjectId, ShortId, Timestamp};
 use crate::object::retention;
@@ -118,6 +119,7 @@ impl RestoreAll {
         let now = engine.view(address)?;
         let Some(at) = retention::moment_at(&now, self.time)? else { return Ok(None) };
         let then = engine.view_at(address, at)?;
+        check_view(&then)?;
         if !differs(&now, &then, self.options)? {
             return Ok(None);
         }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot fail in a script fails its test")]
 
 mod bookmarks;
+mod edges;
 mod expiry;
 mod many;
 mod model;

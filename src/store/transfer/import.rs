@@ -258,7 +258,9 @@ impl<'s> Import<'s> {
             incoming.changes.push_name(&mark);
         }
         let changes = std::mem::take(&mut incoming.changes);
-        self.done.last_lsn = incoming.object.log(changes)?.lsn;
+        let logged = incoming.object.log(changes);
+        self.store.engine().tell();
+        self.done.last_lsn = logged?.lsn;
         incoming.changes.push(&limits, operation)?;
         // So that no more than one commit is in memory, and checkpoints can hold the next back.
         self.wait()
@@ -278,7 +280,9 @@ impl<'s> Import<'s> {
             return Ok(());
         }
         self.unwaited += changes.bytes() as u64;
-        self.done.last_lsn = object.log(changes)?.lsn;
+        let logged = object.log(changes);
+        self.store.engine().tell();
+        self.done.last_lsn = logged?.lsn;
         if self.unwaited > UNWAITED_BYTES { self.wait() } else { Ok(()) }
     }
 
