@@ -71,8 +71,8 @@ impl Engine {
         let behind = vec![KeyKind::User as u8 + 1];
         let bounds = (Bound::Included(kind), Bound::Excluded(behind));
         let view = self.view(CATALOG)?;
-        let cut = view.version.manifest.cut;
-        let known = read(view.clone().as_of(cut)?)?;
+        // As the last checkpoint left it, which is no question to history: that may be off.
+        let known = read(View::of_version(CATALOG, self.version())?)?;
         let entries = RangeIter::new(view, None, bounds);
         let mut by_name = self.catalog.by_name.lock();
         for entry in entries {

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::classes::Settings;
+use super::purge::forget_purges;
 
 /// How many times faster than uptime a horizon may move.
 const SPEED: u32 = 24;
@@ -158,6 +159,7 @@ impl Plan {
             }
         }
         forget_changes(manifest);
+        forget_purges(manifest);
     }
 }
 

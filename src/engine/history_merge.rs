@@ -13,7 +13,7 @@ use super::Engine;
 use super::history_file::HistoryWriter;
 use crate::error::Result;
 use crate::format::history::{Bundle, Group, ITEM_KEY_BYTES, ItemKey, State};
-use crate::format::manifest::{HistoryFile, Purge};
+use crate::format::manifest::{ClassChange, HistoryFile, Manifest, Purge};
 use crate::ids::{Address, FileNumber, Lsn, Timestamp};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
@@ -85,7 +85,7 @@ impl Engine {
         let mut publisher = self.publisher.lock();
         let mut next = publisher.manifest.clone();
         let is_there = |input: &HistoryFile| next.history.contains(input);
-        if !inputs.iter().all(is_there) || next.purged != version.manifest.purged {
+        if !inputs.iter().all(is_there) || is_purged_since(version, &next, inputs) {
             mark(Mark::MergeDiscarded);
             let _ = self.disk.remove(name);
             return Ok(false);
@@ -126,16 +126,28 @@ impl Engine {
     }
 }
 
+/// Whether an object that these files may hold was purged since `version`.
+fn is_purged_since(version: &Version, now: &Manifest, inputs: &[HistoryFile]) -> bool {
+    let known = |purge: &Purge| version.manifest.purge_of(purge.address).map(|known| known.lsn);
+    let mut new = now.purged.iter().filter(|purge| known(purge) != Some(purge.lsn));
+    new.any(|purge| {
+        let may_hold = |run: Arc<Run>| run.may_hold(&purge.address);
+        inputs.iter().any(|file| version.history.open_file(file).map_or(true, may_hold))
+    })
+}
+
 /// Neighbours that are worth merging, in the order of their spans.
 fn choose(version: &Version) -> Option<Vec<HistoryFile>> {
     let mut classes: BTreeMap<u32, Vec<HistoryFile>> = BTreeMap::new();
     for file in &version.manifest.history {
         classes.entry(file.class).or_default().push(*file);
     }
-    let open = version.manifest.epoch;
+    let (open, changes) = (version.manifest.epoch, &version.manifest.classes);
     classes.into_values().find_map(|mut files| {
         files.sort_by_key(order);
-        closed_epoch(&files, open).or_else(|| tier(&files, open)).or_else(|| day(&files, open))
+        closed_epoch(&files, open)
+            .or_else(|| tier(&files, open))
+            .or_else(|| day(&files, open, changes))
     })
 }
 
@@ -151,12 +163,13 @@ fn closed_epoch(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
 fn tier(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
     let first = files.partition_point(|file| file.epoch < open);
     let own = &files[first..];
-    let (mut taken, mut bytes) = (0, 0);
+    let (mut taken, mut largest) = (0, 0);
     for file in own.iter().rev() {
-        if taken >= FAN_IN && file.facts.bytes > 2 * bytes / taken as u64 {
+        let bytes = file.facts.bytes;
+        if taken > 0 && bytes > largest * FAN_IN as u64 / 2 {
             break;
         }
-        bytes += file.facts.bytes;
+        largest = bytes.max(largest);
         taken += 1;
     }
     let taken = taken.min(INPUTS_MAX);
@@ -164,13 +177,19 @@ fn tier(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
 }
 
 /// Closed epochs of one day, where there are many.
-fn day(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
+fn day(files: &[HistoryFile], open: u64, changes: &[ClassChange]) -> Option<Vec<HistoryFile>> {
     let closed = &files[..files.partition_point(|file| file.epoch < open)];
     if closed.len() <= CLOSED_MAX {
         return None;
     }
     let day = |file: &HistoryFile| file.end_time.0 / DAY_MICROS;
-    let mut days = closed.chunk_by(|one, other| day(one) == day(other));
+    // A file is looked for by the class that a namespace has at its end: none may span a change.
+    let is_changed = |one: &HistoryFile, other: &HistoryFile| {
+        changes.iter().any(|change| one.end <= change.from && change.from <= other.start)
+    };
+    let is_same =
+        |one: &HistoryFile, other: &HistoryFile| day(one) == day(other) && !is_changed(one, other);
+    let mut days = closed.chunk_by(is_same);
     let files = days.find(|files| files.len() > 1)?;
     Some(files.iter().take(INPUTS_MAX).copied().collect())
 }
@@ -318,5 +337,43 @@ impl Ordinals {
         };
         self.last = Some((place, ordinal));
         ItemKey { ordinal, ..key }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::run::{RunFacts, RunUse};
+    use crate::ids::NamespaceNumber;
+
+    fn file(epoch: u64, bytes: u64) -> HistoryFile {
+        let number = FileNumber(epoch);
+        let facts = RunFacts { number, usage: RunUse::History, bytes, entries: 1, checksum: 0 };
+        let (start, end) = (Lsn(epoch * 10), Lsn(epoch * 10 + 10));
+        let times = (Timestamp(epoch), Timestamp(epoch + 1));
+        let (start_time, end_time) = times;
+        HistoryFile { facts, class: 1, epoch, start, end, start_time, end_time }
+    }
+
+    #[test]
+    fn no_file_of_a_day_spans_a_change_of_classes() {
+        let files: Vec<_> = (0..CLOSED_MAX as u64 + 5).map(|epoch| file(epoch, 1)).collect();
+        let open = files.len() as u64;
+        assert_eq!(day(&files, open, &[]).map(|files| files.len()), Some(INPUTS_MAX));
+        let change =
+            |from| ClassChange { namespace: NamespaceNumber(1), class: 0, from: Lsn(from) };
+        assert_eq!(day(&files, open, &[change(30)]).map(|files| files.len()), Some(3));
+        // One that fell between two files of the class.
+        let apart: Vec<_> = files.iter().filter(|file| file.epoch != 2).copied().collect();
+        assert_eq!(day(&apart, open, &[change(25)]).map(|files| files.len()), Some(2));
+    }
+
+    #[test]
+    fn a_large_file_waits_for_others_of_its_size() {
+        let sized = |sizes: &[u64]| sizes.iter().map(|bytes| file(3, *bytes)).collect::<Vec<_>>();
+        let taken = |sizes: &[u64]| tier(&sized(sizes), 3).map(|files| files.len());
+        assert_eq!(taken(&[50, 1, 1, 1, 1, 1, 1, 1]), None);
+        assert_eq!(taken(&[50, 1, 1, 1, 1, 1, 1, 1, 1]), Some(8));
+        assert_eq!(taken(&[8, 8, 8, 8, 8, 8, 8, 8]), Some(8));
     }
 }

@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::manifest::{Manifest, Purge};
 use crate::ids::{Address, FileNumber, Lsn, NamespaceNumber};
 use crate::names::{FileName, Folder};
+use crate::object::retention::readable_from;
 use crate::object::version::Version;
 use crate::object::write_set::WriteSet;
 use crate::wal::group_commit::Grant;
@@ -182,6 +183,7 @@ impl Engine {
         for (gone, _) in erasing.rewritten.iter().filter(|item| is_gone(item)) {
             next.purged.iter_mut().filter(|own| *own == gone).for_each(|own| own.erased = true);
         }
+        forget_purges(&mut next);
         let is_changed = next != publisher.manifest;
         if is_changed {
             self.publish(&mut publisher, next)?;
@@ -189,6 +191,16 @@ impl Engine {
         erasing.rewritten.retain(|item| !is_gone(item));
         Ok(is_changed)
     }
+}
+
+/// Forgets purges that are erased and that no readable moment is before: expiry says as much.
+pub(super) fn forget_purges(manifest: &mut Manifest) {
+    let is_asked = |purge: &Purge| {
+        let from = readable_from(manifest, purge.address.namespace);
+        !purge.erased || from.is_some_and(|from| from < purge.lsn)
+    };
+    let kept = manifest.purged.iter().filter(|purge| is_asked(purge)).copied().collect();
+    manifest.purged = kept;
 }
 
 /// Segments with a page of one of these objects, or with a page that a dictionary of its namespace

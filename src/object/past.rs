@@ -271,6 +271,7 @@ fn finding_of(run: &Arc<Run>, key: &ItemKey, state: &State<'_>) -> Result<Findin
                 return Err(run.bad_entry(Malformed("the page of another object")));
             }
             finding.kind = if is_page { FoundKind::Page } else { FoundKind::Delta };
+            finding.over = header.until;
             finding.set_range(header.life, fence, end);
         }
         State::Lost { life, fence, end, .. } => {

@@ -36,6 +36,8 @@ pub(super) struct Finding {
     pub kind: FoundKind,
     pub exact: Lsn,
     pub until: Lsn,
+    /// Of a delta, up to where what it lies over was exact.
+    pub over: Lsn,
     life: Life,
     fence: Vec<u8>,
     end: Option<Vec<u8>>,
@@ -46,7 +48,8 @@ impl Finding {
     /// The object had no content.
     pub fn absent(exact: Lsn, until: Lsn) -> Self {
         let (kind, life) = (FoundKind::Absent, Life(0));
-        Self { kind, exact, until, life, fence: Vec::new(), end: None, place: None }
+        let (over, fence, end) = (Lsn::ZERO, Vec::new(), None);
+        Self { kind, exact, until, over, life, fence, end, place: None }
     }
 
     pub fn set_range(&mut self, life: Life, fence: &[u8], end: Option<&[u8]>) {
@@ -195,9 +198,15 @@ impl Past {
             if !self.claims.claim(&base.fence, base.end.as_deref(), number) {
                 continue;
             }
-            let over = found.iter().rev().filter(|finding| finding.lies_over(base));
-            let deltas: Vec<_> = over.cloned().collect();
-            let until = deltas.last().map_or(base.until, |delta| delta.until);
+            let (mut deltas, mut until) = (Vec::new(), base.until);
+            for delta in found.iter().rev().filter(|finding| finding.lies_over(base)) {
+                // One between them was lost, or it lies over another base: commits say the same.
+                if delta.over != until {
+                    break;
+                }
+                until = delta.until;
+                deltas.push(delta.clone());
+            }
             let has_gap = until < self.at && until < before;
             self.sources.push(Source { base: base.clone(), deltas, until, has_gap });
         }

@@ -1,6 +1,6 @@
 //! How long history is kept, and what is said of what is gone.
 
-use super::stage::{Stage, code, options};
+use super::stage::{Stage, code, open, options};
 use dostore::disk::sim::SimDisk;
 use dostore::retention::Retention;
 use dostore::store::namespace::NamespaceOptions;
@@ -26,6 +26,21 @@ fn settings_of_namespaces_are_durable() {
     stage.store.steps().checkpoint().unwrap();
     let stage = stage.power_cut();
     assert_eq!(stage.rooms.retention(), None);
+}
+
+#[test]
+fn a_store_without_history_opens_after_a_crash_behind_a_new_namespace() {
+    let disk = SimDisk::new(7);
+    let off = |disk: &SimDisk| options().retention(Retention::Off).open_on(disk.clone()).unwrap();
+    let store = off(&disk);
+    let first = store.namespace("first").unwrap();
+    assert_eq!(first.name(), "first");
+    store.steps().checkpoint().unwrap();
+    store.namespace("second").unwrap();
+    drop(store);
+    let disk = disk.kill();
+    assert_eq!(off(&disk).namespaces().len(), 2);
+    assert_eq!(open(&disk.kill()).namespaces().len(), 2);
 }
 
 #[test]
