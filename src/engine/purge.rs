@@ -4,7 +4,8 @@
 //! Erasing goes through every kind of file. The log moves on to a new file and a checkpoint lets go
 //! of those before it. Segments are rewritten that hold a page of the object, or that are packed
 //! with a dictionary of its namespace, which may have been trained on it. All runs of each use
-//! become one. Then the files that were replaced are removed, without the usual delay.
+//! become one, and each file of history that may hold the object is written anew. Then the files
+//! that were replaced are removed, without the usual delay.
 //!
 //! Invariants:
 //!   * Between the commit and the manifest that lists it, a purge stands in a layer of its object.

@@ -3,7 +3,9 @@
 //! Invariants:
 //!   * A waiter looks at the watermark again after it has taken the lock under which it is woken:
 //!     no group is missed between a look and a wait.
-//!   * Wakers are called without any lock.
+//!   * Wakers are called without any lock of the log or of an object. Two calls wait for the log
+//!     with a lock of their own held and may call wakers under it: making a namespace (the
+//!     catalog's) and publishing (the publisher's).
 
 use super::group_commit::Wal;
 use crate::error::Result;
