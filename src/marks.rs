@@ -84,6 +84,8 @@ marks! {
     StateSkipped,
     /// A delta was kept for history beside its base.
     DeltaKept,
+    /// A delta was left out of history, where commits say the same.
+    DeltaLeft,
     /// A state was kept between the commits of one interval.
     HotState,
     /// A state could not be read when it was to be kept for history.

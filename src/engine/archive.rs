@@ -3,10 +3,12 @@
 //!
 //! Whoever replaces a page entry hands it over here before it is released. It is kept with the last
 //! cut at which each part of it was the newest, unless a state that is near enough is in the open
-//! epoch already: less was logged since than the page takes.
+//! epoch already: less was logged since than the page takes, or than is read at once anyway. Deltas
+//! say what commits say, so only those are kept whose commits belong to an earlier epoch.
 //!
 //! Invariants:
 //!   * The first state of a key range that is given up in an epoch is always kept.
+//!   * What is kept of an entry reaches into the open epoch, whose commits do the rest.
 //!   * What cannot be read is kept as lost, and stops nobody.
 //!   * Objects come in address order; what one gives up is written when it is done.
 
@@ -35,6 +37,9 @@ use std::sync::atomic::Ordering;
 
 /// An object whose commits are many gets further states while it is smaller than this many pages.
 const HOT_PAGES_MAX: usize = 4;
+/// Commits of less than this share of the bytes that ask for a state between them are near enough
+/// to a state for a page of any size.
+const NEAR_SHARE: u64 = 4;
 
 /// The history of one publish.
 pub(super) struct Archive<'e> {
@@ -160,15 +165,21 @@ impl<'e> Archive<'e> {
             return logged;
         };
         let has_state = base.exact_at > self.epoch_start || planted(Mistake::SkipEagerly);
-        if self.class.is_none() || has_state && since < u64::from(base.location.bytes) {
+        let near = self.engine.options.history_state_bytes as u64 / NEAR_SHARE;
+        if self.class.is_none() || has_state && since < near.max(u64::from(base.location.bytes)) {
             mark(Mark::StateSkipped);
             return since;
         }
         let mut pages = stack.map(|stack| stack.0.iter().rev());
+        let mut reached = Lsn::ZERO;
         for (index, part) in entry.parts().enumerate() {
             let page = pages.as_mut().and_then(|pages| pages.next().cloned());
             let is_delta = index > 0;
             if is_delta {
+                if reached >= self.epoch_start {
+                    mark(Mark::DeltaLeft);
+                    break;
+                }
                 mark(Mark::DeltaKept);
                 if planted(Mistake::LeaveDeltas) {
                     continue;
@@ -176,6 +187,7 @@ impl<'e> Archive<'e> {
             }
             let next = entry.deltas.get(index);
             let mut until = next.map_or(self.until, |next| next.until);
+            reached = until;
             if planted(Mistake::UntilTooLate) {
                 until = until.next();
             }

@@ -12,7 +12,7 @@ use crate::format::history::{
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::{Address, FileNumber, Timestamp};
 use crate::run::RunWriter;
-use crate::segment::dictionary;
+use crate::segment::dictionary::{self, Trial};
 use std::sync::Arc;
 
 /// A file of history being written.
@@ -21,6 +21,7 @@ pub(super) struct HistoryWriter {
     run: RunWriter,
     bundle: BundleBuilder,
     address: Option<Address>,
+    trial: Trial,
     frame: Vec<u8>,
     entry: Vec<u8>,
     value: Vec<u8>,
@@ -37,6 +38,7 @@ impl HistoryWriter {
             run,
             bundle: BundleBuilder::default(),
             address: None,
+            trial: Trial::default(),
             frame: Vec::new(),
             entry: Vec::new(),
             value: Vec::new(),
@@ -114,7 +116,9 @@ impl HistoryWriter {
         let items = self.bundle.items();
         self.raw_bytes += items.len() as u64;
         let most = items.len() - items.len().div_ceil(8);
-        let is_small = dictionary::compress(None, items, most, &mut self.frame);
+        let is_small =
+            self.trial.is_due() && dictionary::compress(None, items, most, &mut self.frame);
+        self.trial.note(is_small);
         self.entry.clear();
         encode_bundle(items, is_small.then_some(&self.frame), &mut self.entry);
         self.run.add(&first.encode(), &self.entry)?;

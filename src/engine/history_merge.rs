@@ -14,7 +14,7 @@ use super::history_file::HistoryWriter;
 use crate::error::Result;
 use crate::format::history::{Bundle, Group, ITEM_KEY_BYTES, ItemKey, State};
 use crate::format::manifest::{ClassChange, HistoryFile, Manifest, Purge};
-use crate::ids::{Address, FileNumber, Lsn, Timestamp};
+use crate::ids::{Address, FileNumber, Lsn, NamespaceNumber, ShortId, Timestamp};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::history::{bundle_of, order};
@@ -287,31 +287,58 @@ fn merge(
     }
     let mut ordinals = Ordinals::default();
     let mut emptied: Option<Address> = None;
-    while let Some(place) = lanes.iter().filter_map(Lane::place).min() {
-        let (address, _, lsn) = place;
-        let purge = purged.get(&address).copied();
-        if let Some(purge) = purge
-            && emptied != Some(address)
-            && place >= (address, Group::States, purge)
-        {
-            emptied = Some(address);
-            if start < purge && purge <= end {
-                write_emptied(ItemKey::first(address, Group::States, purge), &mut ordinals, out)?;
-            }
-        }
-        let is_purged = purge.is_some_and(|purge| lsn < purge);
-        for lane in &mut lanes {
-            while lane.place() == Some(place) {
-                if let Some((key, value)) = lane.item()
-                    && !is_purged
-                {
-                    out.add(&ordinals.next(key), value)?;
+    while let Some((first, next)) = least(&lanes) {
+        // As long as no other lane comes first, nothing has to be compared but with the next.
+        let lane = &mut lanes[first];
+        while let Some(place) = lane.place().filter(|place| (*place, first) < next) {
+            let (address, _, lsn) = place;
+            let purge = purged.get(&address).copied();
+            if let Some(purge) = purge
+                && emptied != Some(address)
+                && place >= (address, Group::States, purge)
+            {
+                emptied = Some(address);
+                if start < purge && purge <= end {
+                    let key = ItemKey::first(address, Group::States, purge);
+                    write_emptied(key, &mut ordinals, out)?;
                 }
-                lane.advance(out)?;
             }
+            let is_purged = purge.is_some_and(|purge| lsn < purge);
+            if let Some((key, value)) = lane.item()
+                && !is_purged
+            {
+                out.add(&ordinals.next(key), value)?;
+            }
+            lane.advance(out)?;
         }
     }
     Ok(())
+}
+
+/// Behind every place.
+const NOWHERE: (Place, usize) = (
+    (
+        Address { namespace: NamespaceNumber(u32::MAX), id: ShortId([0xFF; 16]) },
+        Group::Commits,
+        Lsn::MAX,
+    ),
+    usize::MAX,
+);
+
+/// The lane with the least place, and the least place of the others with its lane. Of lanes at
+/// the same place the first comes first.
+fn least(lanes: &[Lane<'_>]) -> Option<(usize, (Place, usize))> {
+    let (mut first, mut next) = (NOWHERE, NOWHERE);
+    for (index, lane) in lanes.iter().enumerate() {
+        let Some(place) = lane.place() else { continue };
+        let at = (place, index);
+        if at < first {
+            next = std::mem::replace(&mut first, at);
+        } else if at < next {
+            next = at;
+        }
+    }
+    (first != NOWHERE).then_some((first.1, next))
 }
 
 fn write_emptied(key: ItemKey, ordinals: &mut Ordinals, out: &mut HistoryWriter) -> Result<()> {

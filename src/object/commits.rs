@@ -1,96 +1,164 @@
-//! The commits of an object, as far as layers and history hold them.
+//! The commits of an object, as far as layers and history hold them, one after the other.
 //!
 //! Invariants:
-//!   * What is told is every commit behind a moment, in order, or an error.
+//!   * What is told is every commit of a span, in order, or an error.
+//!   * One commit and one bundle are in memory at a time, however many there are.
 
 use super::View;
-use super::history::walk_commits;
+use super::history::{HistoryRun, Walked, walk_commits, walk_commits_down};
 use super::retention;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::history::{Group, ItemKey};
+use crate::format::history::{CommitStart, Group, ItemKey};
 use crate::format::record::{Operations, RECORD_HEADER_BYTES, RecordHeader};
 use crate::ids::{Lsn, Timestamp};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// A commit of an object.
-#[derive(Clone, Debug)]
-pub struct PastCommit {
+#[derive(Clone, Copy, Debug)]
+pub struct PastCommit<'a> {
     /// Its LSN.
     pub lsn: Lsn,
     /// Its time.
     pub time: Timestamp,
-    payload: Payload,
+    payload: &'a [u8],
 }
 
-#[derive(Clone, Debug)]
-enum Payload {
-    /// Behind the header of a record.
-    Record(Arc<[u8]>),
-    Alone(Box<[u8]>),
-}
-
-impl PastCommit {
-    fn of(record: &Arc<[u8]>) -> Option<Self> {
-        let RecordHeader { lsn, time, .. } = RecordHeader::decode(record).ok()?;
-        Some(Self { lsn, time, payload: Payload::Record(Arc::clone(record)) })
+impl<'a> PastCommit<'a> {
+    fn of_item(lsn: Lsn, commit: CommitStart<'a>) -> Self {
+        Self { lsn, time: commit.time, payload: commit.payload }
     }
 
-    fn payload(&self) -> &[u8] {
-        match &self.payload {
-            Payload::Record(record) => record.get(RECORD_HEADER_BYTES..).unwrap_or_default(),
-            Payload::Alone(payload) => payload,
-        }
+    fn of_record(record: &'a [u8]) -> Option<Self> {
+        let RecordHeader { lsn, time, .. } = RecordHeader::decode(record).ok()?;
+        Some(Self { lsn, time, payload: record.get(RECORD_HEADER_BYTES..).unwrap_or_default() })
     }
 
     /// What it changed, in order.
-    pub fn operations(&self) -> Operations<'_> {
-        Operations::new(self.payload())
+    pub fn operations(&self) -> Operations<'a> {
+        Operations::new(self.payload)
     }
 
     /// Bytes of its record in the log.
     pub fn bytes(&self) -> usize {
-        RECORD_HEADER_BYTES + self.payload().len()
+        RECORD_HEADER_BYTES + self.payload.len()
     }
 }
 
 impl View {
-    /// The object's commits behind `after` that the view shows, the oldest first. Fails with
-    /// `history.expired`, `history.off` or `history.purged` where they are not all there.
-    pub fn commits(&self, after: Lsn) -> Result<Vec<PastCommit>> {
+    /// Hands out the object's commits behind the first LSN up to the second that the view shows,
+    /// the oldest first, until `each` has enough.
+    ///
+    /// Fails with `history.expired`, `history.off` or `history.purged` where they are not all
+    /// there, and with the errors of `each`.
+    pub fn each_commit(
+        &self,
+        (after, last): (Lsn, Lsn),
+        mut each: impl FnMut(PastCommit<'_>) -> Walked,
+    ) -> Result<()> {
+        self.check_commits(after)?;
+        let (from, to) = self.item_keys(after, last);
+        for file in self.commit_files(after, last)? {
+            let run = self.version.history.open(file)?;
+            let mut is_enough = false;
+            walk_commits(&run, (&from, &to), |lsn, commit| {
+                let told = each(PastCommit::of_item(lsn, commit))?;
+                is_enough = told.is_break();
+                Ok(told)
+            })?;
+            if is_enough {
+                return Ok(());
+            }
+        }
+        for commit in self.recent_commits(after, last) {
+            if each(commit)?.is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, the newest first.
+    pub fn each_commit_back(
+        &self,
+        (after, last): (Lsn, Lsn),
+        mut each: impl FnMut(PastCommit<'_>) -> Walked,
+    ) -> Result<()> {
+        self.check_commits(after)?;
+        for commit in self.recent_commits(after, last).rev() {
+            if each(commit)?.is_break() {
+                return Ok(());
+            }
+        }
+        let (from, to) = self.item_keys(after, last);
+        for file in self.commit_files(after, last)?.into_iter().rev() {
+            let run = self.version.history.open(file)?;
+            let mut is_enough = false;
+            walk_commits_down(&run, (&from, &to), |lsn, commit| {
+                let told = each(PastCommit::of_item(lsn, commit))?;
+                is_enough = told.is_break();
+                Ok(told)
+            })?;
+            if is_enough {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails where the commits behind an LSN are not all there.
+    pub fn check_commits(&self, after: Lsn) -> Result<()> {
         retention::check_view(self, after)?;
-        let manifest = &self.version.manifest;
-        let namespace = self.address.namespace;
-        let purged = manifest.purge_of(self.address).map(|purge| purge.lsn);
-        let purged = self.layers.iter().filter_map(|layer| layer.purged).max().max(purged);
-        if purged.is_some_and(|purged| after < purged) {
+        if self.last_purge().is_some_and(|purged| after.next() < purged) {
             let what = format!("the object's commits behind {after} were purged");
             return Err(Error::new(ErrorKind::NotRetained, "history.purged", what));
         }
+        Ok(())
+    }
+
+    fn item_keys(&self, after: Lsn, last: Lsn) -> (ItemKey, ItemKey) {
+        let last = last.min(self.version.manifest.cut);
         let from = ItemKey::first(self.address, Group::Commits, after.next());
-        let to = ItemKey::last(self.address, Group::Commits, manifest.cut);
-        let mut commits = Vec::new();
-        let is_behind =
-            after < self.version.head(self.address)?.map_or(Lsn::ZERO, |head| head.last_lsn);
-        for file in self.version.history.of(manifest, namespace) {
-            if !is_behind || file.file.end <= after || file.file.start == file.file.end {
-                continue;
-            }
-            let run = self.version.history.open(file)?;
-            if !run.may_hold(&self.address) {
-                continue;
-            }
-            walk_commits(&run, (&from, &to), |lsn, commit| {
-                let payload = Payload::Alone(commit.payload.into());
-                commits.push(PastCommit { lsn, time: commit.time, payload });
-                Ok(ControlFlow::Continue(()))
-            })?;
-        }
-        commits.sort_by_key(|commit| commit.lsn);
+        (from, ItemKey::last(self.address, Group::Commits, last))
+    }
+
+    /// The files that may hold commits of a span, the oldest first.
+    fn commit_files(&self, after: Lsn, last: Lsn) -> Result<Vec<&Arc<HistoryRun>>> {
+        let manifest = &self.version.manifest;
+        let in_pages = self.version.head(self.address)?.map_or(Lsn::ZERO, |head| head.last_lsn);
+        let has_any = |file: &&Arc<HistoryRun>| {
+            let file = &file.file;
+            after < in_pages && file.start < file.end && file.end > after && file.start < last
+        };
+        Ok(self.version.history.of(manifest, self.address.namespace).filter(has_any).collect())
+    }
+
+    /// Those of a span that no page holds yet.
+    fn recent_commits(
+        &self,
+        after: Lsn,
+        last: Lsn,
+    ) -> impl DoubleEndedIterator<Item = PastCommit<'_>> {
+        let covered = self.version.manifest.cut.max(after);
         let records = self.layers.iter().flat_map(|layer| layer.records());
-        let recent = records.filter_map(PastCommit::of);
-        let covered = manifest.cut.max(after);
-        commits.extend(recent.filter(|commit| commit.lsn > covered));
-        Ok(commits)
+        let commits = records.filter_map(|record| PastCommit::of_record(record));
+        commits.filter(move |commit| commit.lsn > covered && commit.lsn <= last)
+    }
+
+    /// The first commit of a span for which `holds` is true: its LSN.
+    pub fn first_commit(
+        &self,
+        span: (Lsn, Lsn),
+        mut holds: impl FnMut(&PastCommit<'_>) -> bool,
+    ) -> Result<Option<Lsn>> {
+        let mut found = None;
+        self.each_commit(span, |commit| {
+            if holds(&commit) {
+                found = Some(commit.lsn);
+                return Ok(ControlFlow::Break(()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
     }
 }

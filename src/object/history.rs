@@ -244,3 +244,40 @@ pub fn walk_commits(
     }
     Ok(())
 }
+
+/// The same downwards.
+pub fn walk_commits_down(
+    run: &Run,
+    (from, to): (&ItemKey, &ItemKey),
+    mut each: impl FnMut(Lsn, CommitStart<'_>) -> Walked,
+) -> Result<()> {
+    // Chunks of a commit, the last one first, until its first one.
+    let mut rest: Vec<Vec<u8>> = Vec::new();
+    walk_down(run, (from, to), |key, value| {
+        if key.chunk > 0 {
+            rest.push(value.to_vec());
+            return Ok(ControlFlow::Continue(()));
+        }
+        let joined: Vec<u8>;
+        let mut value = value;
+        if !rest.is_empty() {
+            joined = std::iter::once(value)
+                .chain(rest.iter().rev().map(|part| &**part))
+                .collect::<Vec<_>>()
+                .concat();
+            value = &joined;
+        }
+        let commit = CommitStart::decode(value).map_err(|fault| run.bad_entry(fault))?;
+        if commit.payload.len() < commit.bytes as usize {
+            let fault = crate::format::Malformed("a commit without its last chunk");
+            return Err(run.bad_entry(fault));
+        }
+        let told = each(key.lsn, commit)?;
+        rest.clear();
+        Ok(told)
+    })?;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    Err(run.bad_entry(crate::format::Malformed("a chunk without its first")))
+}

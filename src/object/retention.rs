@@ -97,9 +97,15 @@ pub fn check_view(view: &View, at: Lsn) -> Result<()> {
     check(&view.version.manifest, view.address.namespace, at)
 }
 
-/// The moment from which on the commits of an object can be told.
+/// The moment from which on the commits of an object can be told: right before a purge of it, if
+/// there was one.
 pub fn history_start(view: &View) -> Lsn {
-    first_of(view).min(view.state.last_lsn)
+    first_of(view).min(view.state.last_lsn).max(behind_purge(view))
+}
+
+/// The moment right before the object's last purge; the beginning without one.
+fn behind_purge(view: &View) -> Lsn {
+    view.last_purge().map_or(Lsn::ZERO, |purged| Lsn(purged.0.saturating_sub(1)))
 }
 
 /// A moment before `time` from which on the commits of an object can be told. Fails where history
@@ -117,14 +123,21 @@ pub fn history_from(view: &View, time: Timestamp) -> Result<Lsn> {
 }
 
 /// The last moment of an object, as `view` shows it, before a commit behind `time`; none where
-/// there is no such commit.
+/// there is no such commit. Before the last purge there is none that can be read: it fails with
+/// `history.purged`.
 pub fn moment_at(view: &View, time: Timestamp) -> Result<Option<Lsn>> {
     if view.state.last_time <= time {
         return Ok(None);
     }
-    let commits = view.commits(history_from(view, time)?)?;
-    let first = commits.iter().find(|commit| commit.time > time);
-    Ok(first.map(|commit| Lsn(commit.lsn.0 - 1)))
+    let purged = behind_purge(view);
+    let from = history_from(view, time)?.max(purged);
+    let first = view.first_commit((from, Lsn::MAX), |commit| commit.time > time)?;
+    let moment = first.map(|lsn| Lsn(lsn.0 - 1));
+    if view.last_purge().is_some() && moment == Some(purged) {
+        let what = "the history of the object at that time was purged";
+        return Err(Error::new(ErrorKind::NotRetained, "history.purged", what));
+    }
+    Ok(moment)
 }
 
 #[cfg(test)]

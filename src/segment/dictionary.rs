@@ -24,6 +24,29 @@ pub const TRAINED_BYTES: usize = 16 * 1024;
 /// No window reaches further back than the largest page.
 const WINDOW_LOG_MAX: u32 = 25;
 
+/// Tries that in a row were in vain, from which on only one in so many is still made.
+const IN_VAIN_MAX: u32 = 16;
+
+/// Whether compressing is worth a try, from how the tries before it went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trial {
+    /// What came since the last that shrank enough.
+    in_vain: u32,
+}
+
+impl Trial {
+    /// Whether to try the next.
+    #[must_use]
+    pub fn is_due(self) -> bool {
+        self.in_vain < IN_VAIN_MAX || self.in_vain.is_multiple_of(IN_VAIN_MAX)
+    }
+
+    /// Takes note of one more, tried or not, and whether it shrank enough.
+    pub fn note(&mut self, has_shrunk: bool) {
+        self.in_vain = if has_shrunk { 0 } else { self.in_vain.wrapping_add(1) };
+    }
+}
+
 /// Bytes that compressed pages refer to.
 pub struct Dictionary {
     id: u32,
@@ -192,6 +215,21 @@ mod tests {
         let mut back = vec![0; raw.len()];
         expand(None, &frame, &mut back).unwrap();
         assert_eq!(back, raw);
+    }
+
+    #[test]
+    fn what_never_shrinks_is_tried_ever_less_until_it_does() {
+        let mut trial = Trial::default();
+        let mut tried = |has_shrunk: bool| {
+            let tries = (0..160).filter(|_| {
+                let is_due = trial.is_due();
+                trial.note(is_due && has_shrunk);
+                is_due
+            });
+            tries.count()
+        };
+        assert_eq!([tried(false), tried(false)], [25, 10]);
+        assert_eq!(tried(true), 160);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!   * Every dictionary that a page of the file uses is in the file.
 //!   * Facts are given only for a file that is synced; its name is the caller's to sync.
 
-use super::dictionary::{self, Dictionary};
+use super::dictionary::{self, Dictionary, Trial};
 use super::{FOOTER_BYTES, Footer, PAGES_AT};
 use crate::disk::Disk;
 use crate::disk::pace::{Pace, PacedFile};
@@ -19,9 +19,6 @@ use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use std::io;
 use std::sync::Arc;
-
-/// Bodies that in a row did not shrink, from which on only one in so many is still tried.
-const STUBBORN_MAX: u32 = 16;
 
 /// Bodies below this gain nothing that is worth a frame.
 const COMPRESSED_BYTES_MIN: usize = 64;
@@ -44,8 +41,7 @@ pub struct SegmentWriter {
     pages: u64,
     dictionaries: Vec<Arc<Dictionary>>,
     frame: Vec<u8>,
-    /// Bodies since the last that shrank enough.
-    stubborn: u32,
+    trial: Trial,
 }
 
 impl SegmentWriter {
@@ -78,7 +74,7 @@ impl SegmentWriter {
             pages: 0,
             dictionaries: Vec::new(),
             frame: Vec::new(),
-            stubborn: 0,
+            trial: Trial::default(),
         })
     }
 
@@ -148,9 +144,8 @@ impl SegmentWriter {
     /// Compresses a body into `frame`, if that pays; then the dictionary's id, or zero.
     fn compressed(&mut self, page: &BuiltPage, with: Option<&Arc<Dictionary>>) -> Option<u32> {
         let raw = &page.body;
-        let is_tried = self.stubborn < STUBBORN_MAX || self.stubborn.is_multiple_of(STUBBORN_MAX);
-        if raw.len() < COMPRESSED_BYTES_MIN || !is_tried {
-            self.stubborn = self.stubborn.wrapping_add(1);
+        if raw.len() < COMPRESSED_BYTES_MIN || !self.trial.is_due() {
+            self.trial.note(false);
             return None;
         }
         let known =
@@ -160,10 +155,10 @@ impl SegmentWriter {
         let is_new = known.is_none();
         let most = raw.len() - raw.len().div_ceil(8);
         if !dictionary::compress(with.map(Arc::as_ref), raw, most, &mut self.frame) {
-            self.stubborn = self.stubborn.wrapping_add(1);
+            self.trial.note(false);
             return None;
         }
-        self.stubborn = 0;
+        self.trial.note(true);
         let Some(with) = with else { return Some(0) };
         mark(Mark::DictionaryUsed);
         if is_new {

@@ -7,6 +7,7 @@ pub mod alarms;
 pub mod backup;
 pub mod commit;
 pub(crate) mod draft;
+pub mod history;
 pub mod list;
 pub mod namespace;
 mod next_open;

@@ -1,8 +1,9 @@
-//! The past of an object: views as of a bookmark, its commits, what changed between two moments.
+//! The past of an object: views as of a bookmark, and what changed between two moments.
 //!
 //! Invariants:
 //!   * All of it obeys the rule of snapshots: nothing is shown that is not durable.
 
+use super::history::History;
 use super::list::full_bounds_of;
 use super::namespace::Namespace;
 use super::object::Object;
@@ -18,7 +19,7 @@ use crate::object::View;
 use crate::object::commits::PastCommit;
 use crate::object::difference::{Pair, Pairs};
 use crate::object::retention;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What a bookmark of an object comes to.
@@ -41,9 +42,9 @@ pub(super) fn moment(engine: &Engine, address: Address, bookmark: &Bookmark) -> 
 
 /// The end of the session that went on behind `lsn`.
 pub(super) fn session_end(view: &View, lsn: Lsn) -> Result<Moment> {
-    let commits = view.commits(lsn)?;
-    let end = commits.iter().find(|commit| restoration(commit).is_some_and(|it| it.is_at_open));
-    Ok(end.map_or(Moment::Present, |commit| Moment::At(Lsn(commit.lsn.0 - 1))))
+    let is_end = |commit: &PastCommit<'_>| restoration(commit).is_some_and(|it| it.is_at_open);
+    let end = view.first_commit((lsn, Lsn::MAX), is_end)?;
+    Ok(end.map_or(Moment::Present, |lsn| Moment::At(Lsn(lsn.0 - 1))))
 }
 
 /// A time of the clock in microseconds; times before 1970 are the beginning.
@@ -53,7 +54,7 @@ pub(super) fn timestamp(time: SystemTime) -> Timestamp {
 }
 
 /// What a commit says of itself, if it restored the object.
-fn restoration(commit: &PastCommit) -> Option<Restoration> {
+pub(super) fn restoration(commit: &PastCommit<'_>) -> Option<Restoration> {
     commit.operations().map_while(std::result::Result::ok).find_map(|operation| match operation {
         Operation::Restored(restoration) => Some(restoration),
         _ => None,
@@ -86,111 +87,6 @@ fn bookmark_at(engine: &Engine, address: Address, time: SystemTime) -> Result<Bo
     let present = view.state.last_lsn.max(durable);
     let moment = retention::moment_at(&view, timestamp(time))?;
     Ok(engine.bookmark(address, moment.unwrap_or(present)))
-}
-
-/// What was restored, and from where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RestoredFrom {
-    /// The moment that came back: of the object itself, or of the one that it is a fork of.
-    pub bookmark: Bookmark,
-    /// Whether the object is a fork of another.
-    pub is_fork: bool,
-    /// Whether it was applied as the object was opened.
-    pub is_at_open: bool,
-}
-
-/// A commit in the history of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HistoryEntry {
-    /// The object right after it.
-    pub bookmark: Bookmark,
-    /// When it was made.
-    pub time: Timestamp,
-    /// Changes in it, of any kind.
-    pub operations: u64,
-    /// Keys that it set.
-    pub puts: u64,
-    /// Keys and ranges of keys that it deleted; everything counts as one.
-    pub deletes: u64,
-    /// Bytes of its record in the log.
-    pub bytes: u64,
-    /// What it restored, if it is a restoration.
-    pub restored: Option<RestoredFrom>,
-}
-
-impl HistoryEntry {
-    fn of(engine: &Engine, address: Address, commit: &PastCommit) -> Self {
-        let (mut operations, mut puts, mut deletes) = (0, 0, 0);
-        let is_user = |key: &[u8]| key.first() == Some(&(KeyKind::User as u8));
-        for operation in commit.operations().map_while(std::result::Result::ok) {
-            operations += u64::from(!matches!(operation, Operation::Restored(_)));
-            match operation {
-                Operation::Put { key, .. } => puts += u64::from(is_user(key)),
-                Operation::Delete { key } => deletes += u64::from(is_user(key)),
-                Operation::DeleteRange { start, .. } => deletes += u64::from(is_user(start)),
-                Operation::DeleteAll { .. } => deletes += 1,
-                Operation::SetAlarm(_) | Operation::ClearAlarm | Operation::Restored(_) => {}
-            }
-        }
-        let restored = restoration(commit).map(|Restoration { from, at, is_at_open }| {
-            let is_fork = from != address;
-            RestoredFrom { bookmark: engine.bookmark(from, at), is_fork, is_at_open }
-        });
-        let bookmark = engine.bookmark(address, commit.lsn);
-        let bytes = commit.bytes() as u64;
-        Self { bookmark, time: commit.time, operations, puts, deletes, bytes, restored }
-    }
-}
-
-/// The commits of an object, the oldest first.
-#[derive(Debug)]
-pub struct History {
-    entries: std::vec::IntoIter<HistoryEntry>,
-}
-
-impl Iterator for History {
-    type Item = HistoryEntry;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.entries.next()
-    }
-}
-
-impl DoubleEndedIterator for History {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.entries.next_back()
-    }
-}
-
-/// The commits of an object inside a range of bookmarks. An open lower end is where history begins.
-fn history(
-    engine: &Engine,
-    address: Address,
-    range: &impl RangeBounds<Bookmark>,
-) -> Result<History> {
-    engine.check_alive()?;
-    let view = engine.view(address)?;
-    let moment = |bookmark: &Bookmark| match moment(engine, address, bookmark)? {
-        Moment::At(lsn) => Ok(lsn),
-        Moment::Present => Ok(view.state.last_lsn),
-    };
-    let after = match range.start_bound() {
-        Bound::Unbounded => retention::history_start(&view),
-        Bound::Included(bookmark) => Lsn(moment(bookmark)?.0.saturating_sub(1)),
-        Bound::Excluded(bookmark) => moment(bookmark)?,
-    };
-    let last = match range.end_bound() {
-        Bound::Unbounded => view.state.last_lsn,
-        Bound::Included(bookmark) => moment(bookmark)?,
-        Bound::Excluded(bookmark) => Lsn(moment(bookmark)?.0.saturating_sub(1)),
-    };
-    retention::check_view(&view, after)?;
-    let commits = view.commits(after)?;
-    let shown: Vec<_> = commits.iter().take_while(|commit| commit.lsn <= last).collect();
-    engine.wait_durable(shown.last().map_or(Lsn::ZERO, |commit| commit.lsn))?;
-    let entries: Vec<_> =
-        shown.into_iter().map(|commit| HistoryEntry::of(engine, address, commit)).collect();
-    Ok(History { entries: entries.into_iter() })
 }
 
 /// A key that two moments have differently.
@@ -254,10 +150,13 @@ impl Object {
         bookmark_at(self.store().engine(), self.address(), time)
     }
 
-    /// The object's commits between two bookmarks, or all that history has with `..`. Blocks until
-    /// they are durable. Costs in proportion to the commits from the first one on.
+    /// The object's commits between two bookmarks, or all that history has with `..`; behind a
+    /// purge, where there was one. Blocks until they are durable. They are read from either end as
+    /// the iterator is asked, a few at a time.
+    ///
+    /// Fails as [`Object::at`] does where history does not have all of them.
     pub fn history(&self, range: impl RangeBounds<Bookmark>) -> Result<History> {
-        history(self.store().engine(), self.address(), &range)
+        History::new(self.store().engine(), self.address(), &range)
     }
 
     /// The keys that two moments of the object have differently.
@@ -280,7 +179,7 @@ impl Namespace {
 
     /// The commits of an object: see [`Object::history`].
     pub fn history(&self, id: ObjectId, range: impl RangeBounds<Bookmark>) -> Result<History> {
-        history(self.store.engine(), self.address(id)?, &range)
+        History::new(self.store.engine(), self.address(id)?, &range)
     }
 
     /// The keys that two moments of an object have differently.

@@ -233,7 +233,7 @@ impl Life<'_> {
     fn history(&mut self, object: usize) -> Outcome<()> {
         let id = self.rooms.id_from_name(&Self::name(object));
         let told = self.rooms.history(id, ..)?;
-        let mut told: Vec<_> = told.map(|entry| entry.bookmark).collect();
+        let mut told = told.map(|entry| Ok(entry?.bookmark)).collect::<Outcome<Vec<_>>>()?;
         let mut known: Vec<_> =
             self.world.pasts[object].moments.iter().map(|(bookmark, _)| *bookmark).collect();
         known.dedup();

@@ -2,6 +2,7 @@
 
 use super::stage::{Stage, code};
 use dostore::disk::ReadDisk;
+use dostore::store::history::History;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// A changed key, its value before and its value after.
@@ -66,7 +67,7 @@ fn the_history_tells_each_commit() {
     let third = restored.commit.bookmark();
     restored.commit.wait().unwrap();
 
-    let told: Vec<_> = lobby.history(..).unwrap().collect();
+    let told: Vec<_> = lobby.history(..).unwrap().map(Result::unwrap).collect();
     assert_eq!(told.len(), 3);
     assert_eq!(
         told.iter().map(|entry| entry.bookmark).collect::<Vec<_>>(),
@@ -81,11 +82,8 @@ fn the_history_tells_each_commit() {
     assert_eq!((from.bookmark, from.is_fork, from.is_at_open), (bookmarks[0], false, false));
     assert_eq!((told[2].puts, told[2].deletes), (1, 1));
 
-    let lsns = |range: Vec<dostore::store::past::HistoryEntry>| -> Vec<_> {
-        range.iter().map(|entry| entry.bookmark).collect()
-    };
     let [one, two] = bookmarks;
-    let of = |told: dostore::store::past::History| lsns(told.collect());
+    let of = |told: History| -> Vec<_> { told.map(|entry| entry.unwrap().bookmark).collect() };
     assert_eq!(of(lobby.history(one..two).unwrap()), [one]);
     assert_eq!(of(lobby.history(one..=two).unwrap()), [one, two]);
     assert_eq!(of(lobby.history(two..).unwrap()), [two, third]);
@@ -94,7 +92,7 @@ fn the_history_tells_each_commit() {
     assert_eq!(of(stage.rooms.history(lobby.id(), behind).unwrap()), [two, third]);
     assert_eq!(of(lobby.history(third..one).unwrap()), []);
     let newest_first: Vec<_> =
-        lobby.history(..).unwrap().rev().map(|entry| entry.bookmark).collect();
+        lobby.history(..).unwrap().rev().map(|entry| entry.unwrap().bookmark).collect();
     assert_eq!(newest_first, [third, two, one]);
 }
 
@@ -188,5 +186,39 @@ fn a_failed_sync_shows_nothing_of_the_past() {
     ] {
         let kind = refused.expect("the store is poisoned").kind();
         assert_eq!(kind, dostore::error::ErrorKind::Poisoned);
+    }
+}
+
+#[test]
+fn moments_behind_a_purge_are_found_by_time_and_those_before_it_are_refused() {
+    let stage = Stage::new(9);
+    let id = stage.id("lobby");
+    let step = || stage.disk.advance(Duration::from_secs(10));
+    stage.room("lobby").put("n", [1]).unwrap().wait().unwrap();
+    step();
+    let before = wall(&stage);
+    step();
+    stage.rooms.purge(id).unwrap().wait().unwrap();
+    step();
+    let purged = wall(&stage);
+    for is_in_pages in [false, true] {
+        if is_in_pages {
+            stage.store.steps().checkpoint().unwrap();
+        }
+        step();
+        let mut lobby = stage.room("lobby");
+        lobby.put("n", [2]).unwrap().wait().unwrap();
+        step();
+        let behind = wall(&stage);
+        step();
+        lobby.put("n", [3]).unwrap().wait().unwrap();
+        assert_eq!(code(lobby.bookmark_at(before)), "history.purged");
+        let empty = lobby.bookmark_at(purged).unwrap();
+        assert_eq!(lobby.at(&empty).unwrap().get("n").unwrap(), None);
+        let two = lobby.bookmark_at(behind).unwrap();
+        assert_eq!(lobby.at(&two).unwrap().get("n").unwrap().as_deref(), Some(&[2][..]));
+        let told: Vec<_> = lobby.history(..).unwrap().map(Result::unwrap).collect();
+        assert!(told.len() >= 3 && told[0].deletes > 0, "the purge is the first that is told");
+        assert!(lobby.history(empty..).is_ok());
     }
 }

@@ -273,7 +273,7 @@ fn neighbours_that_go_together_take_one_operation() {
     let bookmark = restored.commit.bookmark();
     restored.commit.wait().unwrap();
     assert_eq!(now(&lobby), before);
-    let entry = lobby.history(bookmark..).unwrap().next().unwrap();
+    let entry = lobby.history(bookmark..).unwrap().next().unwrap().unwrap();
     assert!(entry.operations <= 8, "{entry:?}");
 }
 
@@ -297,7 +297,7 @@ fn a_fork_is_the_past_of_another_object_under_its_own_name() {
     named.unwrap().wait().unwrap();
     let copy = stage.room("copy");
     assert_eq!(now(&copy), then);
-    let entry = copy.history(..).unwrap().next().unwrap();
+    let entry = copy.history(..).unwrap().next().unwrap().unwrap();
     let restored = entry.restored.unwrap();
     assert!(restored.is_fork);
     assert_eq!(restored.bookmark.lsn(), first.lsn());
@@ -354,7 +354,7 @@ fn what_waits_for_the_next_open_is_applied_then_and_not_before() {
     let mut lobby = stage.room("lobby");
     assert_eq!(now(&lobby), then);
     assert_eq!(all(&lobby.at(&undo).unwrap()), end);
-    let entry = lobby.history(..).unwrap().next_back().unwrap();
+    let entry = lobby.history(..).unwrap().next_back().unwrap().unwrap();
     assert!(entry.restored.unwrap().is_at_open);
     // It waits for nothing any more.
     fill(&mut lobby, 0..1, "four");
