@@ -70,6 +70,8 @@
 //! All are off by default.
 //!
 //! * `cli`: the `dostore` binary, with `dostore inspect` and `dostore verify`.
+//! * `admin`: [`Options::admin`](store::Options::admin) lets operators change a store while it is
+//!   open, through a socket in its folder.
 //! * `json`, `msgpack`: typed values of actors, in `actor::typed`.
 //! * `tokio`: lets the [actor host](actor::host) run on a tokio runtime.
 

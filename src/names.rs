@@ -42,6 +42,8 @@ impl Folder {
 pub enum FileName {
     /// `LOCK`: held by the one writer.
     Lock,
+    /// `admin.sock`: where the one writer listens to operators, if it does.
+    AdminSocket,
     /// `MANIFEST`: the set of live files.
     Manifest,
     /// `MANIFEST.tmp`: the next manifest, before it is renamed.
@@ -59,7 +61,9 @@ impl FileName {
     #[must_use]
     pub fn folder(self) -> Folder {
         match self {
-            Self::Lock | Self::Manifest | Self::ManifestTemporary => Folder::Root,
+            Self::Lock | Self::AdminSocket | Self::Manifest | Self::ManifestTemporary => {
+                Folder::Root
+            }
             Self::Wal(_) => Folder::Wal,
             Self::Segment(_) => Folder::Segments,
             Self::Run(_) => Folder::Runs,
@@ -71,7 +75,7 @@ impl FileName {
     pub fn number(self) -> Option<FileNumber> {
         match self {
             Self::Wal(number) | Self::Segment(number) | Self::Run(number) => Some(number),
-            Self::Lock | Self::Manifest | Self::ManifestTemporary => None,
+            Self::Lock | Self::AdminSocket | Self::Manifest | Self::ManifestTemporary => None,
         }
     }
 
@@ -81,6 +85,7 @@ impl FileName {
         let name = match folder {
             Folder::Root => match leaf {
                 "LOCK" => Self::Lock,
+                "admin.sock" => Self::AdminSocket,
                 "MANIFEST" => Self::Manifest,
                 "MANIFEST.tmp" => Self::ManifestTemporary,
                 _ => return None,
@@ -97,6 +102,7 @@ impl FileName {
     pub fn leaf(self) -> String {
         match self {
             Self::Lock => "LOCK".to_owned(),
+            Self::AdminSocket => "admin.sock".to_owned(),
             Self::Manifest => "MANIFEST".to_owned(),
             Self::ManifestTemporary => "MANIFEST.tmp".to_owned(),
             Self::Wal(number) => format!("{:012x}.wal", number.0),
@@ -127,6 +133,7 @@ mod tests {
     fn names_print_and_parse_back_and_foreign_ones_do_not_parse() {
         for name in [
             FileName::Lock,
+            FileName::AdminSocket,
             FileName::Manifest,
             FileName::ManifestTemporary,
             FileName::Wal(FileNumber(1)),

@@ -29,6 +29,8 @@ pub struct Options {
     pub(crate) retention: Retention,
     pub(crate) reader_threads: usize,
     pub(crate) is_threaded: bool,
+    #[cfg(feature = "admin")]
+    pub(crate) is_admin: bool,
 }
 
 impl Default for Options {
@@ -52,6 +54,8 @@ impl Default for Options {
             retention: Retention::default(),
             reader_threads: 2,
             is_threaded: true,
+            #[cfg(feature = "admin")]
+            is_admin: false,
         }
     }
 }
@@ -167,7 +171,24 @@ impl Options {
         self
     }
 
+    /// Whether operators may change the store while this process has it open: `dostore restore`
+    /// and the like go through a socket in the store's folder, `admin.sock`, which only this
+    /// process's user and the superuser may use. Off by default; takes three threads.
+    ///
+    /// Fails at open with `option.admin` in a store without threads, and with `Io` where the file
+    /// system takes no sockets.
+    #[cfg(feature = "admin")]
+    pub fn admin(mut self, is_admin: bool) -> Self {
+        self.is_admin = is_admin;
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
+        #[cfg(feature = "admin")]
+        if self.is_admin && !self.is_threaded {
+            let what = "the admin socket is served by a thread of the store, and it has none";
+            return Err(Error::invalid("option.admin", what));
+        }
         self.limits.check()?;
         let wal = self.wal_file_bytes;
         let is_wal_right = (WAL_FILE_BYTES_MIN..=WAL_FILE_BYTES_MAX).contains(&wal)

@@ -476,9 +476,10 @@ impl Storage {
         self.core.book.broken().cloned()
     }
 
-    /// Whether the object is known to be broken, without a look at what is on its way.
-    pub(super) fn is_broken(&self) -> bool {
-        self.core.book.broken().is_some()
+    /// Whether the object is known to be broken, or was changed from outside, without a look at
+    /// what is on its way.
+    pub(super) fn is_lost(&self) -> bool {
+        self.core.book.broken().is_some() || self.core.object.is_fenced()
     }
 
     /// A gate for what leaves the object now: it opens when every confirmed turn that was sealed

@@ -16,6 +16,8 @@ pub mod bytes;
 pub mod pace;
 pub mod real;
 pub mod sim;
+#[cfg(feature = "admin")]
+pub mod socket;
 
 use crate::names::{FileName, Folder};
 use std::any::Any;
@@ -104,6 +106,13 @@ pub trait Disk: ReadDisk + Any {
     /// yet is where its parent is.
     fn holds(&self, _path: &Path) -> io::Result<bool> {
         Ok(false)
+    }
+
+    /// Listens in the folder for operators. Only for whoever holds the lock. `Unsupported` where
+    /// the machine tells of no user who is at the other end.
+    #[cfg(feature = "admin")]
+    fn listen(&self) -> io::Result<socket::Listener> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

@@ -29,8 +29,9 @@ const LOCK_STEP: Duration = Duration::from_millis(10);
 const HOLDER_BYTES: usize = 128;
 static ZEROS: [u8; 65536] = [0; 65536];
 
-const FOLDER_FLAGS: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// A path that a user gave may lead through symbolic links.
+const ROOT_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FOLDER_FLAGS: OFlags = ROOT_FLAGS.union(OFlags::NOFOLLOW);
 /// Not blocking, so that a pipe under a file's name is refused instead of waited for.
 const FILE_FLAGS: OFlags =
     OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
@@ -48,8 +49,7 @@ pub struct RealReadDisk {
 impl RealReadDisk {
     /// Opens an existing folder. The path itself may lead through symbolic links.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = fs::open(path.as_ref(), flags, Mode::empty())?;
+        let root = fs::open(path.as_ref(), ROOT_FLAGS, Mode::empty())?;
         let folders = [const { OnceLock::new() }; 3];
         Ok(Self { root, folders, clock: Arc::new(RealClock::new()) })
     }
@@ -154,8 +154,7 @@ impl RealDisk {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        fs::fsync(fs::open(parent(path), flags, Mode::empty())?)?;
+        fs::fsync(fs::open(parent(path), ROOT_FLAGS, Mode::empty())?)?;
         Self::open(path)
     }
 
@@ -297,9 +296,8 @@ impl Disk for RealDisk {
             let status = fs::fstat(folder)?;
             Ok((status.st_dev, status.st_ino))
         };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut folder = match fs::open(path, flags, Mode::empty()) {
-            Err(Errno::NOENT) => fs::open(parent(path), flags, Mode::empty())?,
+        let mut folder = match fs::open(path, ROOT_FLAGS, Mode::empty()) {
+            Err(Errno::NOENT) => fs::open(parent(path), ROOT_FLAGS, Mode::empty())?,
             opened => opened?,
         };
         let own = identity(&self.disk.root)?;
@@ -308,12 +306,17 @@ impl Disk for RealDisk {
             if here == own {
                 return Ok(true);
             }
-            let above = fs::openat(&folder, "..", flags, Mode::empty())?;
+            let above = fs::openat(&folder, "..", ROOT_FLAGS, Mode::empty())?;
             if identity(&above)? == here {
                 return Ok(false);
             }
             folder = above;
         }
+    }
+
+    #[cfg(feature = "admin")]
+    fn listen(&self) -> io::Result<super::socket::Listener> {
+        super::socket::Listener::bind(self.disk.root.as_fd())
     }
 }
 

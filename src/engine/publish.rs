@@ -227,7 +227,10 @@ impl Engine {
             FileName::Run(number) => {
                 runs().find(|facts| facts.number == number).map_or(0, |facts| facts.bytes)
             }
-            FileName::Lock | FileName::Manifest | FileName::ManifestTemporary => 0,
+            FileName::Lock
+            | FileName::AdminSocket
+            | FileName::Manifest
+            | FileName::ManifestTemporary => 0,
         }
     }
 

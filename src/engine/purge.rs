@@ -39,11 +39,11 @@ impl Engine {
     /// right to it.
     pub fn purge(&self, address: Address) -> Result<Grant> {
         let changes = WriteSet::purge(&self.options.limits)?;
-        self.end_life(address, changes)
+        self.commit_from_outside(address, changes)
     }
 
-    /// Commits the end of an object's life, and fences its open handle.
-    pub fn end_life(&self, address: Address, changes: WriteSet) -> Result<Grant> {
+    /// Commits changes of an object that no handle of it asks for, and fences its open handle.
+    pub fn commit_from_outside(&self, address: Address, changes: WriteSet) -> Result<Grant> {
         self.check_alive()?;
         let ended = self.with_object(address, |state, inner| {
             let grant = self.commit(state, inner, changes)?;

@@ -484,7 +484,8 @@ fn remove_orphans(
                 number < manifest.replay.file || !log_files.contains(&number)
             }
             Some(name @ (FileName::Segment(_) | FileName::Run(_))) => !named.contains(&name),
-            Some(FileName::ManifestTemporary) => true,
+            // Whoever listened there is gone: the lock is held here.
+            Some(FileName::ManifestTemporary | FileName::AdminSocket) => true,
             Some(FileName::Lock | FileName::Manifest) | None => false,
         };
         let Some(name) = name.filter(|_| is_orphan) else { continue };

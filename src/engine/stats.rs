@@ -34,6 +34,7 @@ pub struct Counters {
 
 /// Figures of a store at one moment. Bytes are lengths of files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "admin", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stats {
     /// Commits since the store was opened.
     pub commits: u64,
@@ -141,9 +142,10 @@ impl Engine {
                 FileName::Segment(_) => &mut stats.reclaimable_bytes,
                 FileName::Run(number) if history.contains(&number) => &mut stats.history_bytes,
                 FileName::Run(_) => &mut stats.run_bytes,
-                FileName::Lock | FileName::Manifest | FileName::ManifestTemporary => {
-                    &mut stats.other_bytes
-                }
+                FileName::Lock
+                | FileName::AdminSocket
+                | FileName::Manifest
+                | FileName::ManifestTemporary => &mut stats.other_bytes,
             };
             *account += bytes;
         }

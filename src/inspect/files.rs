@@ -33,7 +33,7 @@ pub enum Role {
     Pool,
     /// Not named any more, or not yet: the writer will remove or publish it.
     Unnamed,
-    /// The manifest and the lock.
+    /// The manifest, the lock and the admin socket.
     Other,
 }
 
@@ -79,7 +79,7 @@ impl Listing {
         let named = named(manifest);
         self.files.iter().map(move |(name, bytes)| {
             let role = match name {
-                FileName::Lock | FileName::Manifest => Role::Other,
+                FileName::Lock | FileName::AdminSocket | FileName::Manifest => Role::Other,
                 FileName::ManifestTemporary => Role::Unnamed,
                 FileName::Wal(number) if *number < manifest.replay.file => Role::Unnamed,
                 FileName::Wal(_) if is_unused(disk, *name) => Role::Pool,

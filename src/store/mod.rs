@@ -3,6 +3,8 @@
 //! Reads and writes are ordinary calls; durability is a future. Owns the threads.
 
 pub mod activate;
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod alarms;
 pub mod backup;
 pub mod commit;
@@ -100,7 +102,10 @@ impl Options {
         let timer = Timer::new(Arc::clone(&engine.clock), is_threaded);
         let scheduler = Scheduler::new(&engine);
         let threads = Mutex::new(threads);
-        Ok(Store { shared: Arc::new(Shared { engine, threads, timer, scheduler }) })
+        let store = Store { shared: Arc::new(Shared { engine, threads, timer, scheduler }) };
+        #[cfg(feature = "admin")]
+        store.serve()?;
+        Ok(store)
     }
 }
 
@@ -181,6 +186,19 @@ impl Store {
         &self.shared.scheduler
     }
 
+    /// Begins to listen to operators, if that was asked for.
+    #[cfg(feature = "admin")]
+    fn serve(&self) -> Result<()> {
+        if !self.engine().options.is_admin {
+            return Ok(());
+        }
+        let listening = self.engine().disk.listen();
+        let listener = listening.map_err(|cause| Error::io("listening at admin.sock", cause))?;
+        let server = Arc::new(admin::Server::new(listener, Arc::clone(&self.engine().clock)));
+        let mut threads = self.shared.threads.lock();
+        threads.as_mut().map_or(Ok(()), |threads| threads.serve(&server, &self.shared))
+    }
+
     /// The steps that threads would take, for whoever opened the store without them.
     pub fn steps(&self) -> Steps<'_> {
         Steps { engine: self.engine(), timer: &self.shared.timer }
@@ -193,7 +211,9 @@ impl Store {
     /// Writes everything into pages, marks the log as closed and stops the threads. What is left
     /// open fails from here on. Without it nothing is lost, but the next open replays the log.
     pub fn close(self) -> Result<()> {
-        if let Some(threads) = self.shared.threads.lock().take() {
+        // The lock is let go first: a thread that stops may look for another one.
+        let threads = self.shared.threads.lock().take();
+        if let Some(threads) = threads {
             threads.stop(self.engine());
         }
         let closed = self.engine().close();

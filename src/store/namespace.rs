@@ -185,7 +185,7 @@ impl Namespace {
         let everything = Operation::DeleteAll { keep_alarms: false };
         changes.push(&engine.options.limits, &everything)?;
         let address = self.address(id)?;
-        let grant = engine.end_life(address, changes)?;
+        let grant = engine.commit_from_outside(address, changes)?;
         Ok(Commit::of_grant(self.store.clone(), address, &grant))
     }
 

@@ -120,6 +120,11 @@ impl Object {
         Err(Error::new(ErrorKind::Broken, "handle.fenced", what))
     }
 
+    /// Whether the object was deleted, changed or restored from outside this handle.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.check_right(&self.state, &self.state.inner.lock()).is_err()
+    }
+
     pub(super) fn wants_restore(&self) -> Result<bool> {
         Ok(self.inner()?.state().restores)
     }

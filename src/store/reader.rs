@@ -488,7 +488,10 @@ impl<D: ReadDisk> Watched<D> {
             FileName::Run(number) => runs.any(|facts| facts.number == number),
             // Any other may be a prepared one that the next writer removed.
             FileName::Wal(number) => number == newest.replay.file,
-            FileName::Lock | FileName::Manifest | FileName::ManifestTemporary => true,
+            FileName::Lock
+            | FileName::AdminSocket
+            | FileName::Manifest
+            | FileName::ManifestTemporary => true,
         }
     }
 }

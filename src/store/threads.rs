@@ -1,10 +1,15 @@
 //! The threads of a store: one that writes the log, one that publishes pages, one that merges runs
-//! and tends files, a few that read. None of them belongs to an object.
+//! and tends files, a few that read, a few that listen to operators. None of them belongs to an
+//! object.
 //!
 //! Invariants:
 //!   * Threads only call the engine's steps; every decision of what is durable is the engine's.
 //!   * A step that panics poisons the store: nothing is promised after it.
 
+#[cfg(feature = "admin")]
+use super::admin::Server;
+#[cfg(feature = "admin")]
+use super::{Shared, Store};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::group::GroupKind;
@@ -24,6 +29,9 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 /// it is not.
 const MARK_SOON: Duration = Duration::from_millis(100);
 const MARK_EVERY: Duration = Duration::from_secs(5);
+/// Requests of operators that are served at once; more wait.
+#[cfg(feature = "admin")]
+const ADMIN_THREADS: usize = 3;
 /// How often maintenance looks for work.
 const MAINTENANCE_EVERY: Duration = Duration::from_millis(20);
 /// How long it waits after a step that failed.
@@ -36,6 +44,8 @@ pub(super) struct Threads {
     bells: Vec<Arc<Bell>>,
     jobs: Arc<Jobs>,
     has_readers: bool,
+    #[cfg(feature = "admin")]
+    server: Option<Arc<Server>>,
     handles: Vec<JoinHandle<()>>,
 }
 
@@ -97,6 +107,8 @@ impl Threads {
             bells: Vec::new(),
             jobs: Arc::default(),
             has_readers: engine.options.reader_threads > 0,
+            #[cfg(feature = "admin")]
+            server: None,
             handles: Vec::new(),
         };
         let (stop, owner) = (Arc::clone(&threads.stop), Arc::clone(engine));
@@ -112,6 +124,18 @@ impl Threads {
             })?;
         }
         Ok(threads)
+    }
+
+    /// Starts the threads that listen to operators. They do not keep the store open.
+    #[cfg(feature = "admin")]
+    pub fn serve(&mut self, server: &Arc<Server>, shared: &Arc<Shared>) -> Result<()> {
+        self.server = Some(Arc::clone(server));
+        for _ in 0..ADMIN_THREADS {
+            let (server, shared) = (Arc::clone(server), Arc::downgrade(shared));
+            let store = move || shared.upgrade().map(|shared| Store { shared });
+            self.spawn("dostore-admin", move || server.serve(store))?;
+        }
+        Ok(())
     }
 
     fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -151,6 +175,10 @@ impl Threads {
         self.jobs.queue.lock().1 = true;
         self.jobs.bell.notify_all();
         self.bells.iter().for_each(|bell| bell.ring());
+        #[cfg(feature = "admin")]
+        if let Some(server) = &self.server {
+            server.stop();
+        }
         engine.wal.tell_writer();
         for handle in self.handles.drain(..) {
             // A thread that dropped the last handle of the store cannot wait for itself.

@@ -46,6 +46,33 @@ fn an_idle_object_leaves_memory_and_comes_back_from_what_it_stored() {
 }
 
 #[test]
+fn an_object_that_was_restored_from_outside_comes_back_with_what_was_restored() {
+    let world = World::new();
+    assert_eq!(world.ask(add(5)).unwrap(), 5);
+    let rooms = world.store.namespace("rooms").unwrap();
+    let id = rooms.id_from_name("lobby");
+    let five = rooms.current_bookmark(id).unwrap();
+    assert_eq!(world.ask(add(1)).unwrap(), 6);
+    rooms.restore(id, &five).unwrap().commit.wait().unwrap();
+    // Also for a handler that would not have asked the storage: what it keeps in memory is gone.
+    world.ask(alone(|_| async { Ok(0) })).unwrap();
+    assert_eq!((world.ask(add(0)).unwrap(), world.starts()), (5, 2));
+    // A handler in the middle of its work is told; who came behind it is not.
+    let signal = Signal::default();
+    let waiting = signal.clone();
+    let slow = world.lobby().send(alone(move |context| async move {
+        waiting.wait().await;
+        number(&context, "sum").map_err(Failed::from)
+    }));
+    world.run();
+    let behind = world.lobby().send(add(2));
+    rooms.restore(id, &five).unwrap().commit.wait().unwrap();
+    signal.give();
+    assert_eq!(code(&world.outcome(slow).unwrap_err()), "handle.fenced");
+    assert_eq!((world.outcome(behind).unwrap(), world.starts()), (7, 3));
+}
+
+#[test]
 fn a_message_that_comes_as_an_object_is_sent_away_keeps_it_and_not_for_ever() {
     let world = World::new();
     world.ask(add(1)).unwrap();

@@ -173,7 +173,7 @@ impl<A: Actor> Resident<'_, A> {
         let mut events = 0;
         let mut may_wait = true;
         loop {
-            let next = self.seat.next(|| storage.is_broken(), may_wait).await;
+            let next = self.seat.next(|| storage.is_lost(), may_wait).await;
             may_wait = true;
             match next {
                 Next::Message { envelope, is_last } => {

@@ -143,8 +143,8 @@ impl<A: Actor> Seat<A> {
         }
     }
 
-    /// What the resident is to do next. `broken` looks whether the object broke. `may_wait` says
-    /// that most likely there is nothing: then one look is enough.
+    /// What the resident is to do next. `broken` looks whether the object broke or was taken away.
+    /// `may_wait` says that most likely there is nothing: then one look is enough.
     pub async fn next(&self, broken: impl Fn() -> bool, may_wait: bool) -> Next<A> {
         let mut looks = 0_u32;
         std::future::poll_fn(|context| {

@@ -9,7 +9,7 @@
 //!   * What decodes keeps every limit of the format.
 
 pub mod binary;
-mod json;
+pub mod json;
 pub mod text;
 
 use super::Malformed;
