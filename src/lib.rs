@@ -69,7 +69,7 @@
 //!
 //! All are off by default.
 //!
-//! * `cli`: the `dostore` binary, with `dostore inspect` and `dostore verify`.
+//! * `cli`: the `dostore` binary, which looks into stores: see `docs/cli.md`.
 //! * `admin`: [`Options::admin`](store::Options::admin) lets operators change a store while it is
 //!   open, through a socket in its folder.
 //! * `json`, `msgpack`: typed values of actors, in `actor::typed`.

@@ -67,14 +67,20 @@ pub struct History {
 
 /// Makes bookmarks of LSNs.
 #[derive(Debug)]
-struct Namer {
-    store: StoreId,
-    terms: Vec<TermSpan>,
+pub(super) struct Namer {
+    pub store: StoreId,
+    pub terms: Vec<TermSpan>,
 }
 
 impl Namer {
-    fn bookmark(&self, address: Address, lsn: Lsn) -> Bookmark {
+    pub fn bookmark(&self, address: Address, lsn: Lsn) -> Bookmark {
         bookmark_in(self.store, &self.terms, address, lsn)
+    }
+
+    /// What a restoration of the object at `address` says of itself.
+    pub fn restored(&self, address: Address, restoration: Restoration) -> RestoredFrom {
+        let Restoration { from, at, is_at_open } = restoration;
+        RestoredFrom { bookmark: self.bookmark(from, at), is_fork: from != address, is_at_open }
     }
 
     fn entry(&self, address: Address, commit: &PastCommit<'_>) -> HistoryEntry {
@@ -90,10 +96,7 @@ impl Namer {
                 Operation::SetAlarm(_) | Operation::ClearAlarm | Operation::Restored(_) => {}
             }
         }
-        let restored = restoration(commit).map(|Restoration { from, at, is_at_open }| {
-            let is_fork = from != address;
-            RestoredFrom { bookmark: self.bookmark(from, at), is_fork, is_at_open }
-        });
+        let restored = restoration(commit).map(|it| self.restored(address, it));
         let bookmark = self.bookmark(address, commit.lsn);
         let bytes = commit.bytes() as u64;
         HistoryEntry { bookmark, time: commit.time, operations, puts, deletes, bytes, restored }
@@ -126,12 +129,18 @@ impl History {
                 Lsn(moment(bookmark)?.0.saturating_sub(1)).min(view.state.last_lsn)
             }
         };
-        // What cannot be told is refused at once.
-        view.check_commits(after)?;
-        engine.wait_durable(if last > after { last } else { Lsn::ZERO })?;
         let namer = Namer { store: engine.context.store, terms: engine.terms.clone() };
+        let history = Self::of_view(view, namer, (after, last))?;
+        engine.wait_durable(if last > after { last } else { Lsn::ZERO })?;
+        Ok(history)
+    }
+
+    /// The commits that a view shows behind the first LSN, up to the second.
+    pub(super) fn of_view(view: View, namer: Namer, left: (Lsn, Lsn)) -> Result<Self> {
+        // What cannot be told is refused at once.
+        view.check_commits(left.0)?;
         let (front, back) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { view, namer, left: (after, last), front, back })
+        Ok(Self { view, namer, left, front, back })
     }
 
     /// Reads some more from one end, if there is more.

@@ -120,28 +120,57 @@ pub(crate) fn info_of(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
     }))
 }
 
-/// Keys, bytes and whether they are approximate; none for an object without content.
-fn count(view: &View, head: Option<&Head>) -> Result<Option<(u64, u64, bool)>> {
-    let live = head.filter(|head| !head.deleted);
-    if view.layers.is_empty() {
-        return Ok(live.map(|head| (head.count, head.content_bytes, head.approximate)));
-    }
+/// What a view shows of its object, all of it counted; none for one without content.
+pub(crate) fn info_at(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
+    let Some((keys, bytes)) = count_all(view)? else { return Ok(None) };
+    Ok(Some(ObjectInfo {
+        id,
+        name: name_of(view)?,
+        keys,
+        bytes,
+        is_approximate: false,
+        is_unfinished: view.state.unfinished,
+        alarm: view.state.alarm.as_ref().map(|alarm| alarm.time),
+        last_lsn: view.state.last_lsn,
+        last_time: view.state.last_time,
+    }))
+}
+
+/// Every entry of a view that makes its object be there.
+fn content(view: &View) -> RangeIter {
     let any_kind = (Bound::Excluded(vec![KeyKind::Meta as u8, 0xFF]), Bound::Unbounded);
-    let mut entries = RangeIter::new(view.clone(), None, any_kind);
-    if let Some(head) = live {
-        let is_empty = entries.next().transpose()?.is_none() && view.state.alarm.is_none();
-        return Ok((!is_empty).then_some((head.count, head.content_bytes, true)));
-    }
+    RangeIter::new(view.clone(), None, any_kind)
+}
+
+/// Whether a view shows that its object has nothing.
+pub(crate) fn is_empty(view: &View) -> Result<bool> {
+    Ok(view.state.alarm.is_none() && content(view).next().transpose()?.is_none())
+}
+
+/// Keys and bytes, one by one; none for an object without content.
+fn count_all(view: &View) -> Result<Option<(u64, u64)>> {
     let (mut keys, mut bytes) = (0, 0);
     let mut exists = view.state.alarm.is_some();
-    for entry in entries {
+    for entry in content(view) {
         let entry = entry?;
         exists = true;
         let is_user = entry.key.first() == Some(&(KeyKind::User as u8));
         keys += u64::from(is_user);
         bytes += (entry.key.len() - usize::from(is_user) + entry.value.len()) as u64;
     }
-    Ok(exists.then_some((keys, bytes, false)))
+    Ok(exists.then_some((keys, bytes)))
+}
+
+/// Keys, bytes and whether they are approximate; none for an object without content.
+fn count(view: &View, head: Option<&Head>) -> Result<Option<(u64, u64, bool)>> {
+    let live = head.filter(|head| !head.deleted);
+    if view.layers.is_empty() {
+        return Ok(live.map(|head| (head.count, head.content_bytes, head.approximate)));
+    }
+    if let Some(head) = live {
+        return Ok((!is_empty(view)?).then_some((head.count, head.content_bytes, true)));
+    }
+    Ok(count_all(view)?.map(|(keys, bytes)| (keys, bytes, false)))
 }
 
 /// The name kept with an object: in its overlay, or in the runs of names.

@@ -107,6 +107,12 @@ pub struct Changes {
     pairs: Pairs,
 }
 
+impl Changes {
+    pub(super) fn new(pairs: Pairs) -> Self {
+        Self { pairs }
+    }
+}
+
 impl Iterator for Changes {
     type Item = Result<Changed>;
 
@@ -126,7 +132,7 @@ fn diff(engine: &Engine, address: Address, moments: [&Bookmark; 2]) -> Result<Ch
     let [before, after] = moments.map(|bookmark| view_at(engine, address, bookmark));
     let (before, after) = (before?, after?);
     engine.wait_durable(before.state.last_lsn.max(after.state.last_lsn))?;
-    Ok(Changes { pairs: Pairs::new(before, after, full_bounds_of(KeyKind::User)) })
+    Ok(Changes::new(Pairs::new(before, after, full_bounds_of(KeyKind::User))))
 }
 
 impl Object {

@@ -9,14 +9,10 @@
 //!   * Nothing is shown that a crash of the writer could take back.
 //!   * A moment does not change while it is held, and positions never go back.
 
-use super::objects::{ObjectInfo, PAGE_OF_HEADS, info_of};
-use super::past::{Moment as Past, session_end, timestamp};
 use super::snapshot::Snapshot;
 use super::transfer::check_view;
-use crate::bookmark::Bookmark;
 use crate::disk::real::RealReadDisk;
 use crate::disk::{Clock, Listed, ReadDisk, ReadFile};
-use crate::engine::bookmarks::{moment_in, terms_of_reader};
 use crate::engine::catalog::{self, CATALOG, NamespaceEntry};
 use crate::engine::recovery::load_version;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,15 +21,13 @@ use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordView};
 use crate::ids::{Address, LogPoint, Lsn, ObjectId, ShortId, Timestamp};
 use crate::manifest;
 use crate::names::{FileName, Folder};
-use crate::object::retention;
 use crate::object::version::Version;
 use crate::object::{Inner, View};
 use crate::wal::reader::{Live, replay_proven};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// How often a load begins again when the writer removes what it reads.
 const ATTEMPTS: usize = 8;
@@ -78,26 +72,26 @@ pub struct Reader {
 
 /// All that a reader shows.
 #[derive(Clone, Debug)]
-struct Moment {
-    disk: Arc<dyn ReadDisk>,
-    version: Arc<Version>,
+pub(super) struct Moment {
+    pub(super) disk: Arc<dyn ReadDisk>,
+    pub(super) version: Arc<Version>,
     /// Objects with commits behind the version's cut.
-    objects: BTreeMap<Address, Arc<Tail>>,
+    pub(super) objects: BTreeMap<Address, Arc<Tail>>,
     namespaces: Arc<BTreeMap<String, NamespaceEntry>>,
     /// The last commit of the catalog that `namespaces` shows.
     catalog_lsn: Lsn,
-    position: Lsn,
+    pub(super) position: Lsn,
     time: Timestamp,
     /// Where to go on reading the log.
     resume: LogPoint,
     /// Commits that were followed by one of a later term.
-    ends: Vec<Lsn>,
+    pub(super) ends: Vec<Lsn>,
 }
 
 /// What was committed to one object behind the cut.
 #[derive(Debug, Default)]
-struct Tail {
-    inner: Inner,
+pub(super) struct Tail {
+    pub(super) inner: Inner,
     /// Why the commits could not be laid over what is in pages.
     fault: Option<Error>,
 }
@@ -208,7 +202,7 @@ fn replaced() -> Error {
 }
 
 /// Whether a file is gone because the newest manifest does not need it any more.
-fn is_given_up(error: &Error) -> bool {
+pub(crate) fn is_given_up(error: &Error) -> bool {
     let cause = std::error::Error::source(error);
     let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::StaleNetworkFileHandle)
@@ -293,7 +287,7 @@ impl Moment {
         Ok(())
     }
 
-    fn view(&self, address: Address) -> Result<View> {
+    pub(super) fn view(&self, address: Address) -> Result<View> {
         let version = || Arc::clone(&self.version);
         match self.objects.get(&address).map(|tail| &**tail) {
             None => View::of_version(address, version()),
@@ -306,9 +300,9 @@ impl Moment {
 /// A namespace at one moment. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct ReaderNamespace {
-    moment: Arc<Moment>,
+    pub(super) moment: Arc<Moment>,
     name: Arc<str>,
-    entry: NamespaceEntry,
+    pub(super) entry: NamespaceEntry,
 }
 
 impl ReaderNamespace {
@@ -337,7 +331,12 @@ impl ReaderNamespace {
         self.entry.key.parse(hex)
     }
 
-    fn address(&self, id: ObjectId) -> Result<Address> {
+    /// The id whose identifying half this is: of an object that is there or not.
+    pub fn id_from_short(&self, half: ShortId) -> ObjectId {
+        self.entry.key.from_short(half)
+    }
+
+    pub(super) fn address(&self, id: ObjectId) -> Result<Address> {
         let short = id.short();
         if self.entry.key.from_short(short) != id {
             return Err(Error::invalid("id.foreign", "the id is of another namespace"));
@@ -351,122 +350,6 @@ impl ReaderNamespace {
         let view = self.moment.view(self.address(id)?)?;
         check_view(&view)?;
         Ok(Snapshot::new(view))
-    }
-
-    /// The LSN that a bookmark of an object names, as far as this moment goes.
-    fn moment_of(&self, address: Address, bookmark: &Bookmark) -> Result<Lsn> {
-        let moment = &*self.moment;
-        let manifest = &moment.version.manifest;
-        bookmark.check(manifest.store, address)?;
-        if bookmark.lsn() > moment.position {
-            let what = "the bookmark is of a moment behind what the reader shows; refresh it";
-            return Err(Error::new(ErrorKind::NotFound, "bookmark.ahead", what));
-        }
-        let terms = terms_of_reader(&*moment.disk, manifest, &moment.ends)?;
-        let lsn = moment_in(&terms, moment.position, bookmark)?;
-        if !bookmark.is_session_end() {
-            return Ok(lsn);
-        }
-        match session_end(&moment.view(address)?, lsn)? {
-            Past::At(lsn) => Ok(lsn),
-            Past::Present => Ok(moment.position),
-        }
-    }
-
-    /// An object as it was at a bookmark, there or not. Fails with `bookmark.ahead` for a moment
-    /// that this one does not show yet, and as [`Object::at`] does; with errors of reading as
-    /// [`ReaderNamespace::snapshot`].
-    ///
-    /// [`Object::at`]: super::object::Object::at
-    pub fn at(&self, id: ObjectId, bookmark: &Bookmark) -> Result<Snapshot> {
-        let address = self.address(id)?;
-        let lsn = self.moment_of(address, bookmark)?;
-        let view = self.moment.view(address)?.as_of(lsn)?;
-        check_view(&view)?;
-        Ok(Snapshot::new(view))
-    }
-
-    /// An object as of a time: of all its commits up to then. Later times than what is shown give
-    /// what is shown.
-    pub fn at_time(&self, id: ObjectId, time: SystemTime) -> Result<Snapshot> {
-        let view = self.moment.view(self.address(id)?)?;
-        let view = match retention::moment_at(&view, timestamp(time))? {
-            Some(lsn) => view.as_of(lsn)?,
-            None => view,
-        };
-        check_view(&view)?;
-        Ok(Snapshot::new(view))
-    }
-
-    /// The objects of the namespace, by id.
-    pub fn objects(&self) -> ReaderObjects {
-        let from = Address { namespace: self.entry.number, id: ShortId::default() };
-        ReaderObjects { namespace: self.clone(), next: Some(from), ready: VecDeque::new() }
-    }
-
-    /// The objects from this id on, itself included.
-    pub fn objects_from(&self, id: ObjectId) -> Result<ReaderObjects> {
-        let next = Some(self.address(id)?);
-        Ok(ReaderObjects { namespace: self.clone(), next, ready: VecDeque::new() })
-    }
-}
-
-/// The objects of a namespace at one moment, by id.
-#[derive(Debug)]
-pub struct ReaderObjects {
-    namespace: ReaderNamespace,
-    next: Option<Address>,
-    ready: VecDeque<Address>,
-}
-
-impl ReaderObjects {
-    fn refill(&mut self) -> Result<()> {
-        let moment = &self.namespace.moment;
-        while self.ready.is_empty()
-            && let Some(from) = self.next.take()
-        {
-            let last = Address { id: ShortId([0xFF; 16]), ..from };
-            let mut found = Vec::new();
-            for head in moment.version.directory.heads(from) {
-                let (address, head) = head?;
-                if address > last {
-                    break;
-                }
-                if found.len() == PAGE_OF_HEADS {
-                    self.next = Some(address);
-                    break;
-                }
-                if !head.deleted {
-                    found.push(address);
-                }
-            }
-            let is_here = |address: &&Address| self.next.is_none_or(|next| **address < next);
-            found.extend(moment.objects.range(from..=last).map(|(at, _)| at).take_while(is_here));
-            found.sort_unstable();
-            found.dedup();
-            self.ready = found.into();
-        }
-        Ok(())
-    }
-}
-
-impl Iterator for ReaderObjects {
-    type Item = Result<ObjectInfo>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Err(error) = self.refill() {
-                self.next = None;
-                return Some(Err(error));
-            }
-            let address = self.ready.pop_front()?;
-            let id = self.namespace.entry.key.from_short(address.id);
-            let view = self.namespace.moment.view(address);
-            match view.and_then(|view| info_of(&view, id)).transpose() {
-                None => {}
-                some => return some,
-            }
-        }
     }
 }
 

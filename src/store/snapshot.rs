@@ -3,6 +3,7 @@
 use super::alarms::LastFailure;
 use super::alarms::calls::{all_alarms, find_alarm, find_failure, times};
 use super::list::{Entries, ListOptions, range_bounds};
+use super::objects::{is_empty, name_of};
 use super::transfer::check_view;
 use super::value::{FullKey, Value};
 use crate::engine::Engine;
@@ -48,6 +49,16 @@ impl Snapshot {
     /// The time of that commit.
     pub fn last_time(&self) -> Timestamp {
         self.view.state.last_time
+    }
+
+    /// The name that is kept with the object, if it was ever opened by name.
+    pub fn name(&self) -> Result<Option<String>> {
+        name_of(&self.view)
+    }
+
+    /// Whether the object holds nothing: it was never there, was deleted, or has a name alone.
+    pub fn is_empty(&self) -> Result<bool> {
+        is_empty(&self.view)
     }
 
     /// The value of a key.

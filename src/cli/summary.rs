@@ -1,64 +1,31 @@
-//! What the command prints: tables for people, one JSON document for programs.
+//! A store in figures, and what a verification found: as text for people, as fields for programs.
 //!
 //! Invariants:
 //!   * Fields of JSON documents keep their names and meanings; new ones may come.
 
-use crate::error::Error;
+use super::call::{Call, fields};
+use super::failure::{DONE, Failure, Outcome};
+use super::figures::{bar, bytes, digits, facts, table};
+use super::listing::Listing;
+use super::time::{machine as time, short};
 use crate::ids::{Address, Lsn, Timestamp};
+use crate::inspect::summary::NamespaceSummary;
 use crate::inspect::{Fault, Report, Summary, Verdict};
-use comfy_table::{CellAlignment, Table, presets};
-use serde_json::{Value, json};
-use std::fmt::Write;
+use serde_json::{Map, Value, json};
 
-const SCHEMA: &str = "dostore/1";
 const RED: &str = "\x1B[31m";
 const GREEN: &str = "\x1B[32m";
 const PLAIN: &str = "\x1B[0m";
 
-/// An error with its cause.
-pub fn error(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
-}
+/// Characters of the longest bar.
+const BAR_WIDTH: usize = 24;
 
-/// The time in words; none for zero, which stands for no time.
-fn time(at: Timestamp) -> Option<String> {
-    let micros = i64::try_from(at.0).ok().filter(|micros| *micros != 0);
-    let at = micros.and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
-    at.map(|at| at.to_string())
-}
-
-fn commit(lsn: Lsn, at: Timestamp) -> String {
-    match time(at) {
-        Some(at) => format!("commit {lsn}, {at}"),
-        None => "nothing yet".to_owned(),
+/// The figures of the store at hand.
+pub fn read(call: &Call<'_>) -> Result<Summary, Failure> {
+    match crate::inspect::summary(call.disk()?) {
+        Err(error) if error.code() == "store.missing" => Err(call.no_store()),
+        done => Ok(done?),
     }
-}
-
-/// A number with its digits in threes.
-fn digits(number: u64) -> String {
-    let plain = number.to_string();
-    let mut grouped = String::with_capacity(plain.len() * 4 / 3);
-    for (index, digit) in plain.chars().enumerate() {
-        if index > 0 && (plain.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
-    for column in 1..header.len() {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }
 
 /// Bytes by what they are there for.
@@ -77,62 +44,91 @@ fn accounts(summary: &Summary) -> [(&'static str, u64); 9] {
 }
 
 /// A store in figures, for people.
-pub fn summary(summary: &Summary) -> String {
-    let mut out = String::new();
-    let facts = [
+pub fn summary(call: &Call<'_>, summary: &Summary) -> String {
+    let commit = |lsn: Lsn, at: Timestamp| match time(at) {
+        Some(_) => format!("commit {}, {}", short(lsn), call.calendar.show(at)),
+        None => "nothing yet".to_owned(),
+    };
+    let about = facts(&[
         ("store", summary.store.to_string()),
         ("format", format!("{}, term {}", summary.format, summary.term)),
         ("writer", summary.writer.clone().unwrap_or_else(|| "none".to_owned())),
         ("read as of", commit(summary.position, summary.position_time)),
         ("checkpoint", commit(summary.cut, summary.cut_time)),
         ("behind it", format!("{} commits in the log", digits(summary.log_commits))),
-    ];
-    for (name, value) in facts {
-        let _ = writeln!(out, "{name:<12}{value}");
-    }
-    let mut spaces = table(&["namespace", "objects", "keys", "bytes", "alarms"]);
-    for space in &summary.namespaces {
-        let number = space.number;
-        let name = space.name.clone().unwrap_or_else(|| format!("number {number}, not known"));
-        let figures = [space.objects, space.keys, space.content_bytes, space.alarms];
-        let about = if space.approximate > 0 { "about " } else { "" };
-        let mut row = vec![name];
-        row.extend(figures.map(digits));
-        row[2].insert_str(0, about);
-        row[3].insert_str(0, about);
-        spaces.add_row(row);
-    }
-    let mut bytes = table(&["bytes", ""]);
-    for (name, account) in accounts(summary) {
-        bytes.add_row([name.to_owned(), digits(account)]);
-    }
+    ]);
+    let rows: Vec<_> = summary.namespaces.iter().map(space_cells).collect();
+    let spaces = table(SPACE_COLUMNS, &rows, true, call.is_coloured);
+    let most = accounts(summary).iter().map(|(_, account)| *account).max().unwrap_or(0);
+    let row = |name: String, account: u64, bar: String| vec![name, digits(account), bar];
+    let accounts = accounts(summary);
+    let mut rows: Vec<_> = accounts
+        .iter()
+        .map(|(name, account)| row((*name).to_owned(), *account, bar(*account, most, BAR_WIDTH)))
+        .collect();
     let (files, segments, runs) = (summary.files, summary.segments, summary.runs);
     let all = format!("all {files} files, {segments} segments, {runs} runs");
-    bytes.add_row([all, digits(summary.disk_bytes())]);
-    let _ = write!(out, "\n{}\n\n{}", spaces.trim_fmt(), bytes.trim_fmt());
-    out
+    rows.push(row(all, summary.disk_bytes(), String::new()));
+    let space = table(&["SPACE", "-BYTES", ""], &rows, true, call.is_coloured);
+    format!("{about}\n\n{spaces}\n\n{space}")
+}
+
+const SPACE_COLUMNS: &[&str] = &["NAMESPACE", "-OBJECTS", "-KEYS", "-SIZE", "-ALARMS"];
+
+fn space_cells(space: &NamespaceSummary) -> Vec<String> {
+    let number = space.number;
+    let name = space.name.as_deref().map(super::address::space);
+    let about = if space.approximate > 0 { "~" } else { "" };
+    vec![
+        name.unwrap_or_else(|| format!("number {number}, not known")),
+        digits(space.objects),
+        format!("{about}{}", digits(space.keys)),
+        format!("{about}{}", bytes(space.content_bytes)),
+        digits(space.alarms),
+    ]
+}
+
+fn space_fields(space: &NamespaceSummary) -> Vec<(&'static str, Value)> {
+    vec![
+        ("number", json!(space.number.0)),
+        ("name", json!(space.name)),
+        ("objects", json!(space.objects)),
+        ("keys", json!(space.keys)),
+        ("content_bytes", json!(space.content_bytes)),
+        ("alarms", json!(space.alarms)),
+        ("approximate", json!(space.approximate > 0)),
+    ]
+}
+
+/// Lists the namespaces, as of the last checkpoint.
+pub fn list_namespaces(call: &mut Call<'_>) -> Outcome {
+    call.reading(|reader, call| {
+        let summary = read(call)?;
+        let mut listing = Listing::new("namespaces", SPACE_COLUMNS, reader);
+        for space in &summary.namespaces {
+            listing.row(call, space_cells(space), &space_fields(space))?;
+        }
+        let foot = call.position_text(summary.cut, summary.cut_time);
+        listing.end(call, None, &foot)?;
+        Ok(DONE)
+    })
+}
+
+/// One namespace of a store, for people and for programs.
+pub fn namespace(summary: &Summary, name: &str) -> Option<(Vec<String>, Map<String, Value>)> {
+    let space = summary.namespaces.iter().find(|space| space.name.as_deref() == Some(name))?;
+    let named = space_fields(space).into_iter().map(|(name, value)| (name.to_owned(), value));
+    Some((space_cells(space), named.collect()))
 }
 
 /// The same, for programs.
-pub fn summary_json(summary: &Summary) -> String {
-    let namespaces: Vec<Value> = summary
-        .namespaces
-        .iter()
-        .map(|space| {
-            json!({
-                "number": space.number.0,
-                "name": space.name,
-                "objects": space.objects,
-                "keys": space.keys,
-                "content_bytes": space.content_bytes,
-                "alarms": space.alarms,
-                "approximate": space.approximate > 0,
-            })
-        })
-        .collect();
+pub fn summary_fields(summary: &Summary) -> Map<String, Value> {
+    let object = |fields: Vec<(&str, Value)>| -> Map<String, Value> {
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    };
+    let namespaces: Vec<Value> =
+        summary.namespaces.iter().map(|space| object(space_fields(space)).into()).collect();
     let document = json!({
-        "schema": SCHEMA,
-        "kind": "summary",
         "store": summary.store.to_string(),
         "format": summary.format,
         "term": summary.term.0,
@@ -160,7 +156,11 @@ pub fn summary_json(summary: &Summary) -> String {
             "total": summary.disk_bytes(),
         },
     });
-    format!("{document:#}")
+    into_fields(document)
+}
+
+fn into_fields(document: Value) -> Map<String, Value> {
+    if let Value::Object(fields) = document { fields } else { fields([]) }
 }
 
 /// What a verification found, for people.
@@ -172,15 +172,13 @@ pub fn report(report: &Report, is_coloured: bool) -> String {
 }
 
 /// The same, for programs.
-pub fn report_json(report: &Report) -> String {
+pub fn report_fields(report: &Report) -> Map<String, Value> {
     let counts = &report.counts;
     let verdict = match report.verdict() {
         Verdict::Clean => "clean",
         Verdict::Damaged => "damaged",
     };
     let document = json!({
-        "schema": SCHEMA,
-        "kind": "verification",
         "verdict": verdict,
         "store": report.store.map(|store| store.to_string()),
         "generation": report.generation,
@@ -201,7 +199,7 @@ pub fn report_json(report: &Report) -> String {
             "commits": counts.commits,
         },
     });
-    format!("{document:#}")
+    into_fields(document)
 }
 
 fn fault(fault: &Fault) -> Value {

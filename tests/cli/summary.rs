@@ -1,7 +1,4 @@
-//! The `dostore` command on stores in folders: output, exit codes, and what it leaves alone.
-#![cfg(feature = "cli")]
-#![expect(clippy::disallowed_methods, reason = "tests look at and damage files")]
-#![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
+//! `inspect` and `verify` of whole stores, as processes of their own.
 
 use dostore::store::{Options, Store};
 use serde_json::Value;

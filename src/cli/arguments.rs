@@ -1,0 +1,59 @@
+//! The verbs and what they have in common, as the command line is read.
+//!
+//! A verb is a file of its own with its arguments, its examples and a function that does it; here
+//! it is a line of [`Verb`] and a line of [`Verb::run`].
+
+use super::call::{Call, Globals};
+use super::failure::{EXIT_CODES, Outcome};
+use super::{get, history, inspect, keys, ls, shell, verify};
+use clap::{Parser, Subcommand};
+
+const ABOUT: &str = "\
+Objects are addressed as NS/NAME or NS/~HEX, keys as NS/NAME:KEY, and a moment of either with @TIME
+behind it: rooms/lobby:topic@-15m. Verbs may be cut short: `dostore ins`.
+
+Examples:
+  dostore -C data inspect
+  DOSTORE_DIR=data dostore ls";
+
+/// Looks into a store, also while another process has it open, and puts it right
+#[derive(Debug, Parser)]
+#[command(name = "dostore", version, infer_subcommands = true, arg_required_else_help = true)]
+#[command(after_help = format!("{ABOUT}\n\n{EXIT_CODES}"))]
+pub struct Arguments {
+    /// What every verb takes.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What the command can do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Inspect(inspect::Arguments),
+    Ls(ls::Arguments),
+    Keys(keys::Arguments),
+    Get(get::Arguments),
+    History(history::Arguments),
+    Verify(verify::Arguments),
+    Completions(shell::Completions),
+    Man(shell::Man),
+}
+
+impl Verb {
+    /// Does it.
+    pub fn run(&self, call: &mut Call<'_>) -> Outcome {
+        match self {
+            Self::Inspect(arguments) => arguments.run(call),
+            Self::Ls(arguments) => arguments.run(call),
+            Self::Keys(arguments) => arguments.run(call),
+            Self::Get(arguments) => arguments.run(call),
+            Self::History(arguments) => arguments.run(call),
+            Self::Verify(arguments) => arguments.run(call),
+            Self::Completions(arguments) => arguments.run(call),
+            Self::Man(arguments) => arguments.run(call),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! One call of the command: what every verb has at hand to read and to print with.
+//!
+//! Invariants:
+//!   * Nothing here changes a byte of a store or takes its lock.
+//!   * Output that was not seen yet is taken back when a read has to begin again.
+
+use super::failure::{DONE, Failure, Outcome};
+use super::time::{Calendar, machine, short};
+use crate::disk::Clock;
+use crate::disk::real::{RealClock, RealReadDisk};
+use crate::error::{Error, ErrorKind};
+use crate::ids::{Lsn, Timestamp};
+use crate::store::reader::{Reader, is_given_up};
+use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value as Json, json};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The version of what programs read.
+pub const SCHEMA: &str = "dostore/1";
+
+/// How often a read begins again when the writer removes what it reads.
+const ATTEMPTS: usize = 32;
+
+/// Bytes of output that are held back, so that a read can begin again.
+const HELD_BYTES_MAX: usize = 1 << 20;
+
+/// How output is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns, for people
+    #[default]
+    Table,
+    /// One JSON document
+    Json,
+    /// A JSON document on each line
+    Jsonl,
+    /// Comma-separated fields under a line of their names
+    Csv,
+    /// The value's bytes and nothing else
+    Raw,
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Globals {
+    /// The store's folder
+    #[arg(short = 'C', long = "directory", env = "DOSTORE_DIR", value_name = "DIR", global = true)]
+    pub directory: Option<PathBuf>,
+    /// How output is laid out
+    #[arg(long, value_enum, value_name = "FORMAT", global = true, hide_possible_values = true)]
+    #[arg(help = "How output is laid out: table, json, jsonl, csv or raw")]
+    pub format: Option<Format>,
+    /// The same as --format json
+    #[arg(long, global = true, conflicts_with = "format")]
+    pub json: bool,
+    /// Shows and reads times in UTC instead of the machine's zone
+    #[arg(long, global = true)]
+    pub utc: bool,
+}
+
+/// A moment to read at.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Past {
+    /// Reads as of then: a time, a span as -15m, or a bookmark
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub at: Option<String>,
+}
+
+/// How much of a list, from where on.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Page {
+    /// Lists so many at most
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Goes on behind this one, as `next` of the list before says it
+    #[arg(long, value_name = "ADDRESS")]
+    pub after: Option<String>,
+}
+
+/// Output that can be taken back as long as nobody has seen it.
+struct Sheet<'a> {
+    out: &'a mut dyn Write,
+    held: Vec<u8>,
+    is_seen: bool,
+}
+
+impl Write for Sheet<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.held.extend_from_slice(bytes);
+        if self.held.len() > HELD_BYTES_MAX {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.is_seen |= !self.held.is_empty();
+        self.out.write_all(&self.held)?;
+        self.held.clear();
+        self.out.flush()
+    }
+}
+
+/// One call.
+pub struct Call<'a> {
+    /// What every verb takes.
+    pub globals: Globals,
+    /// How times are read and shown.
+    pub calendar: Calendar,
+    /// Whether colours may be used.
+    pub is_coloured: bool,
+    sheet: Sheet<'a>,
+}
+
+impl<'a> Call<'a> {
+    /// A call that prints to `out`, and takes `now` for the present time, if it is given.
+    pub fn new(
+        globals: Globals,
+        out: &'a mut dyn Write,
+        is_coloured: bool,
+        now: Option<Timestamp>,
+    ) -> Self {
+        let zone = if globals.utc { TimeZone::UTC } else { TimeZone::system() };
+        let now = now.unwrap_or_else(|| Timestamp(RealClock::new().wall_micros()));
+        let calendar = Calendar { now, zone };
+        let sheet = Sheet { out, held: Vec::new(), is_seen: false };
+        Self { globals, calendar, is_coloured, sheet }
+    }
+
+    /// How output is laid out.
+    pub fn format(&self) -> Format {
+        if self.globals.json { Format::Json } else { self.globals.format.unwrap_or_default() }
+    }
+
+    /// Refuses layouts that the verb does not have.
+    pub fn allow(&self, formats: &[Format]) -> Result<(), Failure> {
+        if formats.contains(&self.format()) {
+            return Ok(());
+        }
+        let names = formats.iter().filter_map(ValueEnum::to_possible_value);
+        let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
+        Err(Failure::Usage(format!("this is printed as {} only", names.join(" or "))))
+    }
+
+    /// The store's folder.
+    pub fn directory(&self) -> Result<&Path, Failure> {
+        self.globals.directory.as_deref().ok_or_else(|| {
+            let what = "say which store: -C DIR, or DOSTORE_DIR in the environment";
+            Failure::Usage(what.to_owned())
+        })
+    }
+
+    /// The store's folder, opened for reading.
+    pub fn disk(&self) -> Result<RealReadDisk, Failure> {
+        let directory = self.directory()?;
+        RealReadDisk::open(directory).map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                let what = format!("there is no folder {}", directory.display());
+                Failure::Store(Error::new(ErrorKind::NotFound, "store.missing", what))
+            }
+            _ => Failure::Store(Error::io(format!("opening {}", directory.display()), cause)),
+        })
+    }
+
+    /// That no store is where one was looked for.
+    pub fn no_store(&self) -> Failure {
+        let folder = self.globals.directory.as_deref().unwrap_or(Path::new(""));
+        let what = format!("there is no store in {}", folder.display());
+        Failure::Store(Error::new(ErrorKind::NotFound, "store.missing", what))
+    }
+
+    /// Opens a reader on the store.
+    pub fn open(&self) -> Result<Reader, Failure> {
+        match Reader::open_on(self.disk()?) {
+            Err(error) if error.code() == "store.missing" => Err(self.no_store()),
+            done => Ok(done?),
+        }
+    }
+
+    /// Reads with `read`, which prints as well; again from the beginning when the writer has
+    /// removed what it needs.
+    pub fn reading(&mut self, mut read: impl FnMut(&Reader, &mut Self) -> Outcome) -> Outcome {
+        let mut reader = self.open()?;
+        let mut attempt = 1;
+        loop {
+            match read(&reader, self) {
+                Err(Failure::Store(error)) if is_given_up(&error) => {
+                    if self.sheet.is_seen || attempt == ATTEMPTS {
+                        let what = "the writer has removed files meanwhile; try again";
+                        let error = Error::new(ErrorKind::Busy, "reader.overtaken", what);
+                        return Err(error.into());
+                    }
+                    self.sheet.held.clear();
+                    attempt += 1;
+                    reader.refresh()?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Ends the call: all output is seen.
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        Ok(self.sheet.flush()?)
+    }
+
+    /// Prints bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.sheet.write_all(bytes)?)
+    }
+
+    /// Prints a line.
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        self.bytes(text.as_bytes())?;
+        self.bytes(b"\n")
+    }
+
+    /// Prints a document: `fields` for programs, `text` for people.
+    pub fn document(&mut self, kind: &str, fields: Map<String, Json>, text: &str) -> Outcome {
+        let mut document = Map::new();
+        document.insert("schema".to_owned(), json!(SCHEMA));
+        document.insert("kind".to_owned(), json!(kind));
+        document.extend(fields);
+        match self.format() {
+            Format::Json => self.line(&format!("{:#}", Json::Object(document)))?,
+            Format::Jsonl => self.line(&Json::Object(document).to_string())?,
+            Format::Table | Format::Csv | Format::Raw => self.line(text)?,
+        }
+        Ok(DONE)
+    }
+
+    /// What is read, and when that was, for people.
+    pub fn position_text(&self, position: Lsn, time: Timestamp) -> String {
+        if position == Lsn::ZERO {
+            return "as of now: nothing was ever committed".to_owned();
+        }
+        let (at, ago) = (self.calendar.show(time), self.calendar.distance(time));
+        format!("as of commit {}, {at}, {ago}", short(position))
+    }
+}
+
+/// The fields of a document.
+pub fn fields<const N: usize>(fields: [(&str, Json); N]) -> Map<String, Json> {
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The fields that say what was read.
+pub fn position_fields(reader: &Reader) -> Map<String, Json> {
+    fields([
+        ("position", json!(reader.position().0)),
+        ("position_time", json!(machine(reader.time()))),
+    ])
+}

@@ -1,0 +1,130 @@
+//! Figures for people: digits in threes, bytes with units, tables, and small pictures.
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+
+const BOLD: &str = "\x1B[1m";
+const PLAIN: &str = "\x1B[0m";
+
+/// A number with its digits in threes.
+pub fn digits(number: u64) -> String {
+    let plain = number.to_string();
+    let mut grouped = String::with_capacity(plain.len() * 4 / 3);
+    for (index, digit) in plain.chars().enumerate() {
+        if index > 0 && (plain.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Bytes with a unit: `88.1 KiB`.
+pub fn bytes(number: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match UNITS.iter().find(|(_, shift)| number >> shift > 0) {
+        None => format!("{number} B"),
+        Some((name, shift)) => {
+            let tenths = (u128::from(number) * 10) >> shift;
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+/// "1 key", "2 keys".
+pub fn count(number: u64, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{} {one}s", digits(number)) }
+}
+
+/// Rows in columns. A column whose name begins with `-` is aligned to the right.
+pub fn table(columns: &[&str], rows: &[Vec<String>], has_head: bool, is_coloured: bool) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    if has_head {
+        let names = columns.iter().map(|name| Cell::new(name.trim_start_matches('-')));
+        table.set_header(names);
+    }
+    for row in rows {
+        table.add_row(row);
+    }
+    for (index, name) in columns.iter().enumerate() {
+        if let Some(column) = table.column_mut(index) {
+            let is_right = name.starts_with('-');
+            let side = if is_right { CellAlignment::Right } else { CellAlignment::Left };
+            column.set_cell_alignment(side);
+            column.set_padding((0, 2));
+        }
+    }
+    let text: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    let text = text.join("\n");
+    if !has_head || !is_coloured {
+        return text;
+    }
+    let (head, rest) = text.split_at(text.find('\n').unwrap_or(text.len()));
+    format!("{BOLD}{head}{PLAIN}{rest}")
+}
+
+/// Names beside what they stand for.
+pub fn facts<V: AsRef<str>>(facts: &[(&str, V)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
+    let lines = facts.iter().map(|(name, value)| format!("{name:<width$}{}", value.as_ref()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Numbers as columns of up to eight eighths.
+pub fn sparkline(numbers: &[u64]) -> String {
+    let most = numbers.iter().copied().max().unwrap_or(0);
+    let column = |number: &u64| {
+        if *number == 0 || most == 0 {
+            return ' ';
+        }
+        let eighths = (u128::from(*number) * 8).div_ceil(u128::from(most));
+        let code = 0x2580 + u32::try_from(eighths).unwrap_or(8);
+        char::from_u32(code).unwrap_or(' ')
+    };
+    numbers.iter().map(column).collect()
+}
+
+/// A share of `most` as a bar of up to `width` characters.
+pub fn bar(number: u64, most: u64, width: usize) -> String {
+    let eighths = (u128::from(number) * 8 * width as u128).checked_div(u128::from(most));
+    let eighths = usize::try_from(eighths.unwrap_or(0)).unwrap_or(0).min(8 * width);
+    let mut bar = "\u{2588}".repeat(eighths / 8);
+    if !eighths.is_multiple_of(8) {
+        let code = 0x2590 - u32::try_from(eighths % 8).unwrap_or(0);
+        bar.extend(char::from_u32(code));
+    }
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_for_people() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(digits), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [1023, 1024, 90_214, u64::MAX].map(bytes)[..3],
+            ["1023 B", "1.0 KiB", "88.0 KiB"]
+        );
+        assert_eq!(bytes(u64::MAX), "16777215.9 TiB");
+        assert_eq!((count(1, "key"), count(2000, "key")), ("1 key".into(), "2,000 keys".into()));
+    }
+
+    #[test]
+    fn pictures_are_in_proportion() {
+        assert_eq!(sparkline(&[0, 1, 4, 8]), " \u{2581}\u{2584}\u{2588}");
+        assert_eq!(sparkline(&[0, 0]), "  ");
+        assert_eq!(bar(1, 2, 4), "\u{2588}\u{2588}");
+        assert_eq!(bar(1, 16, 4), "\u{258E}");
+        assert_eq!((bar(5, 0, 4), bar(9, 3, 2)), (String::new(), "\u{2588}\u{2588}".to_owned()));
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["bcd".to_owned(), "10".to_owned()]];
+        let shown = table(&["NAME", "-N"], &rows, true, false);
+        assert_eq!(shown, "NAME   N\na      1\nbcd   10");
+        assert_eq!(facts(&[("a", "1"), ("bcd", "2")]), "a    1\nbcd  2");
+    }
+}

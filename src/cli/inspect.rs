@@ -1,0 +1,172 @@
+//! `inspect`: what there is to know of a store, a namespace, an object or a key.
+
+use super::address::{self, Address};
+use super::call::{Call, Format, Past, fields, position_fields};
+use super::failure::{DONE, Failure, Outcome};
+use super::figures::{bytes, count, facts, table};
+use super::get::{Shelf, object_fields, print};
+use super::place::{Place, moment, space};
+use super::summary;
+use super::time::{When, machine};
+use super::usage;
+use super::value::Shown;
+use crate::store::list::ListOptions;
+use crate::store::reader::Reader;
+use crate::store::snapshot::Snapshot;
+use clap::Args;
+use serde_json::json;
+
+const EXAMPLES: &str = "\
+Examples:
+  dostore inspect
+  dostore inspect rooms
+  dostore inspect rooms/lobby
+  dostore inspect rooms/lobby:topic
+  dostore inspect rooms/lobby@-15m --json";
+
+/// The greatest keys that a card shows.
+const GREATEST: usize = 5;
+
+/// Shows what an address holds: a store, a namespace, an object or a key
+///
+/// Without an address, what the store holds and where its bytes are. Objects of a store or a
+/// namespace are counted as of the last checkpoint; commits behind it are counted beside them.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// NS, NS/NAME, NS/~HEX or NS/NAME:KEY
+    address: Option<String>,
+    #[command(flatten)]
+    past: Past,
+}
+
+impl Arguments {
+    pub fn run(&self, call: &mut Call<'_>) -> Outcome {
+        call.allow(&[Format::Table, Format::Json, Format::Jsonl])?;
+        let Some(text) = &self.address else {
+            self.refuse_past(None)?;
+            let found = summary::read(call)?;
+            let text = summary::summary(call, &found);
+            return call.document("summary", summary::summary_fields(&found), &text);
+        };
+        let address = Address::parse(text)?;
+        if address.who.is_none() {
+            self.refuse_past(address.when.as_deref())?;
+            return call.reading(|reader, call| namespace(call, reader, &address.space));
+        }
+        let when = moment(call, &address, self.past.at.as_deref())?;
+        call.reading(|reader, call| {
+            let place = Place::find(reader, &address)?;
+            let snapshot = place.content(when)?;
+            let Some(key) = &address.key else {
+                return card(call, reader, &place, &snapshot, when);
+            };
+            let value = snapshot.get(key)?.ok_or_else(|| place.no_key(&snapshot, key))?;
+            let shelf = Shelf { reader, place: &place, snapshot: &snapshot, when };
+            print(call, Shown::Auto, &shelf, key, &value)?;
+            Ok(DONE)
+        })
+    }
+
+    fn refuse_past(&self, when: Option<&str>) -> Result<(), Failure> {
+        if when.is_none() && self.past.at.is_none() {
+            return Ok(());
+        }
+        Err(usage(
+            "a store and its namespaces are shown as of now; `ls NS --at TIME` lists objects",
+        ))
+    }
+}
+
+fn namespace(call: &mut Call<'_>, reader: &Reader, name: &str) -> Outcome {
+    let space = space(reader, name)?;
+    let found = summary::read(call)?;
+    let Some((cells, own)) = summary::namespace(&found, space.name()) else {
+        return Err(Failure::Missing(format!("there is no namespace {name:?}")));
+    };
+    let names = ["namespace", "objects", "keys", "size", "alarms"];
+    let mut lines: Vec<_> = names.into_iter().zip(cells).collect();
+    lines.push(("counted", call.position_text(found.cut, found.cut_time)));
+    lines.push(("behind it", format!("{} in the log", count(found.log_commits, "commit"))));
+    let mut document = position_fields(reader);
+    document.extend(own);
+    document.extend(fields([
+        ("cut", json!(found.cut.0)),
+        ("cut_time", json!(machine(found.cut_time))),
+    ]));
+    call.document("namespace", document, &facts(&lines))
+}
+
+/// What an object has, counted key by key.
+#[derive(Default)]
+struct Content {
+    keys: u64,
+    key_bytes: u64,
+    value_bytes: u64,
+    /// The greatest values, the greatest first.
+    greatest: Vec<(usize, Vec<u8>)>,
+}
+
+impl Content {
+    fn of(snapshot: &Snapshot) -> Result<Self, Failure> {
+        let mut content = Self::default();
+        for entry in snapshot.list(ListOptions::new())? {
+            let (key, value) = entry?;
+            content.keys += 1;
+            content.key_bytes += key.len() as u64;
+            content.value_bytes += value.len() as u64;
+            let at = content.greatest.partition_point(|(size, _)| *size >= value.len());
+            if at < GREATEST {
+                content.greatest.insert(at, (value.len(), key.to_vec()));
+                content.greatest.truncate(GREATEST);
+            }
+        }
+        Ok(content)
+    }
+}
+
+fn card(
+    call: &mut Call<'_>,
+    reader: &Reader,
+    place: &Place,
+    snapshot: &Snapshot,
+    when: Option<When>,
+) -> Outcome {
+    let content = Content::of(snapshot)?;
+    let bookmark = place.bookmark(when)?;
+    let alarms = snapshot.alarms()?;
+    let mut document = position_fields(reader);
+    document.extend(object_fields(place, snapshot));
+    let named = |alarm: &(Option<String>, _)| json!({ "name": alarm.0, "time": machine(alarm.1) });
+    let greatest =
+        |(size, key): &(usize, Vec<u8>)| json!({ "key": address::key(key), "size": size });
+    document.extend(fields([
+        ("bookmark", json!(bookmark.to_string())),
+        ("keys", json!(content.keys)),
+        ("key_bytes", json!(content.key_bytes)),
+        ("value_bytes", json!(content.value_bytes)),
+        ("alarms", alarms.iter().map(named).collect()),
+        ("greatest", content.greatest.iter().map(greatest).collect()),
+    ]));
+    let (at, ago) = (snapshot.last_time(), call.calendar.distance(snapshot.last_time()));
+    let size = bytes(content.key_bytes + content.value_bytes);
+    let mut lines = vec![
+        ("object", place.address()),
+        ("id", place.id.to_string()),
+        ("keys", format!("{}, {size}", count(content.keys, "key"))),
+        ("modified", format!("{}, {ago}", call.calendar.show(at))),
+    ];
+    for (name, at) in &alarms {
+        let (shown, distance) = (call.calendar.show(*at), call.calendar.distance(*at));
+        let name = name.as_ref().map_or_else(String::new, |name| format!("{name:?} "));
+        lines.push(("alarm", format!("{name}{shown}, {distance}")));
+    }
+    lines.push(("bookmark", bookmark.to_string()));
+    let (position, time) =
+        if when.is_some() { (snapshot.last_lsn(), at) } else { (reader.position(), reader.time()) };
+    lines.push(("read", call.position_text(position, time)));
+    let row = |(size, key): &(usize, Vec<u8>)| vec![address::key(key), bytes(*size as u64)];
+    let rows: Vec<_> = content.greatest.iter().map(row).collect();
+    let greatest = table(&["GREATEST KEYS", "-SIZE"], &rows, true, call.is_coloured);
+    call.document("object", document, &format!("{}\n\n{greatest}", facts(&lines)))
+}

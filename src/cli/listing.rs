@@ -1,0 +1,158 @@
+//! Lists: rows that are aligned for people and streamed for programs.
+//!
+//! Invariants:
+//!   * Memory does not grow with the list: rows are aligned in batches.
+//!   * Programs get the same fields in each layout.
+
+use super::call::{Call, Format, SCHEMA, position_fields};
+use super::failure::Failure;
+use super::figures::table;
+use crate::store::reader::Reader;
+use serde_json::{Map, Value as Json, json};
+use std::fmt::Write;
+
+/// Rows that are aligned with each other.
+const BATCH: usize = 1000;
+
+/// The layouts that a list has.
+pub const LAYOUTS: &[Format] = &[Format::Table, Format::Json, Format::Jsonl, Format::Csv];
+
+/// A list that is being printed.
+pub struct Listing {
+    kind: &'static str,
+    /// Columns for people. One whose name begins with `-` is aligned to the right.
+    columns: &'static [&'static str],
+    batch: Vec<Vec<String>>,
+    rows: u64,
+    common: Map<String, Json>,
+}
+
+impl Listing {
+    /// A list of things of one kind, read by `reader`.
+    pub fn new(kind: &'static str, columns: &'static [&'static str], reader: &Reader) -> Self {
+        let common = position_fields(reader);
+        Self { kind, columns, batch: Vec::new(), rows: 0, common }
+    }
+
+    /// Adds fields that hold for all of the list.
+    pub fn say(&mut self, fields: Map<String, Json>) {
+        self.common.extend(fields);
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Prints a row: cells for people, named fields for programs.
+    pub fn row(
+        &mut self,
+        call: &mut Call<'_>,
+        cells: Vec<String>,
+        fields: &[(&'static str, Json)],
+    ) -> Result<(), Failure> {
+        self.rows += 1;
+        match call.format() {
+            Format::Table | Format::Raw => {
+                self.batch.push(cells);
+                if self.batch.len() == BATCH {
+                    self.print_batch(call)?;
+                }
+            }
+            Format::Json => {
+                let head = if self.rows == 1 { self.json_head() } else { ",\n".to_owned() };
+                call.bytes(format!("{head}  {}", object(fields)).as_bytes())?;
+            }
+            Format::Jsonl => {
+                let mut line = Map::new();
+                line.insert("schema".to_owned(), json!(SCHEMA));
+                line.insert("kind".to_owned(), json!(self.kind));
+                line.extend(self.common.clone());
+                line.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+                call.line(&Json::Object(line).to_string())?;
+            }
+            Format::Csv => {
+                if self.rows == 1 {
+                    let names: Vec<_> = fields.iter().map(|(name, _)| csv(&json!(name))).collect();
+                    call.line(&names.join(","))?;
+                }
+                let values: Vec<_> = fields.iter().map(|(_, value)| csv(value)).collect();
+                call.line(&values.join(","))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The beginning of the one document, up to the items.
+    fn json_head(&self) -> String {
+        let mut head = format!("{{\"schema\":\"{SCHEMA}\",\"kind\":\"{}\",", self.kind);
+        for (name, value) in &self.common {
+            let _ = write!(head, "{}:{value},", json!(name));
+        }
+        head + "\"items\":[\n"
+    }
+
+    fn print_batch(&mut self, call: &mut Call<'_>) -> Result<(), Failure> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let is_first = self.rows <= BATCH as u64;
+        let text =
+            table(self.columns, &std::mem::take(&mut self.batch), is_first, call.is_coloured);
+        call.line(&text)
+    }
+
+    /// Ends the list. `next` says behind what it goes on; `foot` is a line for people.
+    pub fn end(
+        mut self,
+        call: &mut Call<'_>,
+        next: Option<&str>,
+        foot: &str,
+    ) -> Result<(), Failure> {
+        match call.format() {
+            Format::Table | Format::Raw => {
+                self.print_batch(call)?;
+                if let Some(next) = next {
+                    call.line(&format!("more: --after {next:?}"))?;
+                }
+                call.line(foot)
+            }
+            Format::Json => {
+                let head = if self.rows == 0 { self.json_head() } else { "\n".to_owned() };
+                call.line(&format!("{head}],\"next\":{}}}", json!(next)))
+            }
+            Format::Jsonl | Format::Csv => Ok(()),
+        }
+    }
+}
+
+fn object(fields: &[(&'static str, Json)]) -> Json {
+    Json::Object(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+}
+
+/// A field between commas.
+fn csv(value: &Json) -> String {
+    let plain = match value {
+        Json::Null => String::new(),
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if plain.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", plain.replace('"', "\"\""))
+    } else {
+        plain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_with_commas_and_quotes_are_quoted() {
+        assert_eq!(csv(&json!("a")), "a");
+        assert_eq!(csv(&json!("a,\"b\"")), "\"a,\"\"b\"\"\"");
+        assert_eq!(csv(&json!(null)), "");
+        assert_eq!(csv(&json!({ "a": 1 })), "\"{\"\"a\"\":1}\"");
+    }
+}

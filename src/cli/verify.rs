@@ -1,0 +1,39 @@
+//! `verify`: every structure against its checksums and against every other.
+
+use super::call::{Call, Format};
+use super::failure::{DAMAGED, DONE, Outcome};
+use super::summary::{report, report_fields};
+use crate::inspect::{Depth, verify_to};
+use clap::Args;
+
+const EXAMPLES: &str = "\
+Examples:
+  dostore verify
+  dostore verify --deep --json";
+
+/// Checks every structure of a store against its checksums and against every other
+///
+/// Reports all that is wrong and exits with 4 if anything is. Beside a writer the log is checked as
+/// far as it is shown to be durable.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Reads pages too that nothing needs any more
+    #[arg(long)]
+    deep: bool,
+}
+
+impl Arguments {
+    pub fn run(&self, call: &mut Call<'_>) -> Outcome {
+        call.allow(&[Format::Table, Format::Json, Format::Jsonl])?;
+        let disk = call.disk()?;
+        if crate::manifest::read(&disk).is_ok_and(|manifest| manifest.is_none()) {
+            return Err(call.no_store());
+        }
+        let depth = if self.deep { Depth::Everything } else { Depth::Live };
+        let found = verify_to(disk, depth);
+        let text = report(&found, call.is_coloured);
+        call.document("verification", report_fields(&found), &text)?;
+        Ok(if found.is_clean() { DONE } else { DAMAGED })
+    }
+}

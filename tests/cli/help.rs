@@ -1,0 +1,80 @@
+//! What help says: every verb has examples, and they work.
+
+use super::stage::Stage;
+
+/// The help of a verb, or of the command.
+fn help(verb: &[&str]) -> String {
+    let words = [verb, &["--help"]].concat();
+    super::stage::call(std::path::Path::new("nowhere"), &words).text()
+}
+
+fn verbs() -> Vec<String> {
+    let all = help(&[]);
+    let lines = all.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let lines = lines.take_while(|line| !line.is_empty());
+    let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    let found: Vec<_> = lines.filter(|line| line.starts_with("  ")).map(first).collect();
+    found.into_iter().filter(|verb| verb != "help").collect()
+}
+
+/// The words of an example behind the command's name, quotes taken off and what a shell would do
+/// with the output left out.
+fn words(example: &str) -> Vec<String> {
+    let example = example.split(" > ").next().unwrap_or_default();
+    let mut words = Vec::new();
+    for (index, part) in example.split('\'').enumerate() {
+        if index % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    let name = words.iter().position(|word| word == "dostore").unwrap();
+    let mut words = words.split_off(name + 1);
+    if words.first().is_some_and(|word| word == "-C") {
+        words.drain(..2);
+    }
+    words
+}
+
+fn examples_of(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().skip_while(|line| *line != "Examples:").skip(1);
+    lines.take_while(|line| line.starts_with("  ")).map(words).collect()
+}
+
+/// Every example of every help.
+pub fn examples() -> Vec<Vec<String>> {
+    let mut found = examples_of(&help(&[]));
+    for verb in verbs() {
+        found.extend(examples_of(&help(&[&verb])));
+    }
+    found
+}
+
+#[test]
+fn every_verb_has_an_example_that_works() {
+    let stage = Stage::new();
+    assert!(verbs().len() >= 8, "{:?}", verbs());
+    for verb in verbs() {
+        let examples = examples_of(&help(&[&verb]));
+        assert!(!examples.is_empty(), "{verb} has no example");
+        for example in examples {
+            let done = stage.call(&example.iter().map(String::as_str).collect::<Vec<_>>());
+            // A comparison that finds a difference says so by its exit code.
+            let most = u8::from(verb == "diff");
+            assert!(done.code <= most && done.errors.is_empty(), "{example:?}: {done:?}");
+            assert!(!done.out.is_empty(), "{example:?}");
+            assert!(example.contains(&verb), "an example of {verb}: {example:?}");
+        }
+    }
+}
+
+#[test]
+fn help_says_the_exit_codes_and_how_things_are_addressed() {
+    let all = help(&[]);
+    for part in ["130  interrupted", "4  damage found", "NS/NAME:KEY", "-C, --directory"] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+    let man = super::stage::call(std::path::Path::new("nowhere"), &["man"]).text();
+    assert!(man.starts_with(".ie") && man.contains("dostore"), "{man}");
+}
