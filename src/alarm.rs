@@ -8,7 +8,7 @@
 //!   * An attempt is due later than the one before it.
 //!   * Failures that do not count never end an alarm; those that count end it after the last retry.
 
-use crate::ids::{Lsn, Timestamp};
+use crate::ids::{Lsn, Timestamp, micros};
 use std::time::Duration;
 
 /// One setting of an alarm, and what became of its attempts.
@@ -118,10 +118,6 @@ impl RetryPolicy {
         next.backoff = next.backoff.saturating_add(1).min(self.doublings_max);
         Verdict::Retry(next)
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// The transaction was rolled back and nothing was written. Run it again.
     Aborted,
-    /// The object's handle was reset after a failure. Open the object again.
+    /// What the caller holds is of no more use: the object was reset after a failure or taken away,
+    /// or the store, host or reader is closed. Open it again, unless the code says otherwise.
     Broken,
     /// Someone else uses it now. Try again later.
     Busy,
@@ -29,7 +30,8 @@ pub enum ErrorKind {
     Invalid,
     /// The operating system refused. The store is unchanged; trying again may help.
     Io,
-    /// Another process writes to the store.
+    /// The store is open for writing: in another process, or in this one for as long as any handle,
+    /// namespace or commit of it is held.
     Locked,
     /// There is no such thing.
     NotFound,

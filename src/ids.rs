@@ -5,9 +5,11 @@
 //! Invariants:
 //!   * Keys order as their bytes do: numbers inside keys are big-endian.
 //!   * [`Lsn`] zero names no commit: "before everything".
-//!   * A number once given to a file, a namespace or a life is never given again.
+//!   * A number once given to a file, a namespace or a life is never given again within one line of
+//!     opens; a backup that is opened beside its store goes its own way.
 
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -46,6 +48,24 @@ number! {
 number! {
     /// Microseconds since 1970 began, UTC.
     Timestamp(u64)
+}
+
+/// A span of time in microseconds; what is finer is cut off.
+pub(crate) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl From<SystemTime> for Timestamp {
+    /// Before 1970 is 1970; microseconds are kept, what is finer is cut off.
+    fn from(at: SystemTime) -> Self {
+        Self(micros(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()))
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(at: Timestamp) -> Self {
+        Self::UNIX_EPOCH + Duration::from_micros(at.0)
+    }
 }
 
 impl Lsn {

@@ -38,7 +38,7 @@
 //! * [`Commit`](store::commit::Commit): a turn that is ordered and applied. As a future of any
 //!   runtime, or by waiting, it tells when the turn survives any crash.
 //! * [`Snapshot`](store::snapshot::Snapshot): an object at one moment, shown only when that is
-//!   durable.
+//!   durable, but to the object's own actor.
 //! * [`Reader`](store::reader::Reader): a store that another process may have open, read without a
 //!   lock and without writing.
 //! * [`Storage`](actor::Storage): an object as the code of an actor sees it: what one poll of a
@@ -58,7 +58,7 @@
 //! * No transaction over two objects: an object is the unit of consistency.
 //! * No two handles on one object, and no two writing processes on one store.
 //! * No server, no placement, no replication. The store calls nothing back and runs none of its
-//!   caller's code in its threads, but for the wakers of futures.
+//!   caller's code in its threads, but for the wakers of futures and an actor host's own pool.
 //! * No acknowledgement before a sync, and no setting that would allow one.
 //! * No second try of a sync that failed, and no repair by leaving out what is damaged.
 //! * No logging: what happened is in errors, in [`Stats`](store::Stats) and in the

@@ -157,7 +157,8 @@ impl Options {
         self
     }
 
-    /// Threads that load objects for `activate`; 2 by default.
+    /// Threads that load objects for `activate`; 2 by default. With none, whoever polls the future
+    /// loads the object itself.
     pub fn reader_threads(mut self, threads: usize) -> Self {
         self.reader_threads = threads;
         self
@@ -200,9 +201,12 @@ impl Options {
         if !(512..=64 << 10).contains(&self.page_bytes) {
             return Err(Error::invalid("option.page_bytes", "page_bytes must be 512 B to 64 KiB"));
         }
-        if self.segment_bytes < 16 << 10 || self.dirty_bytes == 0 {
-            let what = "segment_bytes must be at least 16 KiB and dirty_bytes above zero";
+        if self.segment_bytes < 16 << 10 {
+            let what = "segment_bytes must be at least 16 KiB";
             return Err(Error::invalid("option.segment_bytes", what));
+        }
+        if self.dirty_bytes == 0 {
+            return Err(Error::invalid("option.dirty_bytes", "dirty_bytes must be above zero"));
         }
         Ok(())
     }
@@ -223,5 +227,6 @@ mod tests {
         assert_eq!(code(Options::default().wal_file_bytes((1 << 30) + 4096)), wrong);
         assert_eq!(code(Options::default().page_bytes(511)), Some("option.page_bytes"));
         assert_eq!(code(Options::default().segment_bytes(1)), Some("option.segment_bytes"));
+        assert_eq!(code(Options::default().dirty_bytes(0)), Some("option.dirty_bytes"));
     }
 }

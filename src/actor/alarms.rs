@@ -8,7 +8,7 @@ use super::core::Core;
 use super::storage::Storage;
 use crate::alarm::{Alarm, Failure};
 use crate::error::Result;
-use crate::ids::Timestamp;
+use crate::ids::{Timestamp, micros};
 use crate::store::alarms::{Fired, LastFailure, Outcome};
 use crate::store::draft::Draft;
 use crate::store::object::Object;
@@ -32,10 +32,8 @@ impl From<Timestamp> for AlarmTime {
 }
 
 impl From<SystemTime> for AlarmTime {
-    /// Before 1970 is 1970; microseconds are kept, what is finer is cut off.
     fn from(at: SystemTime) -> Self {
-        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self::At(Timestamp(micros(since)))
+        Self::At(at.into())
     }
 }
 
@@ -43,10 +41,6 @@ impl From<Duration> for AlarmTime {
     fn from(after: Duration) -> Self {
         Self::After(after)
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl AlarmTime {

@@ -1,8 +1,9 @@
 //! What all clones of a storage share: the object, its open turn, and whose turn it is.
 //!
-//! Three locks, none held while foreign code runs: the gate ([`super::doors`]), the draft, and the
-//! ledger ([`super::ledger`]), which may be taken under the draft's. The thread that has the turn
-//! is remembered, so that a call knows whether it is inside.
+//! Four locks, none held while foreign code runs: the gate ([`super::doors`]), the draft, the
+//! ledger ([`super::ledger`]), which may be taken under the draft's, and the list of alarms that
+//! are being handled. The thread that has the turn is remembered, so that a call knows whether it
+//! is inside.
 //!
 //! Invariants:
 //!   * Only the thread that has the turn changes the draft, but for breaking the object, which
@@ -390,6 +391,12 @@ impl Core {
         if is_overdue {
             self.break_overdue();
         }
+    }
+
+    /// What a call failed with. An object that was deleted or restored from outside is broken: what
+    /// its code holds in memory is of another past.
+    pub fn heed(&self, error: Error) -> Error {
+        if error.code() == "handle.fenced" { self.break_with(&error) } else { error }
     }
 
     /// Drops the open turn and breaks the object: every later call fails with this error, or with

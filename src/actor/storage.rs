@@ -96,10 +96,11 @@ impl Storage {
     ) -> Result<R> {
         let core = &*self.core;
         core.book.check()?;
-        match core.with_draft(|open| draft(open, &core.object)) {
+        let done = match core.with_draft(|open| draft(open, &core.object)) {
             Some(done) => done,
             None => object(&core.object),
-        }
+        };
+        done.map_err(|error| core.heed(error))
     }
 
     /// Runs `call` inside a turn: the open one, or one of its own.
@@ -119,7 +120,8 @@ impl Storage {
         is_confirmed: bool,
         change: impl FnOnce(&mut Draft, &Object) -> Result<R>,
     ) -> Result<R> {
-        self.in_turn(|core| core.edit(is_confirmed, change))
+        let done = self.in_turn(|core| core.edit(is_confirmed, change));
+        done.map_err(|error| self.core.heed(error))
     }
 
     /// The value of a key.
@@ -476,9 +478,9 @@ impl Storage {
         self.core.book.broken().cloned()
     }
 
-    /// Whether the object is known to be broken, or was changed from outside, without a look at
-    /// what is on its way.
-    pub(super) fn is_lost(&self) -> bool {
+    /// Whether nothing more can be done with the object: it is known to be broken, without a look
+    /// at what is on its way, or was deleted or restored from outside.
+    pub(super) fn is_over(&self) -> bool {
         self.core.book.broken().is_some() || self.core.object.is_fenced()
     }
 

@@ -87,6 +87,7 @@ impl Engine {
     }
 
     /// The namespace of this name; created, with ids derived from `unique_key`, if there is none.
+    /// Fails with `namespace.key` where there is one that derives them with another.
     pub fn namespace(
         &self,
         name: &str,
@@ -96,6 +97,10 @@ impl Engine {
         check_name(name)?;
         let mut by_name = self.catalog.by_name.lock();
         if let Some(known) = by_name.get(name) {
+            if unique_key.is_some_and(|wanted| NamespaceKey::new(wanted) != known.key) {
+                let what = format!("the namespace {name:?} derives its ids with another key");
+                return Err(Error::invalid("namespace.key", what));
+            }
             return Ok(known.clone());
         }
         if by_name.len() >= NAMESPACES_MAX {

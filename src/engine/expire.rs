@@ -11,7 +11,7 @@
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::format::manifest::{HistoryFile, Manifest};
-use crate::ids::{FileNumber, Lsn, NamespaceNumber, Timestamp};
+use crate::ids::{FileNumber, Lsn, NamespaceNumber, Timestamp, micros};
 use crate::object::retention::{OFF_CLASS, classes, readable_from};
 use crate::retention::Retention;
 use parking_lot::Mutex;
@@ -47,10 +47,6 @@ struct Guard {
     held_until: Duration,
     /// How far back each class with files is to reach, at most.
     horizons: BTreeMap<u32, Timestamp>,
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Guard {

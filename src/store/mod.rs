@@ -133,12 +133,14 @@ impl Store {
         self.namespace_with(name, NamespaceOptions::new())
     }
 
-    /// The same; if it is created now, object ids in it are derived with `unique_key`.
+    /// The same; object ids in it are derived with `unique_key`. Fails with `namespace.key` where
+    /// it is there already and derives them with another.
     pub fn namespace_with_key(&self, name: &str, unique_key: &str) -> Result<Namespace> {
         self.namespace_with(name, NamespaceOptions::new().unique_key(unique_key))
     }
 
-    /// The same, with settings that count if it is created now.
+    /// The same, with settings. How long history is kept counts if the namespace is created now;
+    /// [`Namespace::set_retention`] changes it later.
     pub fn namespace_with(&self, name: &str, options: NamespaceOptions) -> Result<Namespace> {
         let NamespaceOptions { unique_key, retention } = options;
         let entry = self.engine().namespace(name, unique_key.as_deref(), retention)?;

@@ -93,6 +93,13 @@ impl Namespace {
         self.entry.key.parse(hex)
     }
 
+    /// The id that 32 bytes are, as [`ObjectId::as_bytes`] gives them. Fails with `id.foreign` for
+    /// an id of another namespace.
+    pub fn id_from_bytes(&self, bytes: [u8; 32]) -> Result<ObjectId> {
+        let id = ObjectId(bytes);
+        self.address(id).map(|_| id)
+    }
+
     pub(crate) fn id_of(&self, short: ShortId) -> ObjectId {
         self.entry.key.from_short(short)
     }

@@ -122,7 +122,7 @@ impl Object {
 
     /// Whether the object was deleted, changed or restored from outside this handle.
     pub(crate) fn is_fenced(&self) -> bool {
-        self.check_right(&self.state, &self.state.inner.lock()).is_err()
+        self.state.inner.lock().fence != self.fence
     }
 
     pub(super) fn wants_restore(&self) -> Result<bool> {

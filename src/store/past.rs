@@ -20,7 +20,7 @@ use crate::object::commits::PastCommit;
 use crate::object::difference::{Pair, Pairs};
 use crate::object::retention;
 use std::ops::RangeBounds;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// What a bookmark of an object comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +45,6 @@ pub(super) fn session_end(view: &View, lsn: Lsn) -> Result<Moment> {
     let is_end = |commit: &PastCommit<'_>| restoration(commit).is_some_and(|it| it.is_at_open);
     let end = view.first_commit((lsn, Lsn::MAX), is_end)?;
     Ok(end.map_or(Moment::Present, |lsn| Moment::At(Lsn(lsn.0 - 1))))
-}
-
-/// A time of the clock in microseconds; times before 1970 are the beginning.
-pub(super) fn timestamp(time: SystemTime) -> Timestamp {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// What a commit says of itself, if it restored the object.
@@ -85,7 +79,7 @@ fn bookmark_at(engine: &Engine, address: Address, time: SystemTime) -> Result<Bo
     let durable = engine.wal.durable();
     let view = engine.view(address)?;
     let present = view.state.last_lsn.max(durable);
-    let moment = retention::moment_at(&view, timestamp(time))?;
+    let moment = retention::moment_at(&view, time.into())?;
     Ok(engine.bookmark(address, moment.unwrap_or(present)))
 }
 

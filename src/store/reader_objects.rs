@@ -4,7 +4,6 @@
 //!   * Memory does not grow with the namespace.
 
 use super::objects::{ObjectInfo, PAGE_OF_HEADS, info_at, info_of};
-use super::past::timestamp;
 use super::reader::ReaderNamespace;
 use crate::error::Result;
 use crate::ids::{Address, ObjectId, ShortId, Timestamp};
@@ -27,7 +26,7 @@ impl ReaderNamespace {
     /// The objects that there were at a time, from this id on, as they were then. Reads of each
     /// object all that it held. Fails with `history.expired` where history does not reach back.
     pub fn objects_at(&self, id: ObjectId, time: SystemTime) -> Result<ReaderObjects> {
-        Ok(ReaderObjects::new(self, self.address(id)?, Some(timestamp(time))))
+        Ok(ReaderObjects::new(self, self.address(id)?, Some(time.into())))
     }
 }
 

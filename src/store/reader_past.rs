@@ -6,7 +6,7 @@
 use super::changes::Change;
 use super::history::{History, Namer};
 use super::list::full_bounds_of;
-use super::past::{Changes, Moment as Past, session_end, timestamp};
+use super::past::{Changes, Moment as Past, session_end};
 use super::reader::ReaderNamespace;
 use super::snapshot::Snapshot;
 use super::transfer::check_view;
@@ -63,7 +63,7 @@ impl ReaderNamespace {
     /// what is shown.
     pub fn at_time(&self, id: ObjectId, time: SystemTime) -> Result<Snapshot> {
         let view = self.moment.view(self.address(id)?)?;
-        let view = match retention::moment_at(&view, timestamp(time))? {
+        let view = match retention::moment_at(&view, time.into())? {
             Some(lsn) => view.as_of(lsn)?,
             None => view,
         };
@@ -92,7 +92,7 @@ impl ReaderNamespace {
     /// [`Object::bookmark_at`]: super::object::Object::bookmark_at
     pub fn bookmark_at(&self, id: ObjectId, time: SystemTime) -> Result<Bookmark> {
         let view = self.moment.view(self.address(id)?)?;
-        let moment = retention::moment_at(&view, timestamp(time))?;
+        let moment = retention::moment_at(&view, time.into())?;
         self.bookmark_of(id, moment.unwrap_or(self.moment.position))
     }
 

@@ -10,7 +10,6 @@
 use super::Store;
 use super::namespace::Namespace;
 use super::objects::PAGE_OF_HEADS;
-use super::past::timestamp;
 use super::restore::{RestoreOptions, Restored, differs};
 use super::transfer::check_view;
 use crate::error::Result;
@@ -65,7 +64,7 @@ impl RestoreAll {
         let next = namespaces.last().map(Namespace::first_address);
         Self {
             namespaces,
-            time: timestamp(time),
+            time: time.into(),
             options,
             next,
             ready: VecDeque::new(),

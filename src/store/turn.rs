@@ -81,8 +81,8 @@ impl<'o> Turn<'o> {
 
     /// Sets the plain alarm, in the place of the one that there may be. A time that has passed is
     /// due at once. Setting it to the time that it has is a new alarm: it fires once more.
-    pub fn set_alarm(&mut self, at: Timestamp) -> Result<&mut Self> {
-        self.draft.set_alarm(self.object, None, at)?;
+    pub fn set_alarm(&mut self, at: impl Into<Timestamp>) -> Result<&mut Self> {
+        self.draft.set_alarm(self.object, None, at.into())?;
         Ok(self)
     }
 
@@ -99,8 +99,8 @@ impl<'o> Turn<'o> {
 
     /// Sets the alarm of this name; it stands beside the plain one and beside all others. Fails
     /// with `limit.name` for a name of more than 1,024 bytes.
-    pub fn set_named_alarm(&mut self, name: &str, at: Timestamp) -> Result<&mut Self> {
-        self.draft.set_alarm(self.object, Some(name), at)?;
+    pub fn set_named_alarm(&mut self, name: &str, at: impl Into<Timestamp>) -> Result<&mut Self> {
+        self.draft.set_alarm(self.object, Some(name), at.into())?;
         Ok(self)
     }
 

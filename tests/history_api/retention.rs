@@ -15,9 +15,13 @@ fn settings_of_namespaces_are_durable() {
         stage.store.namespace_with("logs", NamespaceOptions::new().retention(asked)).unwrap();
     assert_eq!((stage.rooms.retention(), logs.retention()), (None, Some(week)));
     stage.rooms.set_retention(Some(Retention::Off)).unwrap();
-    let again = NamespaceOptions::new().retention(Retention::Off).unique_key("other");
+    let again = NamespaceOptions::new().retention(Retention::Off).unique_key("logs");
     assert_eq!(stage.store.namespace_with("logs", again).unwrap().retention(), Some(week));
+    let other = stage.store.namespace_with_key("logs", "other").unwrap_err();
+    assert_eq!(other.code(), "namespace.key");
     let id = logs.id_from_name("x");
+    assert_eq!(logs.id_from_bytes(*id.as_bytes()).unwrap(), id);
+    assert_eq!(stage.rooms.id_from_bytes(*id.as_bytes()).unwrap_err().code(), "id.foreign");
     let stage = stage.power_cut();
     assert_eq!(stage.rooms.retention(), Some(Retention::Off));
     let logs = stage.store.namespace("logs").unwrap();

@@ -28,6 +28,8 @@ use std::time::Duration;
 
 /// Sweeps while an object may be idle: it leaves at most this part later than it could.
 const SWEEPS: u32 = 4;
+/// The least time between two sweeps.
+const SWEEP_EVERY_MIN: Duration = Duration::from_millis(1);
 /// How long the alarms rest when the store could not read them.
 const ALARMS_RETRY: Duration = Duration::from_secs(1);
 
@@ -240,7 +242,7 @@ fn is_over(error: &Error) -> bool {
 
 /// Sends idle objects away until the host closes.
 async fn sweep(house: Arc<House>, living: Living) {
-    let every = house.shared.settings.idle_after / SWEEPS;
+    let every = (house.shared.settings.idle_after / SWEEPS).max(SWEEP_EVERY_MIN);
     loop {
         let pause = pause(&house.shared.store, every);
         if house.shared.while_open(Keeper::Sweeps, pause).await.is_none() {
@@ -274,7 +276,7 @@ impl HostBuilder {
     }
 
     /// How long an object without anything to do stays in memory; 10 seconds by default, and up to
-    /// a quarter longer.
+    /// a quarter longer. Less than four milliseconds counts as four.
     pub fn idle_after(mut self, time: Duration) -> Self {
         self.settings.idle_after = time;
         self
@@ -388,8 +390,9 @@ impl Host {
         Ok(Class(roster))
     }
 
-    /// Sends everyone away who has had nothing to do for the time that an object may be idle,
-    /// as the host does by itself from time to time.
+    /// One tick of the clock by which the host tells who is idle: whoever has had nothing to do for
+    /// the last four ticks is sent away. The host ticks by itself, a quarter of
+    /// [`HostBuilder::idle_after`] apart; this is for stores without threads, and for tests.
     pub fn sweep(&self) {
         self.house.sweep();
     }

@@ -57,13 +57,14 @@
 //!   awaits commit together. An event that the class wants beside the others is an
 //!   [`Event::Beside`].
 //! * **Gates.** A reply stands behind the output gate: the caller waits until what the handler
-//!   wrote and read is durable. What leaves the process some other way waits for
-//!   [`Storage::gate`](crate::actor::Storage::gate).
+//!   wrote and read is durable. What leaves some other way waits for
+//!   [`Storage::gate`](crate::actor::Storage::gate), a message to another object included: it is
+//!   sent at once, and a crash may keep what it led to and take what it came from.
 //! * **Alarms.** An alarm that came due activates its object and is handled like a message. It is
 //!   done when its handler returns; a handler that fails is tried again, and after too many
 //!   failures the class is told ([`Actor::abandoned`]).
 //! * **Resets.** A panic, an abort or a commit that failed breaks the object. Everybody who waits
-//!   for it gets an error that says so, and the next message activates it from what is durable.
+//!   for it gets an error that says so, and the next message activates it from what was sealed.
 //! * **Closing.** [`Host::close`] takes nothing more and waits until all that was taken is durable.
 
 mod alarms;
@@ -117,17 +118,26 @@ pub trait Actor: Sized + Send + 'static {
     /// Handles an alarm that came due; it reads as not set meanwhile, and may be set again. It is
     /// done in the same commit as the last turn of this. After an error or a panic it comes again,
     /// later and later; so a handler may run more than once for one alarm.
+    ///
+    /// By default it fails with `actor.alarm`, which counts: an alarm of a class without a handler
+    /// is abandoned in the end, and never silently taken as done.
     fn alarm(
         &mut self,
         context: &Context<Self>,
         fired: &Fired,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send {
         let _ = (context, fired);
-        async { Ok(()) }
+        async {
+            let what = "the class of the object has no handler for alarms";
+            Err(Error::invalid("actor.alarm", what).into())
+        }
     }
 
     /// Told that an alarm failed too often and is not tried again; `why` is its last failure, which
     /// the store keeps too. Does nothing by default.
+    ///
+    /// Told at most once: the commit that gives the alarm up comes first, and a crash right behind
+    /// it takes the call along. What the store keeps is not lost.
     fn abandoned(
         &mut self,
         context: &Context<Self>,

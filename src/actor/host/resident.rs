@@ -173,7 +173,7 @@ impl<A: Actor> Resident<'_, A> {
         let mut events = 0;
         let mut may_wait = true;
         loop {
-            let next = self.seat.next(|| storage.is_lost(), may_wait).await;
+            let next = self.seat.next(|| storage.is_over(), may_wait).await;
             may_wait = true;
             match next {
                 Next::Message { envelope, is_last } => {
@@ -184,8 +184,9 @@ impl<A: Actor> Resident<'_, A> {
                     }
                 }
                 Next::Alarm(delivery) => Box::pin(self.ring(delivery, unrecorded)).await?,
-                Next::Broken { was_idle: true } | Next::Leave => return Ok(()),
-                Next::Broken { was_idle: false } => {
+                Next::Over { was_idle: true } | Next::Leave => return Ok(()),
+                Next::Over { was_idle: false } => {
+                    // Taken away from outside it is not broken: those who wait meet the next stay.
                     return storage.broken().map_or(Ok(()), |cause| Err(reset(&cause)));
                 }
             }

@@ -69,8 +69,8 @@ pub(super) enum Next<A: Actor> {
         is_last: bool,
     },
     Alarm(Box<Delivery>),
-    /// The object broke; `was_idle` when it did so while nothing was to do.
-    Broken {
+    /// The object broke, or was taken away; `was_idle` when it did so while nothing was to do.
+    Over {
         was_idle: bool,
     },
     Leave,
@@ -143,9 +143,9 @@ impl<A: Actor> Seat<A> {
         }
     }
 
-    /// What the resident is to do next. `broken` looks whether the object broke or was taken away.
-    /// `may_wait` says that most likely there is nothing: then one look is enough.
-    pub async fn next(&self, broken: impl Fn() -> bool, may_wait: bool) -> Next<A> {
+    /// What the resident is to do next. `is_over` looks whether the object is still its own. `may_wait` says
+    /// that most likely there is nothing: then one look is enough.
+    pub async fn next(&self, is_over: impl Fn() -> bool, may_wait: bool) -> Next<A> {
         let mut looks = 0_u32;
         std::future::poll_fn(|context| {
             let was_idle = looks > 0;
@@ -154,7 +154,7 @@ impl<A: Actor> Seat<A> {
             let mut waker = (may_wait && !was_idle).then(|| context.waker().clone());
             loop {
                 let has_waker = waker.is_some();
-                match self.look(waker.take(), &broken, was_idle) {
+                match self.look(waker.take(), &is_over, was_idle) {
                     Some(next) => return Poll::Ready(next),
                     None if has_waker => return Poll::Pending,
                     None => waker = Some(context.waker().clone()),
@@ -168,13 +168,14 @@ impl<A: Actor> Seat<A> {
     fn look(
         &self,
         waker: Option<Waker>,
-        broken: &impl Fn() -> bool,
+        is_over: &impl Fn() -> bool,
         was_idle: bool,
     ) -> Option<Next<A>> {
-        let mut mailbox = self.mailbox.lock();
-        if broken() {
-            return Some(Next::Broken { was_idle });
+        // Before the mailbox's lock: it looks at the object, which may be held for a while.
+        if is_over() {
+            return Some(Next::Over { was_idle });
         }
+        let mut mailbox = self.mailbox.lock();
         if let Some(delivery) = mailbox.alarms.pop_front() {
             return Some(Next::Alarm(delivery));
         }
