@@ -60,7 +60,7 @@ pub enum Verdict {
     Abandon,
 }
 
-/// How failed attempts are tried again.
+/// How failed attempts are tried again. A store always follows the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The delay after the first failure; it doubles with each.

@@ -417,9 +417,9 @@ fn alarm_script(disk: &SimDisk, promised: &mut Promised) -> dostore::error::Resu
         store.steps().checkpoint()?;
         disk.advance(std::time::Duration::from_secs(101));
         if let Some(fired) = alarms.try_next()? {
-            let index = usize::from(fired.alarm().is_some());
+            let index = usize::from(fired.alarm_name().is_some());
             assert_eq!(promised.at[index], Some(fired.scheduled().0));
-            let mut object = rooms.open(fired.id()?)?;
+            let mut object = rooms.open(fired.object_id()?)?;
             let mut turn = object.turn();
             turn.complete_alarm(&fired)?;
             promised.is_open[index] = true;
@@ -447,12 +447,13 @@ fn g15_an_alarm_that_was_acknowledged_fires_at_least_once_and_never_early() {
         for _ in 0..3 {
             while let Some(fired) = alarms.try_next().unwrap() {
                 assert!(fired.scheduled().0 <= disk.clock().wall_micros(), "early");
-                let index = usize::from(fired.alarm().is_some());
+                let index = usize::from(fired.alarm_name().is_some());
                 if !promised.is_open[index] {
                     assert_eq!(promised.at[index], Some(fired.scheduled().0), "it was completed");
                 }
                 seen[index] = true;
-                let mut object = fired.namespace().unwrap().open(fired.id().unwrap()).unwrap();
+                let mut object =
+                    fired.namespace().unwrap().open(fired.object_id().unwrap()).unwrap();
                 let mut turn = object.turn();
                 turn.complete_alarm(&fired).unwrap();
                 turn.commit_durable().unwrap();

@@ -179,7 +179,7 @@ impl Storage {
     pub fn alarm_scope(&self, fired: &Fired) -> AlarmScope {
         let core = Arc::clone(self.core());
         let number = core.next_event();
-        let name = fired.alarm().map(str::to_owned);
+        let name = fired.alarm_name().map(str::to_owned);
         core.handled.lock().push(Handled { number, name, alarm: *fired.state() });
         AlarmScope { core, number }
     }

@@ -5,13 +5,13 @@
 //!   * It does not keep the object open.
 
 use super::core::Core;
-use super::durability::block_on;
 use super::ledger::{Book, Cover, Place};
 use super::storage::Storage;
 use crate::bookmark::Bookmark;
 use crate::error::Result;
 use crate::ids::{Address, Lsn};
 use crate::store::Store;
+use crate::store::blocking::block_on;
 use crate::store::snapshot::Snapshot;
 use std::future::Future;
 use std::pin::Pin;
@@ -87,7 +87,9 @@ impl CurrentBookmark {
     pub fn wait(self) -> Result<Bookmark> {
         match self.state {
             State::Known(known) => known,
-            State::Open(open) => block_on(|waker| open.poll(waker)),
+            State::Open(open) => {
+                block_on(|context| open.poll(context.waker()).map_or(Poll::Pending, Poll::Ready))
+            }
         }
     }
 }

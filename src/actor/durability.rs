@@ -6,11 +6,10 @@
 
 use crate::error::Result;
 use crate::store::Store;
+use crate::store::blocking::block_on;
 use crate::store::commit::Position;
-use parking_lot::{Condvar, Mutex};
 use std::fmt::Debug;
-use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::{Poll, Waker};
 
 /// Says when commits are safe.
 ///
@@ -43,36 +42,7 @@ pub trait Durability: Send + Sync + Debug {
 
     /// Blocks until the commit is safe or never will be.
     fn wait(&self, position: Position) -> Result<()> {
-        block_on(|waker| self.poll(position, waker))
-    }
-}
-
-/// Wakes a thread that blocks.
-#[derive(Debug, Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    bell: Condvar,
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        *self.rung.lock() = true;
-        self.bell.notify_one();
-    }
-}
-
-/// Polls until there is an answer; the thread sleeps between.
-pub(super) fn block_on<R>(mut poll: impl FnMut(&Waker) -> Option<R>) -> R {
-    let bell = Arc::new(Bell::default());
-    let waker = Waker::from(Arc::clone(&bell));
-    loop {
-        if let Some(answer) = poll(&waker) {
-            return answer;
-        }
-        let mut rung = bell.rung.lock();
-        while !std::mem::take(&mut *rung) {
-            bell.bell.wait(&mut rung);
-        }
+        block_on(|context| self.poll(position, context.waker()).map_or(Poll::Pending, Poll::Ready))
     }
 }
 

@@ -8,9 +8,10 @@
 //!     [`Durability`] that may not block.
 
 use super::core::Core;
-use super::durability::{Durability, block_on};
+use super::durability::Durability;
 use super::queue::Queue;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::blocking::block_on;
 use crate::store::commit::Position;
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock, Weak};
@@ -277,10 +278,7 @@ impl Book {
     }
 
     fn block(&self, cover: Cover) -> Result<()> {
-        block_on(|waker| match self.poll(cover, waker) {
-            Poll::Ready(done) => Some(done),
-            Poll::Pending => None,
-        })
+        block_on(|context| self.poll(cover, context.waker()))
     }
 
     /// What a gate says of a commit that failed. Breaks the object.

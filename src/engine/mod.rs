@@ -6,9 +6,8 @@
 //!
 //! The steps own no threads; threads only call them, so a simulation drives the whole engine.
 //!
-//! Lock order: publisher, table shard, object, log. A thread never waits for an earlier lock, for
-//! durability or for a checkpoint while it holds a later one; an object's lock alone may be held
-//! while a full group is written, because the log's writer takes no object.
+//! The order of locks stands in `docs/architecture.md`. An object's lock alone may be held while a
+//! full group is written, because the log's writer takes no object.
 //!
 //! Invariants:
 //!   * Groups are durable before their commits are acknowledged; pages before the run that names

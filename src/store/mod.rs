@@ -7,6 +7,7 @@ pub mod activate;
 pub mod admin;
 pub mod alarms;
 pub mod backup;
+pub(crate) mod blocking;
 pub mod changes;
 pub mod commit;
 pub(crate) mod draft;

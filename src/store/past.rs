@@ -14,7 +14,7 @@ use crate::bookmark::Bookmark;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::record::{Operation, Restoration};
-use crate::ids::{Address, KeyKind, Lsn, ObjectId, Timestamp};
+use crate::ids::{Address, KeyKind, Lsn, ObjectId};
 use crate::object::View;
 use crate::object::commits::PastCommit;
 use crate::object::difference::{Pair, Pairs};

@@ -38,7 +38,7 @@ fn an_alarm_in_a_damaged_page_is_an_error_each_minute_and_holds_up_no_other() {
         match world.alarms.try_next() {
             Ok(None) => break,
             Ok(Some(firing)) => {
-                fired.push(firing.name().unwrap().unwrap());
+                fired.push(firing.object_name().unwrap().unwrap());
                 world.complete(firing);
             }
             Err(error) => {

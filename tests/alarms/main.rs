@@ -76,14 +76,14 @@ impl World {
 
     #[expect(clippy::needless_pass_by_value, reason = "what was completed is let go")]
     fn complete(&self, fired: Fired) {
-        let mut object = self.rooms.open(fired.id().unwrap()).unwrap();
+        let mut object = self.rooms.open(fired.object_id().unwrap()).unwrap();
         let mut turn = object.turn();
         assert!(turn.complete_alarm(&fired).unwrap());
         turn.commit_durable().unwrap();
     }
 
     fn fail(&self, fired: &Fired, failure: Failure) -> Outcome {
-        let mut object = self.rooms.open(fired.id().unwrap()).unwrap();
+        let mut object = self.rooms.open(fired.object_id().unwrap()).unwrap();
         let mut turn = object.turn();
         let outcome = turn.fail_alarm(fired, failure, "it went wrong").unwrap();
         turn.commit_durable().unwrap();
@@ -100,8 +100,8 @@ impl World {
     fn drain(&self) -> Vec<(String, Option<String>)> {
         let mut found = Vec::new();
         while let Some(fired) = self.fired() {
-            let object = fired.name().unwrap().unwrap();
-            found.push((object, fired.alarm().map(str::to_owned)));
+            let object = fired.object_name().unwrap().unwrap();
+            found.push((object, fired.alarm_name().map(str::to_owned)));
             self.complete(fired);
         }
         found
@@ -130,9 +130,9 @@ fn an_alarm_fires_once_it_is_due_and_not_before() {
     assert!(world.fired().is_none());
     world.pass(3);
     let fired = world.fired().unwrap();
-    assert_eq!(fired.id().unwrap(), world.rooms.id_from_name("a"));
+    assert_eq!(fired.object_id().unwrap(), world.rooms.id_from_name("a"));
     assert_eq!(fired.namespace().unwrap().name(), "rooms");
-    assert_eq!((fired.alarm(), fired.scheduled(), fired.attempt()), (None, at(100), 0));
+    assert_eq!((fired.alarm_name(), fired.scheduled(), fired.attempt()), (None, at(100), 0));
     assert!(!fired.is_retry() && !fired.missed());
     assert!(fired.late() >= Duration::from_secs(1));
     world.complete(fired);
@@ -187,7 +187,7 @@ fn overdue_alarms_fire_after_reopening_and_say_that_they_were_missed() {
         let world = world.crash();
         let first = world.fired().unwrap();
         assert!(first.missed() && !first.is_retry());
-        assert_eq!(first.name().unwrap().as_deref(), Some("a"));
+        assert_eq!(first.object_name().unwrap().as_deref(), Some("a"));
         world.complete(first);
         assert_eq!(world.drain(), [named("b", "n")]);
         world.pass(5_000);
@@ -216,7 +216,7 @@ fn an_alarm_set_to_exactly_the_firing_time_fires_again() {
         world.set("a", None, 10);
         world.pass(20);
         let fired = world.fired().unwrap();
-        let mut object = world.rooms.open(fired.id().unwrap()).unwrap();
+        let mut object = world.rooms.open(fired.object_id().unwrap()).unwrap();
         let mut turn = object.turn();
         turn.set_alarm(fired.scheduled()).unwrap();
         assert!(!turn.complete_alarm(&fired).unwrap(), "that is another setting");
@@ -331,7 +331,7 @@ fn counters_of_retries_survive_crashes_and_the_seventh_failure_abandons() {
         let fired = world.fired().unwrap();
         assert_eq!((fired.attempt(), fired.is_retry()), (attempt, attempt > 0));
         assert_eq!(fired.scheduled(), at(10), "what was asked for stays");
-        let object = world.rooms.open(fired.id().unwrap()).unwrap();
+        let object = world.rooms.open(fired.object_id().unwrap()).unwrap();
         assert_eq!(object.alarm().unwrap(), Some(at(10)));
         drop(object);
         match world.fail(&fired, Failure::Counted) {
@@ -415,9 +415,9 @@ fn a_report_on_an_alarm_that_was_set_again_changes_nothing() {
     world.pass(10);
     let fired = world.fired().unwrap();
     let other = world.fired().unwrap();
-    world.set(fired.name().unwrap().unwrap().as_str(), None, 50);
+    world.set(fired.object_name().unwrap().unwrap().as_str(), None, 50);
     assert_eq!(world.fail(&fired, Failure::Counted), Outcome::Superseded);
-    let mut object = world.rooms.open(fired.id().unwrap()).unwrap();
+    let mut object = world.rooms.open(fired.object_id().unwrap()).unwrap();
     assert_eq!(object.alarm().unwrap(), Some(at(50)));
     let refused = object.turn().complete_alarm(&other).unwrap_err();
     assert_eq!(refused.code(), "alarm.object");

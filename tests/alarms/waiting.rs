@@ -79,7 +79,7 @@ fn a_store_with_threads_delivers_alarms_to_whoever_waits() {
     turn.set_alarm(Timestamp(1)).unwrap();
     turn.commit_durable().unwrap();
     let fired = store.alarms().next().wait().unwrap();
-    assert_eq!(fired.name().unwrap().as_deref(), Some("a"));
+    assert_eq!(fired.object_name().unwrap().as_deref(), Some("a"));
     let mut turn = object.turn();
     turn.complete_alarm(&fired).unwrap();
     turn.commit_durable().unwrap();

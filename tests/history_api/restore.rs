@@ -203,7 +203,7 @@ fn an_alarm_that_came_back_fires() {
     let restored = lobby.restore_with(&first, RestoreOptions::new().alarms(true)).unwrap();
     restored.commit.wait().unwrap();
     let fired = stage.store.alarms().try_next().unwrap().expect("it is due");
-    assert_eq!(fired.id().unwrap(), lobby.id());
+    assert_eq!(fired.object_id().unwrap(), lobby.id());
 }
 
 #[test]

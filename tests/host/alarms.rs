@@ -202,7 +202,8 @@ fn alarms_that_no_class_took_are_to_be_had_when_the_host_is_gone() {
     while let Some(fired) = store.alarms().try_next().unwrap() {
         held.push(fired);
     }
-    let mut names: Vec<_> = held.iter().map(|fired| fired.name().unwrap().unwrap()).collect();
+    let mut names: Vec<_> =
+        held.iter().map(|fired| fired.object_name().unwrap().unwrap()).collect();
     names.sort();
     assert_eq!(names, ["object 0", "object 1", "object 2"]);
 }

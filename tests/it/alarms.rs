@@ -252,10 +252,11 @@ impl World {
         let next = self.open.as_ref().expect("open").2.try_next();
         let Some(fired) = self.said(next)? else { return Ok(false) };
         self.counts.deliveries += 1;
-        let said = fired.name();
+        let said = fired.object_name();
         let object = self.said(said)?.expect("all objects have names");
         let object: u64 = object[6..].parse().expect("a number");
-        let index = NAMES.iter().position(|name| *name == fired.alarm()).expect("a known name");
+        let index =
+            NAMES.iter().position(|name| *name == fired.alarm_name()).expect("a known name");
         let key = (object, index);
         let setting = self.setting(key).expect("an alarm that is not set fires");
         assert_eq!(fired.scheduled(), Timestamp(setting.time), "{key:?}");

@@ -42,10 +42,10 @@ fn s4_1_a_fired_alarm_says_what_it_is() {
     room.set_named_alarm("tea", at).unwrap();
     stage.pass_seconds(12);
     let mut both = [fired(&stage), fired(&stage)];
-    both.sort_by_key(|fired| fired.alarm().map(str::to_owned));
-    assert_eq!(both.each_ref().map(|fired| fired.alarm()), [None, Some("tea")]);
+    both.sort_by_key(|fired| fired.alarm_name().map(str::to_owned));
+    assert_eq!(both.each_ref().map(|fired| fired.alarm_name()), [None, Some("tea")]);
     for fired in both {
-        assert_eq!((fired.id().unwrap(), owner(&fired)), (room.id(), "room".to_owned()));
+        assert_eq!((fired.object_id().unwrap(), owner(&fired)), (room.id(), "room".to_owned()));
         assert_eq!(fired.namespace().unwrap().name(), "rooms");
         assert_eq!((fired.scheduled(), fired.attempt(), fired.is_retry()), (at, 0, false));
         assert!(!fired.missed());
@@ -62,7 +62,7 @@ fn s4_1_an_alarm_fires_while_its_object_is_not_open() {
     drop(room);
     stage.checkpoint();
     stage.pass_seconds(10);
-    assert_eq!(fired(&stage).id().unwrap(), id);
+    assert_eq!(fired(&stage).object_id().unwrap(), id);
 }
 
 #[test]
@@ -77,11 +77,11 @@ fn s4_1_an_overdue_alarm_fires_after_reopening_and_says_that_it_was_missed() {
     let stage = stage.power_cut();
     let missed = fired(&stage);
     assert!(missed.missed());
-    assert_eq!((missed.alarm(), missed.scheduled()), (None, at));
+    assert_eq!((missed.alarm_name(), missed.scheduled()), (None, at));
     assert!(due(&stage).is_none());
     stage.pass_seconds(30);
     let later = fired(&stage);
-    assert_eq!((later.alarm(), later.missed()), (Some("later"), false));
+    assert_eq!((later.alarm_name(), later.missed()), (Some("later"), false));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn s4_1_a_wait_that_is_dropped_loses_no_alarm() {
     stage.settle(&mut crew);
     stage.pass_seconds(5);
     crew.cancel(0);
-    assert_eq!(fired(&stage).id().unwrap(), room.id());
+    assert_eq!(fired(&stage).object_id().unwrap(), room.id());
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn s4_3_named_alarms_of_one_time_are_told_apart() {
     }
     stage.pass_seconds(10);
     let all = [fired(&stage), fired(&stage), fired(&stage)];
-    let done = all.iter().find(|fired| fired.alarm() == Some("b")).unwrap();
+    let done = all.iter().find(|fired| fired.alarm_name() == Some("b")).unwrap();
     assert!(room.complete_alarm(done).unwrap());
     let left = room.alarms().unwrap();
     assert_eq!(left, [(Some("a".to_owned()), at), (Some("c".to_owned()), at)]);

@@ -269,14 +269,14 @@ fn s4_4_named_alarms_have_handlers_of_their_own() {
     room.set_alarm(stage.now()).unwrap();
     room.set_named_alarm("tea", stage.now()).unwrap();
     let (first, second) = (fired(&stage), fired(&stage));
-    let (plain, tea) = if first.alarm().is_none() { (first, second) } else { (second, first) };
+    let (plain, tea) = if first.alarm_name().is_none() { (first, second) } else { (second, first) };
     handle(&room, &tea, || Err("cold"));
     handle(&room, &plain, || Ok(()));
     assert_eq!(room.alarms().unwrap(), [(Some("tea".to_owned()), tea.scheduled())]);
     drop((plain, tea));
     stage.pass_seconds(3);
     let again = fired(&stage);
-    assert_eq!((again.alarm(), again.attempt()), (Some("tea"), 1));
+    assert_eq!((again.alarm_name(), again.attempt()), (Some("tea"), 1));
 }
 
 #[test]

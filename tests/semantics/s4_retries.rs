@@ -188,7 +188,7 @@ fn s4_5_a_clock_that_jumps_ahead_skips_no_alarm() {
     stage.disk.set_wall(BEGIN + 86_400 * SECOND);
     stage.pass_seconds(1);
     let both = [fired(&stage), fired(&stage)];
-    assert_eq!(both.each_ref().map(|fired| fired.alarm()), [None, Some("tea")]);
+    assert_eq!(both.each_ref().map(|fired| fired.alarm_name()), [None, Some("tea")]);
     assert!(both.iter().all(|fired| fired.late() > Duration::from_hours(20)));
 }
 
@@ -228,7 +228,11 @@ fn s4_5_a_firing_that_is_dropped_comes_back_after_two_seconds() {
     assert!(due(&stage).is_none());
     stage.pass(Duration::from_millis(700));
     let again = fired(&stage);
-    assert_eq!((again.id().unwrap(), again.attempt()), (room.id(), 0), "nothing was reported");
+    assert_eq!(
+        (again.object_id().unwrap(), again.attempt()),
+        (room.id(), 0),
+        "nothing was reported"
+    );
     assert_eq!(stage.lsn(), before, "and nothing written");
 }
 
@@ -252,7 +256,7 @@ fn s4_5_alarms_that_failed_together_are_not_tried_together() {
     let mut times = std::collections::BTreeSet::new();
     for _ in 0..20 {
         let fired = fired(&stage);
-        let room = rooms.iter().find(|room| room.id() == fired.id().unwrap()).unwrap();
+        let room = rooms.iter().find(|room| room.id() == fired.object_id().unwrap()).unwrap();
         let outcome = room.fail_alarm(&fired, Failure::Counted, "no more").unwrap();
         let Outcome::Retry { at } = outcome else { panic!("{outcome:?}") };
         times.insert(at);

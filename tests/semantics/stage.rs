@@ -390,7 +390,7 @@ pub fn fired(stage: &Stage) -> Fired {
 
 /// The name of the object that an alarm is of.
 pub fn owner(fired: &Fired) -> String {
-    fired.name().unwrap().unwrap()
+    fired.object_name().unwrap().unwrap()
 }
 
 /// Handles an alarm as a host does: the handler in one turn, with its outcome in the same commit.

@@ -93,9 +93,9 @@ pub fn mixed(seed: u64) -> (SimDisk, Store) {
             disk.advance(Duration::from_secs(700));
             continue;
         };
-        let mut object = fired.namespace().unwrap().open(fired.id().unwrap()).unwrap();
+        let mut object = fired.namespace().unwrap().open(fired.object_id().unwrap()).unwrap();
         let mut turn = object.turn();
-        let is_plain = fired.alarm().is_none();
+        let is_plain = fired.alarm_name().is_none();
         let failure = if is_plain { Failure::Uncounted } else { Failure::Counted };
         turn.fail_alarm(&fired, failure, "it \"failed\"").unwrap();
         turn.commit_durable().unwrap();
@@ -185,11 +185,11 @@ fn an_imported_alarm_fires_with_the_attempts_that_it_had() {
     assert!(alarms.try_next().unwrap().is_none());
     disk.set_wall(1_000_500_000_000);
     let fired = alarms.try_next().unwrap().unwrap();
-    assert_eq!((fired.alarm(), fired.attempt()), (Some("again"), 4));
+    assert_eq!((fired.alarm_name(), fired.attempt()), (Some("again"), 4));
     assert_eq!(fired.scheduled(), Timestamp(5));
     disk.set_wall(1_000_900_000_000);
     let fired = alarms.try_next().unwrap().unwrap();
-    assert_eq!((fired.alarm(), fired.attempt()), (None, 0));
+    assert_eq!((fired.alarm_name(), fired.attempt()), (None, 0));
 }
 
 #[test]

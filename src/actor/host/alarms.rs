@@ -78,7 +78,7 @@ impl Delivery {
     /// back then.
     pub fn new(fired: Fired, permit: Permit) -> Result<Self> {
         let namespace = fired.namespace()?;
-        let id = fired.id()?;
+        let id = fired.object_id()?;
         Ok(Self { fired, namespace, id, _permit: permit })
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Roster<A: Actor> {
     pub namespace: Namespace,
     pub start: Start<A>,
     seats: Vec<Mutex<HashMap<ObjectId, Weak<Seat<A>>>>>,
-    /// Who may have fallen idle, by the epoch of the last work known.
+    /// Who may have fallen idle, by the tick of the last work known.
     stays: Mutex<BTreeMap<u64, Vec<Weak<Seat<A>>>>>,
 }
 
@@ -58,8 +58,8 @@ impl<A: Actor> Roster<A> {
         self.shared.settings.mailbox
     }
 
-    pub fn epoch(&self) -> u64 {
-        self.shared.epoch()
+    pub fn tick(&self) -> u64 {
+        self.shared.tick()
     }
 
     pub fn spawn(&self, task: Task) {
@@ -92,7 +92,7 @@ impl<A: Actor> Roster<A> {
     pub fn note_stay(&self, seat: &Arc<Seat<A>>) {
         if seat.begin_stay() {
             let mut stays = self.stays.lock();
-            stays.entry(self.epoch()).or_default().push(Arc::downgrade(seat));
+            stays.entry(self.tick()).or_default().push(Arc::downgrade(seat));
         }
     }
 
@@ -114,22 +114,22 @@ impl<A: Actor> Registered for Roster<A> {
         let seat = self.seat(delivery.id);
         // Without its name the object works as well.
         if seat.name.get().is_none()
-            && let Ok(Some(name)) = delivery.fired.name()
+            && let Ok(Some(name)) = delivery.fired.object_name()
         {
             let _ = seat.name.set(name.into());
         }
         seat.deliver(delivery);
     }
 
-    fn sweep(&self, epoch: u64) {
+    fn sweep(&self, tick: u64) {
         let due: Vec<_> = {
             let mut stays = self.stays.lock();
-            let later = stays.split_off(&epoch);
+            let later = stays.split_off(&tick);
             std::mem::replace(&mut *stays, later).into_values().flatten().collect()
         };
         for weak in due {
             let Some(seat) = weak.upgrade() else { continue };
-            if let Some(used) = seat.ask_to_leave(epoch) {
+            if let Some(used) = seat.ask_to_leave(tick) {
                 self.stays.lock().entry(used).or_default().push(weak);
             }
         }

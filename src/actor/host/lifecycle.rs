@@ -10,12 +10,12 @@
 use super::alarms::{Delivery, Permits};
 use super::class::{Class, Roster, Start};
 use super::pool::{Pool, Spawner};
-use super::reply::block_on;
 use super::{Actor, Context};
 use crate::actor::durability::{Durability, Local};
 use crate::actor::storage::StorageOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
+use crate::store::blocking::block_on;
 use crate::store::namespace::Namespace;
 use parking_lot::Mutex;
 use std::fmt;
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub spawner: Box<dyn Spawner>,
     pub settings: Settings,
     /// Counts sweeps: the host's coarse clock, read once for each message.
-    epoch: AtomicU64,
+    tick: AtomicU64,
     is_closing: AtomicBool,
     life: Mutex<Life>,
 }
@@ -74,8 +74,8 @@ impl Shared {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Relaxed)
+    pub fn tick(&self) -> u64 {
+        self.tick.load(Ordering::Relaxed)
     }
 
     /// Waits for a future of a keeper; none when the host closes first.
@@ -126,8 +126,8 @@ impl Drop for Living {
 pub(super) trait Registered: Send + Sync {
     fn namespace(&self) -> &Namespace;
     fn deliver(self: Arc<Self>, delivery: Box<Delivery>);
-    /// Sends away whoever has had nothing to do from `epoch` on.
-    fn sweep(&self, epoch: u64);
+    /// Sends away whoever has had nothing to do from `tick` on.
+    fn sweep(&self, tick: u64);
     /// Sends everyone away who has nothing to do.
     fn send_away(&self);
 }
@@ -166,8 +166,8 @@ impl House {
     }
 
     fn sweep(&self) {
-        let epoch = self.shared.epoch.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(since) = epoch.checked_sub(u64::from(SWEEPS)) {
+        let tick = self.shared.tick.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(since) = tick.checked_sub(u64::from(SWEEPS)) {
             self.classes().iter().for_each(|class| class.sweep(since));
         }
     }
@@ -314,7 +314,7 @@ impl HostBuilder {
             store: self.store,
             spawner,
             settings: self.settings,
-            epoch: AtomicU64::new(0),
+            tick: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             life: Mutex::default(),
         });

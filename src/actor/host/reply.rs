@@ -11,13 +11,13 @@ use super::Actor;
 use super::seat::Seat;
 use crate::actor::gate::Gate;
 use crate::error::{Error, ErrorKind};
+use crate::store::blocking::block_on;
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::task::{Context, Poll, Waker};
 
 /// What a handler returned.
 pub(super) type Outcome<A> = std::result::Result<<A as Actor>::Reply, <A as Actor>::Error>;
@@ -256,25 +256,5 @@ impl<A: Actor> Future for Accepted<'_, A> {
         self.reply.seat = None;
         drop(self.reply.slot.take_waker());
         Poll::Ready(())
-    }
-}
-
-/// Wakes a thread that waits in [`block_on`].
-struct Parked(Thread);
-
-impl Wake for Parked {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-pub(super) fn block_on<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
-    let waker = Waker::from(Arc::new(Parked(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(done) = poll(&mut context) {
-            return done;
-        }
-        std::thread::park();
     }
 }

@@ -40,7 +40,7 @@ struct Mailbox<A: Actor> {
     messages: Queue<Envelope<A>>,
     alarms: VecDeque<Box<Delivery>>,
     resident: Presence,
-    /// The host's epoch when the resident was last busy.
+    /// The host's tick when the resident was last busy.
     used: u64,
     /// The resident is to leave when there is nothing to do.
     is_leaving: bool,
@@ -180,7 +180,7 @@ impl<A: Actor> Seat<A> {
             return Some(Next::Alarm(delivery));
         }
         if let Some(envelope) = mailbox.messages.pop_front() {
-            mailbox.used = self.roster.epoch();
+            mailbox.used = self.roster.tick();
             mailbox.is_leaving = false;
             let is_last = mailbox.messages.is_empty();
             let admitted = mailbox.admitted(self.roster.mailbox_limit());
@@ -244,29 +244,29 @@ impl<A: Actor> Seat<A> {
     /// Whether the seat is to be put on the list of those who may fall idle: once in each stay.
     pub fn begin_stay(&self) -> bool {
         let mut mailbox = self.mailbox.lock();
-        mailbox.used = self.roster.epoch();
+        mailbox.used = self.roster.tick();
         !std::mem::replace(&mut mailbox.is_listed, true)
     }
 
-    /// Asks the resident to leave if it has had nothing to do from `epoch` on. None once it is
-    /// gone; else from which epoch on it is to be looked at again.
-    pub fn ask_to_leave(&self, epoch: u64) -> Option<u64> {
+    /// Asks the resident to leave if it has had nothing to do from `tick` on. None once it is
+    /// gone; else from which tick on it is to be looked at again.
+    pub fn ask_to_leave(&self, tick: u64) -> Option<u64> {
         let mut mailbox = self.mailbox.lock();
         let is_beside = self.beside.load(Ordering::Acquire) > 0;
         if is_beside || matches!(mailbox.resident, Presence::Busy) {
-            mailbox.used = self.roster.epoch();
+            mailbox.used = self.roster.tick();
         }
         if matches!(mailbox.resident, Presence::Absent) {
             mailbox.is_listed = false;
             return None;
         }
-        if mailbox.used >= epoch {
+        if mailbox.used >= tick {
             return Some(mailbox.used);
         }
         drop(mailbox);
         self.send_away();
         // Something may come before the resident hears of it: it stays listed until it is gone.
-        Some(self.roster.epoch())
+        Some(self.roster.tick())
     }
 
     /// Asks the resident to leave as soon as it has nothing to do.

@@ -172,7 +172,7 @@ impl Draft {
     pub fn complete_alarm(&mut self, object: &Object, fired: &Fired) -> Result<bool> {
         let is_same = self.is_as_fired(object, fired)?;
         if is_same {
-            self.clear_alarm(object, fired.alarm())?;
+            self.clear_alarm(object, fired.alarm_name())?;
         }
         Ok(is_same)
     }
@@ -180,7 +180,7 @@ impl Draft {
     /// Whether an alarm is in the state in which it fired.
     pub fn is_as_fired(&self, object: &Object, fired: &Fired) -> Result<bool> {
         object.check_fired(fired)?;
-        let alarm = self.alarm(object, fired.alarm())?;
+        let alarm = self.alarm(object, fired.alarm_name())?;
         if planted(Mistake::IgnoreGeneration) {
             return Ok(alarm.is_some_and(|alarm| alarm.time == fired.scheduled()));
         }
@@ -200,7 +200,7 @@ impl Draft {
             return Ok(Outcome::Superseded);
         }
         let chance = object.chance()?;
-        let (name, fired) = (fired.alarm(), fired.state());
+        let (name, fired) = (fired.alarm_name(), fired.state());
         match RetryPolicy::default().after(fired, failure, chance.now, chance.random) {
             Verdict::Retry(next) => {
                 self.put_alarm(object, name, &next)?;

@@ -19,6 +19,7 @@ pub use crate::format::alarm::LastFailure;
 pub use calls::Outcome;
 
 use super::Store;
+use super::blocking::block_on;
 use super::namespace::Namespace;
 use super::objects::name_of;
 use super::timer;
@@ -29,9 +30,8 @@ use crate::ids::{Address, ObjectId, Timestamp};
 use scheduler::{Firing, now};
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// How often the clock is looked at, so that a jump of it is seen.
@@ -89,15 +89,8 @@ impl Next {
             let what = "a store without threads cannot wait for an alarm; ask try_next";
             return Err(Error::invalid("alarm.wait", what));
         }
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut context = Context::from_waker(&waker);
         let mut next = pin!(self);
-        loop {
-            if let Poll::Ready(done) = next.as_mut().poll(&mut context) {
-                return done;
-            }
-            std::thread::park();
-        }
+        block_on(|context| next.as_mut().poll(context))
     }
 
     fn disarm(&mut self) {
@@ -157,15 +150,6 @@ impl Drop for Next {
     }
 }
 
-/// Wakes a thread that waits.
-struct Unpark(std::thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
 /// An alarm that is due and in the hands of whoever holds this.
 ///
 /// While it is held, this alarm of this object does not fire again. Dropping it ends that: if no
@@ -208,17 +192,17 @@ impl Fired {
     }
 
     /// The object's id.
-    pub fn id(&self) -> Result<ObjectId> {
+    pub fn object_id(&self) -> Result<ObjectId> {
         Ok(self.namespace()?.id_of(self.address().id))
     }
 
     /// The object's name, if it was ever opened by name.
-    pub fn name(&self) -> Result<Option<String>> {
+    pub fn object_name(&self) -> Result<Option<String>> {
         name_of(&self.store.engine().view(self.address())?)
     }
 
     /// The alarm's name; none for the plain one.
-    pub fn alarm(&self) -> Option<&str> {
+    pub fn alarm_name(&self) -> Option<&str> {
         self.hint().name.as_deref()
     }
 
