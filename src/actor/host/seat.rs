@@ -143,8 +143,8 @@ impl<A: Actor> Seat<A> {
         }
     }
 
-    /// What the resident is to do next. `is_over` looks whether the object is still its own. `may_wait` says
-    /// that most likely there is nothing: then one look is enough.
+    /// What the resident is to do next. `is_over` looks whether the object is still its own,
+    /// and `may_wait` says that most likely there is nothing: then one look is enough.
     pub async fn next(&self, is_over: impl Fn() -> bool, may_wait: bool) -> Next<A> {
         let mut looks = 0_u32;
         std::future::poll_fn(|context| {
