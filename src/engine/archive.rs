@@ -41,6 +41,10 @@ const HOT_PAGES_MAX: usize = 4;
 /// to a state for a page of any size.
 const NEAR_SHARE: u64 = 4;
 
+/// Compressing takes longer than writing: in a file that will soon be merged it must save one byte
+/// in so many.
+const SAVES: usize = 4;
+
 /// The history of one publish.
 pub(super) struct Archive<'e> {
     engine: &'e Engine,
@@ -233,7 +237,7 @@ impl<'e> Archive<'e> {
         } else {
             let number = self.engine.numbers.take();
             created.push(FileName::Run(number));
-            HistoryWriter::create(self.engine, number)?
+            HistoryWriter::create(self.engine, number, SAVES)?
         };
         let mut kept = std::mem::take(&mut self.kept);
         let records = match self.purged {

@@ -74,11 +74,13 @@ impl Engine {
             None => Arc::new(self.choose_cut()),
         };
         if open.objects.is_empty() {
+            self.wal.count_covered(&open.cut);
             return Ok(false);
         }
         publisher.open_cut = Some(Arc::clone(&open));
         self.write_cut(publisher, &open)?;
         publisher.open_cut = None;
+        self.wal.count_covered(&open.cut);
         Ok(true)
     }
 
@@ -150,7 +152,9 @@ impl Engine {
         }
         let mut next = publisher.manifest.clone();
         next.replay = point;
-        self.publish(publisher, next)
+        self.publish(publisher, next)?;
+        self.wal.count_covered(&cut);
+        Ok(())
     }
 
     fn note_term(&self, next: &mut Manifest, last: Lsn) {
@@ -217,4 +221,37 @@ fn in_key_order(frozen: &[Frozen]) -> Vec<(Address, u32)> {
 fn touch(batch: &[(Address, u32)], frozen: &[Frozen]) {
     let touched = batch.iter().map(|(_, place)| frozen[*place as usize].layer.touch());
     std::hint::black_box(touched.fold(0, u8::wrapping_add));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::{Fault, SimDisk};
+    use crate::format::record::Operation;
+    use crate::ids::{Codec, KeyKind};
+    use crate::object::write_set::WriteSet;
+    use crate::options::Options;
+
+    #[test]
+    fn a_checkpoint_that_fails_leaves_the_log_as_long_as_it_is() {
+        let disk = SimDisk::new(1);
+        let options = Options::default().threads(false);
+        let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
+        let mut changes = WriteSet::new();
+        let key = &[KeyKind::User as u8, b'k'];
+        let put = Operation::Put { key, codec: Codec::Raw, value: b"value" };
+        changes.push(&engine.options.limits, &put).unwrap();
+        let commit = |object: &Arc<_>, inner: &mut _| engine.commit(object, inner, changes);
+        let lsn = engine.with_object(Address::default(), commit).unwrap().lsn;
+        engine.wait_durable(lsn).unwrap();
+        let logged = engine.wal.bytes_since_cut();
+        assert!(logged > 0);
+        for call in [1, 4] {
+            disk.fail_call(call, Fault::Io);
+            assert!(engine.checkpoint().is_err());
+            assert_eq!(engine.wal.bytes_since_cut(), logged);
+        }
+        assert!(engine.checkpoint().unwrap());
+        assert_eq!(engine.wal.bytes_since_cut(), 0);
+    }
 }

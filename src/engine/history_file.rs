@@ -22,6 +22,8 @@ pub(super) struct HistoryWriter {
     bundle: BundleBuilder,
     address: Option<Address>,
     trial: Trial,
+    /// A bundle is compressed where that saves one byte in so many.
+    saves: usize,
     frame: Vec<u8>,
     entry: Vec<u8>,
     value: Vec<u8>,
@@ -30,8 +32,8 @@ pub(super) struct HistoryWriter {
 }
 
 impl HistoryWriter {
-    /// Creates the file.
-    pub fn create(engine: &Engine, number: FileNumber) -> Result<Self> {
+    /// Creates the file. Its bundles are compressed where that saves one byte in `saves`.
+    pub fn create(engine: &Engine, number: FileNumber, saves: usize) -> Result<Self> {
         let Engine { disk, pace, context, .. } = engine;
         let run = RunWriter::create(&**disk, Arc::clone(pace), *context, number, RunUse::History)?;
         Ok(Self {
@@ -39,6 +41,7 @@ impl HistoryWriter {
             bundle: BundleBuilder::default(),
             address: None,
             trial: Trial::default(),
+            saves,
             frame: Vec::new(),
             entry: Vec::new(),
             value: Vec::new(),
@@ -115,7 +118,7 @@ impl HistoryWriter {
         let Some(first) = self.bundle.first() else { return Ok(()) };
         let items = self.bundle.items();
         self.raw_bytes += items.len() as u64;
-        let most = items.len() - items.len().div_ceil(8);
+        let most = items.len() - items.len().div_ceil(self.saves);
         let is_small =
             self.trial.is_due() && dictionary::compress(None, items, most, &mut self.frame);
         self.trial.note(is_small);

@@ -31,6 +31,8 @@ const FAN_IN: usize = 8;
 const CLOSED_MAX: usize = 60;
 /// Files that are merged at once at most.
 const INPUTS_MAX: usize = 64;
+/// Bundles are compressed where that saves one byte in so many.
+const SAVES: usize = 8;
 const DAY_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
 impl Engine {
@@ -107,7 +109,7 @@ impl Engine {
     ) -> Result<HistoryFile> {
         let runs = inputs.iter().map(|file| version.history.open_file(file));
         let runs: Vec<Arc<Run>> = runs.collect::<Result<_>>()?;
-        let mut out = HistoryWriter::create(self, number)?;
+        let mut out = HistoryWriter::create(self, number, SAVES)?;
         let purged = version.manifest.purged.iter().map(|purge| (purge.address, purge.lsn));
         let purged: BTreeMap<Address, Lsn> = purged.collect();
         let addresses = runs.iter().map(|run| run.addresses()).sum::<u64>();

@@ -2,7 +2,8 @@
 //!
 //! An [`ItemKey`] orders items by object, then states before commits, then by LSN; a state or a
 //! commit too long for one item goes on in further chunks. A bundle is many items in a row,
-//! compressed together: one entry of a run of history, whose key is that of its first item.
+//! compressed together: one entry of a run of history, whose key is that of its first item. Inside
+//! it a key leaves out what it has in common with the one before.
 //!
 //! Invariants:
 //!   * Items of a bundle ascend strictly, and so do the items of a file.
@@ -12,11 +13,11 @@ use super::alarm::{decode_alarm, encode_alarm};
 use super::block::ENTRY_BYTES_MAX;
 use super::{Cursor, Malformed, put_bytes, put_varint};
 use crate::alarm::Alarm;
-use crate::ids::{Address, Life, Lsn, Timestamp};
+use crate::ids::{Life, Lsn, Timestamp};
 use crate::limits::KEY_BYTES_MAX;
 
-/// Bytes of an item's key.
-pub const ITEM_KEY_BYTES: usize = Address::BYTES + 15;
+pub use super::item::{Group, ITEM_HEAD_BYTES_MAX, ITEM_KEY_BYTES, ItemKey};
+
 /// Bytes of items from which on a bundle is closed, and the most that a first item may have.
 pub const BUNDLE_BYTES: usize = 32 * 1024;
 /// Bytes of a value that one item holds; what is longer goes on in the next chunk.
@@ -26,82 +27,9 @@ pub const CHUNK_BYTES: usize = 24 * 1024;
 const BUNDLE_BYTES_MAX: usize = ENTRY_BYTES_MAX - ITEM_KEY_BYTES - 8;
 const FULL_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 2;
 
-const _: () = assert!(CHUNK_BYTES + ITEM_KEY_BYTES + 2 * FULL_KEY_BYTES_MAX + 64 < BUNDLE_BYTES);
+const _: () =
+    assert!(CHUNK_BYTES + ITEM_HEAD_BYTES_MAX + 2 * FULL_KEY_BYTES_MAX + 64 < BUNDLE_BYTES);
 const _: () = assert!(BUNDLE_BYTES < BUNDLE_BYTES_MAX);
-
-/// What an item is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Group {
-    /// What the object was.
-    States = 0,
-    /// What was committed to it.
-    Commits = 1,
-}
-
-/// Where an item stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ItemKey {
-    /// The object.
-    pub address: Address,
-    /// What the item is about.
-    pub group: Group,
-    /// Of a commit its LSN; of a state the LSN that it is exact at.
-    pub lsn: Lsn,
-    /// Tells apart states of one object that are exact at one LSN.
-    pub ordinal: u32,
-    /// Zero, or how many items came before of which this one is the continuation.
-    pub chunk: u16,
-}
-
-impl ItemKey {
-    /// The least key of a group of an object at an LSN.
-    #[must_use]
-    pub fn first(address: Address, group: Group, lsn: Lsn) -> Self {
-        Self { address, group, lsn, ordinal: 0, chunk: 0 }
-    }
-
-    /// The greatest key of a group of an object at an LSN.
-    #[must_use]
-    pub fn last(address: Address, group: Group, lsn: Lsn) -> Self {
-        Self { address, group, lsn, ordinal: u32::MAX, chunk: u16::MAX }
-    }
-
-    /// The key's bytes, which order as keys do.
-    #[must_use]
-    pub fn encode(&self) -> [u8; ITEM_KEY_BYTES] {
-        let mut out = [0; ITEM_KEY_BYTES];
-        let (address, rest) = out.split_at_mut(Address::BYTES);
-        address.copy_from_slice(&self.address.to_bytes());
-        rest[0] = self.group as u8;
-        rest[1..9].copy_from_slice(&self.lsn.0.to_be_bytes());
-        rest[9..13].copy_from_slice(&self.ordinal.to_be_bytes());
-        rest[13..].copy_from_slice(&self.chunk.to_be_bytes());
-        out
-    }
-
-    /// Reads a key.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut cursor = Cursor::new(bytes);
-        let key = Self::take(&mut cursor)?;
-        cursor.finish()?;
-        Ok(key)
-    }
-
-    fn take(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
-        let address = cursor.take(Address::BYTES)?;
-        let address = Address::from_bytes(address).ok_or(Malformed("cut short"))?;
-        let group = match cursor.u8()? {
-            0 => Group::States,
-            1 => Group::Commits,
-            _ => return Err(Malformed("an item of an unknown group")),
-        };
-        let lsn = Lsn(u64::from_be_bytes(cursor.array()?));
-        let ordinal = u32::from_be_bytes(cursor.array()?);
-        let chunk = u16::from_be_bytes(cursor.array()?);
-        Ok(Self { address, group, lsn, ordinal, chunk })
-    }
-}
 
 /// What the first chunk of a state says. Until an LSN, the `until` of each, what it says was the
 /// newest word; what changed it was committed later.
@@ -310,13 +238,16 @@ impl BundleBuilder {
     /// the bundle is full.
     pub fn push(&mut self, key: &ItemKey, value: &[u8]) -> bool {
         assert!(self.last.is_none_or(|last| last < *key), "items ascend");
-        let bytes = ITEM_KEY_BYTES + value.len() + 4;
-        if self.first.is_some() && self.items.len() + bytes > BUNDLE_BYTES {
+        let start = self.items.len();
+        // The first item of a bundle stands for itself.
+        let before = self.last.filter(|_| self.first.is_some());
+        key.put(before.as_ref(), &mut self.items);
+        put_bytes(&mut self.items, value);
+        if self.items.len() > BUNDLE_BYTES {
+            assert!(self.first.is_some(), "an item fits a bundle");
+            self.items.truncate(start);
             return false;
         }
-        assert!(bytes <= BUNDLE_BYTES, "an item fits a bundle");
-        self.items.extend_from_slice(&key.encode());
-        put_bytes(&mut self.items, value);
         self.first.get_or_insert(*key);
         self.last = Some(*key);
         true
@@ -413,7 +344,7 @@ fn walk(bytes: &[u8]) -> Result<Vec<(ItemKey, u32, u32)>, Malformed> {
     let mut items: Vec<(ItemKey, u32, u32)> = Vec::new();
     let mut cursor = Cursor::new(bytes);
     while !cursor.is_empty() {
-        let key = ItemKey::take(&mut cursor)?;
+        let key = ItemKey::take(items.last().map(|(before, ..)| before), &mut cursor)?;
         if items.last().is_some_and(|(before, ..)| *before >= key) {
             return Err(Malformed("items that do not ascend"));
         }
@@ -426,8 +357,9 @@ fn walk(bytes: &[u8]) -> Result<Vec<(ItemKey, u32, u32)>, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::item::tests::key;
     use super::*;
-    use crate::ids::{NamespaceNumber, ShortId};
+    use crate::ids::Address;
     use proptest::collection::{btree_map, vec};
     use proptest::option;
     use proptest::prelude::*;
@@ -436,28 +368,7 @@ mod tests {
         Err(Malformed("not compressed"))
     }
 
-    fn key() -> impl Strategy<Value = ItemKey> {
-        (0u32..3, 0u8..3, any::<bool>(), 0u64..4, 0u32..3, 0u16..3).prop_map(
-            |(namespace, id, is_commit, lsn, ordinal, chunk)| ItemKey {
-                address: Address {
-                    namespace: NamespaceNumber(namespace << 8),
-                    id: ShortId([id; 16]),
-                },
-                group: if is_commit { Group::Commits } else { Group::States },
-                lsn: Lsn(lsn << 40),
-                ordinal: ordinal << 16,
-                chunk,
-            },
-        )
-    }
-
     proptest! {
-        #[test]
-        fn keys_order_as_their_bytes_do_and_read_back(one in key(), other in key()) {
-            prop_assert_eq!(one.cmp(&other), one.encode().cmp(&other.encode()));
-            prop_assert_eq!(ItemKey::decode(&one.encode()), Ok(one));
-        }
-
         #[test]
         fn states_and_commits_read_back(
             (tag, until, life, bytes) in (0u8..6, any::<u64>(), any::<u64>(), 0u32..99),
@@ -506,8 +417,12 @@ mod tests {
             let place = at.index(entry.len());
             entry[place] ^= 1 << bit;
             if let Ok(bundle) = Bundle::decode(&entry, no_frame) {
-                let keys = (0..bundle.count()).map(|index| bundle.item(index).unwrap().0);
-                prop_assert!(keys.is_sorted_by(|one, other| one < other));
+                let mut again = BundleBuilder::default();
+                for index in 0..bundle.count() {
+                    let (key, value) = bundle.item(index).unwrap();
+                    prop_assert!(again.push(&key, value));
+                }
+                prop_assert_eq!(again.items(), &bundle.bytes[..]);
             }
         }
     }

@@ -17,6 +17,7 @@ pub mod export;
 pub mod group;
 pub mod header;
 pub mod history;
+pub mod item;
 pub mod manifest;
 pub mod namespace;
 pub mod page;

@@ -16,6 +16,8 @@ pub struct Cut {
     pub time: Timestamp,
     /// No commit behind the cut, and no part of one, is in a group before this one.
     group: u64,
+    /// Bytes of groups before it that were counted.
+    bytes: u64,
 }
 
 impl<C> Wal<C> {
@@ -27,8 +29,8 @@ impl<C> Wal<C> {
         while open.starts.front().is_some_and(|start| start.group < group) {
             open.starts.pop_front();
         }
-        open.bytes_since_cut = 0;
-        let cut = Cut { lsn: Lsn(open.next_lsn.0 - 1), time: open.last_time, group };
+        let (lsn, bytes) = (Lsn(open.next_lsn.0 - 1), open.bytes_since_cut);
+        let cut = Cut { lsn, time: open.last_time, group, bytes };
         let changed = change(&mut open.companion);
         (cut, changed)
     }
@@ -59,7 +61,13 @@ impl<C> Wal<C> {
         self.open.lock().bytes_since_cut += bytes;
     }
 
-    /// Bytes of groups since the last cut: what an open would read.
+    /// Counts the bytes before a cut no more: it was published, or there was nothing to publish.
+    pub fn count_covered(&self, cut: &Cut) {
+        let mut open = self.open.lock();
+        open.bytes_since_cut = open.bytes_since_cut.saturating_sub(cut.bytes);
+    }
+
+    /// Bytes of groups since the last cut that was published: what an open would read.
     pub fn bytes_since_cut(&self) -> u64 {
         self.open.lock().bytes_since_cut
     }
