@@ -2,9 +2,11 @@
 //!
 //! What goes are the files of closed epochs, whole and the oldest first; nothing that stays needs
 //! them. A clock that is wrong must not erase the past: the horizon moves only so fast by the
-//! machine's uptime, and not at all for a day after the clock has jumped.
+//! uptime of the process, and not at all for a day after the clock has jumped. How far uptime has
+//! let it move stands in each manifest, so that many short lives count like a long one.
 //!
 //! Invariants:
+//!   * Nothing goes that is not too old by the clock as it is now.
 //!   * The horizon of a class moves exactly to the end of what was removed, in the same publish.
 //!   * The open epoch is never removed.
 
@@ -45,8 +47,8 @@ struct Guard {
     seen: Option<(u64, Duration)>,
     /// Nothing goes before this uptime: the clock has jumped.
     held_until: Duration,
-    /// How far back each class with files is to reach, at most.
-    horizons: BTreeMap<u32, Timestamp>,
+    /// Up to what time uptime has let the horizon of each class with files move.
+    allowed: BTreeMap<u32, Timestamp>,
 }
 
 impl Guard {
@@ -61,12 +63,27 @@ impl Guard {
         (uptime >= self.held_until).then(|| passed.saturating_mul(SPEED))
     }
 
-    /// The time before which files of a class may go.
+    /// The time before which files of a class may go: what is wanted, as far as `may` lets it.
     fn horizon(&mut self, class: u32, oldest: Timestamp, wanted: u64, may: Duration) -> Timestamp {
-        let horizon = self.horizons.entry(class).or_insert(oldest);
-        let most = horizon.0.saturating_add(micros(may));
-        *horizon = Timestamp(wanted.min(most).max(horizon.0));
-        *horizon
+        let allowed = self.allowed.entry(class).or_insert(oldest);
+        // Before the oldest file there is nothing to move over.
+        let most = oldest.max(*allowed).0.saturating_add(micros(may));
+        *allowed = Timestamp(wanted.min(most).max(allowed.0));
+        Timestamp(wanted.min(allowed.0))
+    }
+}
+
+impl Expiry {
+    /// Goes on from where an earlier life of the store has come to.
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        let allowed = manifest.allowed.iter().copied().collect();
+        let state = Mutex::new(Guard { allowed, ..Guard::default() });
+        Self { state, ends_epoch: AtomicBool::new(false) }
+    }
+
+    /// How far uptime has let horizons move, for the next manifest.
+    pub(super) fn allowed(&self) -> Vec<(u32, Timestamp)> {
+        self.state.lock().allowed.iter().map(|(class, time)| (*class, *time)).collect()
     }
 }
 
@@ -244,7 +261,7 @@ impl Engine {
             let start = oldest.entry(file.class).or_insert(time);
             *start = time.min(*start);
         }
-        guard.horizons.retain(|class, _| oldest.contains_key(class));
+        guard.allowed.retain(|class, _| oldest.contains_key(class));
         for (class, oldest) in oldest {
             match retention_of(manifest, settings, class) {
                 // Nobody can read it: no clock is asked.
@@ -418,7 +435,39 @@ mod tests {
         // As far as is wanted, and no further.
         let may = guard.pass(start + micros(3 * hour), 3 * hour).unwrap();
         assert_eq!(guard.horizon(1, Timestamp(day), 3 * day, may), Timestamp(3 * day));
-        assert_eq!(guard.horizon(1, Timestamp(day), 2 * day, may), Timestamp(3 * day));
+        // A clock that was set back makes nothing old that is not.
+        assert_eq!(guard.horizon(1, Timestamp(day), 2 * day, may), Timestamp(2 * day));
+        assert_eq!(guard.allowed[&1], Timestamp(3 * day));
+        // Over a time without files no uptime is needed.
+        assert_eq!(
+            guard.horizon(1, Timestamp(40 * day), 50 * day, hour * SPEED),
+            Timestamp(41 * day)
+        );
+    }
+
+    #[test]
+    fn short_lives_count_like_a_long_one() {
+        let (minute, day) = (Duration::from_mins(1), micros(DAY));
+        let mut manifest = manifest();
+        let mut lives = 0;
+        // Ten minutes a week, with history of a day to go.
+        let horizon = loop {
+            let expiry = Expiry::of(&manifest);
+            let mut guard = expiry.state.lock();
+            let start = (100 + 7 * lives) * day;
+            let mut horizon = Timestamp(0);
+            for look in 0..=10 {
+                let may = guard.pass(start + look * micros(minute), minute * look as u32).unwrap();
+                horizon = guard.horizon(1, Timestamp(50 * day), 90 * day, may);
+            }
+            drop(guard);
+            manifest.allowed = expiry.allowed();
+            lives += 1;
+            if horizon >= Timestamp(51 * day) {
+                break horizon;
+            }
+        };
+        assert_eq!((lives, horizon), (6, Timestamp(51 * day)));
     }
 
     #[test]

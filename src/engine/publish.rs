@@ -118,6 +118,7 @@ impl Engine {
         next.generation = publisher.manifest.generation + 1;
         next.next_file = self.numbers.peek();
         next.closed = None;
+        next.allowed = self.expiry.allowed();
         for folder in [Folder::Segments, Folder::Runs] {
             if planted(Mistake::SkipFolderSync) {
                 break;

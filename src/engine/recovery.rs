@@ -167,6 +167,7 @@ impl Engine {
         let wal = Wal::new(pool, file, replayed.join, first_lsn, dirty, pressure);
         // Lives that end early leave a file each, however little they logged.
         wal.count_behind_cut(files_behind * options.wal_file_bytes);
+        let expiry = Expiry::of(&manifest);
         let engine = Arc::new(Self {
             clock,
             options,
@@ -185,7 +186,7 @@ impl Engine {
             dictionaries: Dictionaries::default(),
             erasing: Mutex::default(),
             counters: Counters::default(),
-            expiry: Expiry::default(),
+            expiry,
             report,
             disk,
             lock: Mutex::new(Some(lock)),

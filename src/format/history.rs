@@ -357,8 +357,8 @@ fn walk(bytes: &[u8]) -> Result<Vec<(ItemKey, u32, u32)>, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::item::tests::key;
     use super::*;
+    use crate::format::item::tests::key;
     use crate::ids::Address;
     use proptest::collection::{btree_map, vec};
     use proptest::option;

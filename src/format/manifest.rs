@@ -126,6 +126,8 @@ pub struct Manifest {
     pub epoch_bytes: u64,
     /// For each retention class, the LSN before which nothing can be reached.
     pub horizons: Vec<(u32, Lsn)>,
+    /// For each retention class, the time up to which uptime has let its horizon move.
+    pub allowed: Vec<(u32, Timestamp)>,
     /// Changes of retention classes, in the order of their LSNs. A namespace without one has had
     /// class 1 from the beginning.
     pub classes: Vec<ClassChange>,
@@ -207,6 +209,10 @@ impl Manifest {
             put_u32(out, *class);
             put_u64(out, lsn.0);
         });
+        put_list(out, &self.allowed, |out, (class, time)| {
+            put_u32(out, *class);
+            put_u64(out, time.0);
+        });
         put_list(out, &self.classes, |out, change| {
             put_u32(out, change.namespace.0);
             put_u32(out, change.class);
@@ -286,6 +292,7 @@ impl Manifest {
             epoch_time: Timestamp(cursor.u64()?),
             epoch_bytes: cursor.u64()?,
             horizons: take_list(cursor, |cursor| Ok((cursor.u32()?, Lsn(cursor.u64()?))))?,
+            allowed: take_list(cursor, |cursor| Ok((cursor.u32()?, Timestamp(cursor.u64()?))))?,
             classes: take_list(cursor, |cursor| {
                 Ok(ClassChange {
                     namespace: NamespaceNumber(cursor.u32()?),
@@ -527,6 +534,7 @@ mod tests {
                     epoch_time: Timestamp(numbers[6]),
                     epoch_bytes: numbers[7],
                     horizons: pairs.iter().map(|(class, lsn)| (*class, Lsn(*lsn))).collect(),
+                    allowed: pairs.iter().map(|(class, at)| (*class, Timestamp(*at))).collect(),
                     purged: objects
                         .iter()
                         .map(|(address, [lsn, number])| Purge {

@@ -138,6 +138,30 @@ fn a_horizon_moves_only_so_fast() {
 }
 
 #[test]
+fn a_store_that_is_open_for_minutes_a_week_expires_as_well() {
+    let mut scene = Scene::new(7, None);
+    (0..4).for_each(|_| scene.day());
+    let mut weeks = 0;
+    while scene.readable().contains(&1) {
+        assert!(weeks < 20, "two days are two hours of uptime");
+        // Some weeks end with a crash, which takes what was not published.
+        if weeks % 3 > 0 {
+            scene.store.clone().close().unwrap();
+        }
+        scene.disk.advance(7 * DAY);
+        scene.disk = scene.disk.kill();
+        scene.store = open(&scene.disk);
+        scene.rooms = scene.store.namespace("rooms").unwrap();
+        for _ in 0..2 {
+            scene.store.steps().expire().unwrap();
+            scene.disk.advance(Duration::from_mins(10));
+        }
+        weeks += 1;
+    }
+    assert!(weeks > 9, "ten minutes a week are two days of history in twelve weeks");
+}
+
+#[test]
 fn files_of_a_namespace_that_is_switched_off_go() {
     let mut scene = Scene::new(4, Some(Retention::days(300)));
     (0..4).for_each(|_| scene.day());
