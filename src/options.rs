@@ -1,7 +1,9 @@
 //! How a store is opened. Checked once, at open; small settings are real settings.
 
 use crate::error::{Error, Result};
-use crate::limits::{GROUP_ALIGNMENT, Limits, WAL_FILE_BYTES_MAX, WAL_FILE_BYTES_MIN};
+use crate::limits::{
+    COMMIT_OPERATIONS_MAX, GROUP_ALIGNMENT, Limits, WAL_FILE_BYTES_MAX, WAL_FILE_BYTES_MIN,
+};
 use crate::retention::Retention;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ pub struct Options {
     pub(crate) epoch_most: Duration,
     pub(crate) history_state_bytes: usize,
     pub(crate) retention: Retention,
+    pub(crate) adopt_operations: usize,
     pub(crate) reader_threads: usize,
     pub(crate) is_threaded: bool,
     #[cfg(feature = "admin")]
@@ -52,6 +55,7 @@ impl Default for Options {
             epoch_most: Duration::from_hours(24),
             history_state_bytes: 64 << 10,
             retention: Retention::default(),
+            adopt_operations: COMMIT_OPERATIONS_MAX,
             reader_threads: 2,
             is_threaded: true,
             #[cfg(feature = "admin")]
@@ -157,6 +161,14 @@ impl Options {
         self
     }
 
+    /// Changes that a restoration or a fork makes at most as one list of changes; 65,536, which is
+    /// also the most, by default. One that changes more, or more than 32 MiB, writes all of the
+    /// state wanted into pages of its own first.
+    pub fn adopt_operations(mut self, operations: usize) -> Self {
+        self.adopt_operations = operations;
+        self
+    }
+
     /// Threads that load objects for `activate`; 2 by default. With none, whoever polls the future
     /// loads the object itself.
     pub fn reader_threads(mut self, threads: usize) -> Self {
@@ -208,6 +220,10 @@ impl Options {
         if self.dirty_bytes == 0 {
             return Err(Error::invalid("option.dirty_bytes", "dirty_bytes must be above zero"));
         }
+        if self.adopt_operations > COMMIT_OPERATIONS_MAX {
+            let what = "adopt_operations must be at most 65,536";
+            return Err(Error::invalid("option.adopt_operations", what));
+        }
         Ok(())
     }
 }
@@ -228,5 +244,7 @@ mod tests {
         assert_eq!(code(Options::default().page_bytes(511)), Some("option.page_bytes"));
         assert_eq!(code(Options::default().segment_bytes(1)), Some("option.segment_bytes"));
         assert_eq!(code(Options::default().dirty_bytes(0)), Some("option.dirty_bytes"));
+        let wrong = Some("option.adopt_operations");
+        assert_eq!(code(Options::default().adopt_operations(65_537)), wrong);
     }
 }

@@ -59,6 +59,10 @@ mistakes! {
     UntilTooLate = 19,
     /// Keep bases for history without their deltas.
     LeaveDeltas = 20,
+    /// Lay commits from before an adoption over the pages that were adopted.
+    CrossAdoptions = 21,
+    /// Adopt pages in files whose names are not durable.
+    AdoptEarly = 22,
 }
 
 /// Whether this mistake is to be made.

@@ -16,6 +16,7 @@
 )]
 
 mod actors;
+mod adopt;
 mod alarms;
 mod alone;
 mod commits;
@@ -37,7 +38,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 const USAGE: &str = "figures [NAME...] [--objects N] [--seconds S] [--dir PATH] [--quick]
-names: actors alarms commits alone open-warm open-cold open-store million past publish
+names: actors adopt alarms commits alone open-warm open-cold open-store million past publish
        sustained";
 
 /// What the command line asks for.
@@ -107,6 +108,7 @@ pub fn child(part: &str, folder: &Path, arguments: &[String]) -> Result<Child> {
 fn run(name: &str, settings: &Settings) -> Result<()> {
     match name {
         "actors" => actors::run(settings),
+        "adopt" => adopt::run(settings),
         "commits" => commits::run(settings),
         "alarms" => alarms::run(settings),
         "alone" => alone::run(settings),
@@ -123,7 +125,7 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
     }
 }
 
-const ALL: [&str; 11] = [
+const ALL: [&str; 12] = [
     "open-warm",
     "open-cold",
     "open-store",
@@ -133,6 +135,7 @@ const ALL: [&str; 11] = [
     "alone",
     "alarms",
     "past",
+    "adopt",
     "publish",
     "sustained",
 ];

@@ -42,6 +42,11 @@ pub fn read_bytes() -> Result<u64> {
     Ok(field(&fs::read_to_string("/proc/self/io")?, "read_bytes"))
 }
 
+/// Bytes that this process has caused to be written to storage so far.
+pub fn written_bytes() -> Result<u64> {
+    Ok(field(&fs::read_to_string("/proc/self/io")?, "write_bytes"))
+}
+
 /// Resident memory by kind, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {

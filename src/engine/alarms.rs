@@ -18,7 +18,7 @@ use super::Engine;
 use crate::alarm::Alarm;
 use crate::directory::{HintStep, Hints, Lost};
 use crate::error::{ErrorKind, Result};
-use crate::format::alarm::{ALARM_KEYS, Hint, behind_due, decode_entry, name_in_key};
+use crate::format::alarm::{ALARM_KEYS, Hint, behind_due, name_in_key};
 use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES};
 use crate::ids::{Address, Lsn, NamespaceNumber, ShortId, Timestamp};
 use crate::marks::{Mark, mark};
@@ -166,32 +166,36 @@ impl Changes {
             changes.set.extend(after.map(|alarm| Hint::of(&alarm, address, None)));
             changes.replaced.extend(before.map(|alarm| Hint::of(&alarm, address, None)));
         }
-        let payload = record.get(RECORD_HEADER_BYTES..).unwrap_or_default();
-        for operation in Operations::new(payload).map_while(std::result::Result::ok) {
-            let Operation::Put { key, value, .. } = operation else { continue };
-            let named = name_in_key(key).and_then(|name| Some((name, decode_entry(value).ok()?)));
-            if let Some((name, alarm)) = named {
-                changes.set.push(Hint::of(&alarm, address, Some(name)));
-            }
-        }
+        changes.set.extend(hints_in(address, record));
         changes
     }
 
     /// Adds the named alarms that `record` will replace, as far as the overlay knows them.
     fn replaced_names(address: Address, inner: &Inner, record: &[u8]) -> Vec<Hint> {
-        let payload = record.get(RECORD_HEADER_BYTES..).unwrap_or_default();
-        let operations = Operations::new(payload).map_while(std::result::Result::ok);
         let old = |operation| -> Option<Hint> {
             let (Operation::Put { key, .. } | Operation::Delete { key }) = operation else {
                 return None;
             };
-            let name = name_in_key(key)?;
+            name_in_key(key)?;
             let found = inner.layers.iter().rev().find_map(|layer| layer.find(key))?;
             let Found::Value(_, value) = found else { return None };
-            Some(Hint::of(&decode_entry(&value).ok()?, address, Some(name)))
+            Hint::of_entry(address, key, &value)
         };
-        operations.filter_map(old).collect()
+        operations(record).filter_map(old).collect()
     }
+}
+
+fn operations(record: &[u8]) -> impl Iterator<Item = Operation<'_>> {
+    let payload = record.get(RECORD_HEADER_BYTES..).unwrap_or_default();
+    Operations::new(payload).map_while(std::result::Result::ok)
+}
+
+/// A hint for each named alarm that a record sets.
+fn hints_in(address: Address, record: &[u8]) -> impl Iterator<Item = Hint> {
+    operations(record).filter_map(move |operation| {
+        let Operation::Put { key, value, .. } = operation else { return None };
+        Hint::of_entry(address, key, value)
+    })
 }
 
 /// The alarms of an object before a commit, for [`AlarmIndex::note`].
@@ -467,9 +471,7 @@ impl Engine {
             let bounds = (Bound::Included(first), Bound::Excluded(behind));
             for entry in RangeIter::new(view, None, bounds) {
                 let Some(entry) = intact(entry)? else { break };
-                let alarm = decode_entry(&entry.value).ok();
-                let named = name_in_key(&entry.key).zip(alarm);
-                found.extend(named.map(|(name, alarm)| Hint::of(&alarm, address, Some(name))));
+                found.extend(Hint::of_entry(address, &entry.key, &entry.value));
             }
         }
         let is_lost = |hint: &Hint| (&lost.first..=&lost.last).contains(&&hint.encode());
@@ -530,11 +532,15 @@ pub(super) fn hints_of(
     if !layer.names_alarms {
         return;
     }
+    if layer.adoptions().next().is_some() {
+        // Pages that a commit adopted may have taken over what another had set.
+        let set = layer.records().iter().flat_map(|record| hints_in(address, record));
+        out.extend(set.map(|hint| (hint, true)));
+        return;
+    }
     for (key, found) in layer.sorted().iter() {
-        let Found::Value(_, value) = found else { continue };
-        let named = name_in_key(key).and_then(|name| Some((name, decode_entry(value).ok()?)));
-        if let Some((name, alarm)) = named {
-            out.push((Hint::of(&alarm, address, Some(name)), true));
+        if let Found::Value(_, value) = found {
+            out.extend(Hint::of_entry(address, key, value).map(|hint| (hint, true)));
         }
     }
 }

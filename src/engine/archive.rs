@@ -16,7 +16,7 @@ use super::Engine;
 use super::build::Builder;
 use super::history_file::HistoryWriter;
 use crate::error::{ErrorKind, Result};
-use crate::format::entry::{Head, PageEntry, PagePart};
+use crate::format::entry::{Head, PageEntry, PagePart, counts_from};
 use crate::format::history::{Group, ItemKey, State};
 use crate::format::manifest::{ClassChange, HistoryFile, Manifest};
 use crate::format::page::{Packed, Page, PageBuilder, PageKind, PageMeta};
@@ -59,6 +59,8 @@ pub(super) struct Archive<'e> {
     purged: Option<Lsn>,
     /// The namespace of the object at hand.
     namespace: Option<NamespaceNumber>,
+    /// Lives of the object at hand that adopted pages, and the commits that did.
+    adoptions: Vec<(Life, Lsn)>,
     /// Classes that begin with this interval.
     first: BTreeMap<NamespaceNumber, u32>,
     /// What it gives up.
@@ -93,6 +95,7 @@ enum What {
     Head {
         time: Timestamp,
         alarm: Option<crate::alarm::Alarm>,
+        adopted: bool,
     },
 }
 
@@ -114,6 +117,7 @@ impl<'e> Archive<'e> {
             class: None,
             purged: None,
             namespace: None,
+            adoptions: Vec::new(),
             first: BTreeMap::new(),
             kept: Vec::new(),
             writers: BTreeMap::new(),
@@ -135,7 +139,30 @@ impl<'e> Archive<'e> {
             self.namespace = Some(address.namespace);
         }
         self.purged = purged;
+        self.adoptions.clear();
         self.kept.clear();
+    }
+
+    /// A life of the object at hand may have adopted its pages.
+    pub fn note_adopted(&mut self, life: Life, adopted: Option<Lsn>) {
+        self.adoptions.extend(adopted.map(|adopted| (life, adopted)));
+    }
+
+    /// From when on a part of a life's entry counts.
+    fn counts_from(&self, part: &PagePart, life: Life) -> Lsn {
+        let adopted = self.adoptions.iter().find(|(own, _)| *own == life);
+        counts_from(part.exact_at, life, adopted.map(|(_, adopted)| *adopted))
+    }
+
+    /// Whether a commit adopted the page: what it holds was said by no other.
+    pub fn is_adopted(&self, base: &PagePart, life: Life) -> bool {
+        self.counts_from(base, life) != base.exact_at
+    }
+
+    /// The LSN that the newest part of an entry is exact at.
+    pub fn newest_of(&self, entry: &PageEntry, life: Life) -> Lsn {
+        let newest = entry.deltas.last().or(entry.base.as_ref());
+        newest.map_or(Lsn::ZERO, |part| self.counts_from(part, life))
     }
 
     /// How much the object has given up so far, to go back to.
@@ -190,14 +217,17 @@ impl<'e> Archive<'e> {
                 }
             }
             let next = entry.deltas.get(index);
-            let mut until = next.map_or(self.until, |next| next.until);
+            let exact = self.counts_from(part, life);
+            // The commit that adopted a page says more than the page does.
+            let least = Lsn(exact.0.saturating_sub(1));
+            let mut until = next.map_or(self.until, |next| next.until).max(least);
             reached = until;
             if planted(Mistake::UntilTooLate) {
                 until = until.next();
             }
             let range = range.clone();
             let what = What::Part { part: *part, page, life, range, is_delta };
-            self.keep(part.exact_at, until, what);
+            self.keep(exact, until, what);
         }
         logged
     }
@@ -216,9 +246,16 @@ impl<'e> Archive<'e> {
     pub fn head(&mut self, old: Option<&Head>) {
         let Some(old) = old else { return };
         if old.last_lsn <= self.epoch_start || !self.kept.is_empty() {
-            let what = What::Head { time: old.last_time, alarm: old.alarm };
+            let what = What::Head { time: old.last_time, alarm: old.alarm, adopted: false };
             self.keep(old.last_lsn, self.until, what);
         }
+    }
+
+    /// A commit adopted pages: `after` is what the head says behind it.
+    pub fn adopted(&mut self, after: &HeadState) {
+        let HeadState { last_lsn, last_time, alarm, .. } = *after;
+        let what = What::Head { time: last_time, alarm, adopted: true };
+        self.keep(last_lsn, last_lsn, what);
     }
 
     /// Writes what the object gives up, and its commits.
@@ -245,7 +282,7 @@ impl<'e> Archive<'e> {
             Some(purged) => {
                 kept.retain(|kept| kept.exact >= purged);
                 let time = Timestamp(0);
-                for what in [What::Absent, What::Head { time, alarm: None }] {
+                for what in [What::Absent, What::Head { time, alarm: None, adopted: false }] {
                     kept.push(Kept { exact: purged, until: purged, what });
                 }
                 let is_before = |record: &Arc<[u8]>| {
@@ -278,7 +315,9 @@ impl<'e> Archive<'e> {
         let until = kept.until;
         let state = match &kept.what {
             What::Absent => State::Absent { until },
-            What::Head { time, alarm } => State::Head { until, time: *time, alarm: *alarm },
+            What::Head { time, alarm, adopted } => {
+                State::Head { until, time: *time, alarm: *alarm, adopted: *adopted }
+            }
             What::Lost { life, range: (fence, end) } => {
                 State::Lost { until, life: *life, fence, end: end.as_deref() }
             }
@@ -288,7 +327,7 @@ impl<'e> Archive<'e> {
                 match page.clone().map_or_else(read, Ok) {
                     Ok(page) => {
                         self.value.clear();
-                        page.store_raw(0, &mut self.value);
+                        page.store_raw(key.lsn, 0, &mut self.value);
                         page_state(until, end.as_deref(), &self.value, *is_delta)
                     }
                     Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -377,6 +416,9 @@ impl Builder<'_> {
         for record in layer.records() {
             let Ok(header) = RecordHeader::decode(record) else { continue };
             now.apply(Arc::clone(record), header.lsn, header.time);
+            if now.adopted.is_some() {
+                return Ok(());
+            }
             since += record.len();
             if since <= least.max(size.saturating_mul(4)) {
                 continue;
@@ -388,7 +430,8 @@ impl Builder<'_> {
             (size, since) = (stored.len(), 0);
             let what = if stored.is_empty() { What::Absent } else { What::Stored(stored) };
             self.archive.keep(header.lsn, header.lsn, what);
-            let what = What::Head { time: header.time, alarm: now.after.alarm };
+            let alarm = now.after.alarm;
+            let what = What::Head { time: header.time, alarm, adopted: false };
             self.archive.keep(header.lsn, header.lsn, what);
         }
         Ok(())

@@ -13,6 +13,7 @@
 use super::Engine;
 use super::alarms::hints_of;
 use super::archive::{Archive, every_key};
+use super::content::{Content, content_of, content_of_entry, head_of, inheriting};
 use super::delta::DeltaPages;
 use super::publish::Liveness;
 use super::splitter::Splitter;
@@ -21,13 +22,14 @@ use crate::format::alarm::{HINT, HINT_TOMBSTONE, Hint};
 use crate::format::entry::{Head, PAGE_TOMBSTONE, PageEntry, PagePart, head_key, page_key};
 use crate::format::manifest::{Manifest, SegmentState};
 use crate::format::page::{BuiltPage, SegmentFacts};
-use crate::format::run::RunUse;
-use crate::ids::{Address, KeyKind, Life, Lsn, Timestamp};
+use crate::format::run::{RunFacts, RunUse};
+use crate::ids::{Address, Life, Lsn, Timestamp};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::changes::Changes;
 use crate::object::fold::fold;
-use crate::object::overlay::{Layer, NAME_KEY, Sorted, Word};
+use crate::object::head_state;
+use crate::object::overlay::{HeadState, Layer, NAME_KEY, Sorted, Word};
 use crate::object::version::{Stack, Version};
 use crate::run::RunWriter;
 use crate::segment::{Compression, SegmentWriter};
@@ -45,6 +47,8 @@ pub struct Builder<'e> {
     pub(super) exact_at: Lsn,
     /// The same for the pages of the fold at hand: of what only moves, when it last changed.
     pub(super) page_exact_at: Lsn,
+    /// Until when what deltas of the object at hand lie over was exact.
+    pub(super) until: Lsn,
     /// Whether nothing changes but places.
     pub(super) is_move: bool,
     pub(super) archive: Archive<'e>,
@@ -58,20 +62,11 @@ pub struct Builder<'e> {
     hints: Vec<(Hint, bool)>,
     pub(super) liveness: Liveness,
     pub(super) created: Vec<FileName>,
+    /// Pages that objects have adopted, and all files of commits that adopted any.
+    pub(super) adopted: Vec<(RunFacts, Vec<SegmentFacts>)>,
+    pub(super) covered: Vec<(FileName, u64)>,
     /// Of the entry being written; kept for its memory.
     value: Vec<u8>,
-}
-
-/// The pages of one object after a change.
-#[derive(Debug, Default)]
-pub(super) struct Content {
-    /// Of a one-page object.
-    pub inline: Option<PageEntry>,
-    /// By fence key; none for a fence that is gone.
-    pub pages: Vec<(Vec<u8>, Option<PageEntry>)>,
-    pub count: u64,
-    pub bytes: u64,
-    pub is_approximate: bool,
 }
 
 impl<'e> Builder<'e> {
@@ -82,6 +77,7 @@ impl<'e> Builder<'e> {
             version,
             exact_at,
             page_exact_at: exact_at,
+            until: version.manifest.cut,
             is_move: generation > 0,
             archive: Archive::new(engine, version),
             compression: Compression::None,
@@ -93,6 +89,8 @@ impl<'e> Builder<'e> {
             hints: Vec::new(),
             liveness: Liveness::default(),
             created: Vec::new(),
+            adopted: Vec::new(),
+            covered: Vec::new(),
             value: Vec::new(),
         }
     }
@@ -121,10 +119,12 @@ impl<'e> Builder<'e> {
             Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
             Err(_) => {
                 self.archive.lost(Lsn::ZERO, Life(0), every_key());
-                self.fold_new(address, life, layer, &changes)?
+                self.begin_life(address, life, (HeadState::default(), layer), &changes)?
             }
             Ok(old) => {
                 self.archive_bare(address, old.as_ref());
+                let adopted = old.as_ref().and_then(|old| old.adopted);
+                self.archive.note_adopted(old.as_ref().map_or(Life(0), |old| old.life), adopted);
                 let content = self.change(address, life, old.as_ref(), layer, &changes)?;
                 self.archive_hot(address, old.as_ref(), layer)?;
                 self.archive.head(old.as_ref());
@@ -176,7 +176,10 @@ impl<'e> Builder<'e> {
             self.release(address, old, layer.bytes as u64)?;
         }
         match old.filter(|old| !old.deleted && !layer.wiped) {
-            None => self.fold_new(address, life, layer, changes),
+            None => {
+                let before = old.map_or_else(HeadState::default, head_state);
+                self.begin_life(address, life, (before, layer), changes)
+            }
             Some(Head { page: Some(entry), .. }) => {
                 self.change_tiny(address, life, entry, layer, changes)
             }
@@ -195,7 +198,7 @@ impl<'e> Builder<'e> {
 
     /// Where the directory has lost pages of a large object, nothing can be built on the others:
     /// the change is kept beside a base that is lost, and reads of anything else say so.
-    fn change_large_or_lost(
+    pub(super) fn change_large_or_lost(
         &mut self,
         address: Address,
         life: Life,
@@ -237,25 +240,36 @@ impl<'e> Builder<'e> {
             self.release_entry(entry);
             return Ok(());
         }
+        self.release_pages(address, old.life, logged)
+    }
+
+    /// The same for all that have entries of their own.
+    pub(super) fn release_pages(
+        &mut self,
+        address: Address,
+        life: Life,
+        logged: u64,
+    ) -> Result<()> {
         let mut before: Option<(Vec<u8>, PageEntry)> = None;
-        for page in self.version.directory.pages(address, old.life) {
+        let version = self.version;
+        for page in version.pages_of(address, life).pages(address, life) {
             match page {
                 Ok((fence, entry)) => {
                     self.release_entry(&entry);
                     let next = Some(fence.clone());
                     if let Some((fence, entry)) = before.replace((fence, entry)) {
-                        self.archive.entry(old.life, &(fence, next), (&entry, None), logged);
+                        self.archive.entry(life, &(fence, next), (&entry, None), logged);
                     }
                 }
                 // What the directory has lost stays counted as live: a delete works all the same.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.archive.lost(Lsn::ZERO, old.life, every_key());
+                    self.archive.lost(Lsn::ZERO, life, every_key());
                 }
                 Err(error) => return Err(error),
             }
         }
         if let Some((fence, entry)) = before {
-            self.archive.entry(old.life, &(fence, None), (&entry, None), logged);
+            self.archive.entry(life, &(fence, None), (&entry, None), logged);
         }
         Ok(())
     }
@@ -266,7 +280,7 @@ impl<'e> Builder<'e> {
         }
     }
 
-    fn fold_new(
+    pub(super) fn fold_new(
         &mut self,
         address: Address,
         life: Life,
@@ -484,6 +498,16 @@ impl<'e> Builder<'e> {
                 generation,
             });
         }
+        for (run, segments) in std::mem::take(&mut self.adopted) {
+            next.segments.extend(segments.into_iter().map(|facts| SegmentState {
+                facts,
+                live_bytes: facts.page_bytes,
+                live_pages: facts.pages,
+                written_at,
+                generation: 0,
+            }));
+            next.runs.insert(0, run);
+        }
         let alarms = self.write_hints()?;
         for writer in [self.directory.take(), self.names.take(), alarms].into_iter().flatten() {
             next.runs.insert(0, writer.finish()?);
@@ -510,67 +534,4 @@ fn no_writer() -> Error {
 pub(super) fn wants_delta(entry: &PageEntry, change_bytes: usize) -> bool {
     let base_bytes = entry.base.as_ref().map_or(0, |base| u64::from(base.location.bytes));
     entry.deltas.len() < DELTAS_MAX && (change_bytes as u64) * 3 < base_bytes
-}
-
-/// The head after a change; takes the page of a one-page object out of the content.
-fn head_of(layer: &Layer, life: Life, content: &mut Content) -> Head {
-    let after = &layer.after;
-    let is_empty =
-        content.inline.is_none() && content.pages.iter().all(|(_, entry)| entry.is_none());
-    Head {
-        deleted: is_empty && content.count == 0 && after.alarm.is_none(),
-        named: after.named,
-        unfinished: after.unfinished,
-        restores: after.restores,
-        approximate: content.is_approximate,
-        life,
-        last_lsn: after.last_lsn,
-        last_time: after.last_time,
-        count: content.count,
-        content_bytes: content.bytes,
-        alarm: after.alarm,
-        page: content.inline.take(),
-    }
-}
-
-/// What freshly folded pages are: one goes into the head, more stand by their fences.
-pub(super) fn content_of(mut pages: Vec<(Vec<u8>, PageEntry)>) -> Content {
-    let mut content = Content::default();
-    for (_, entry) in &pages {
-        let base = entry.base.as_ref();
-        content.count += base.map_or(0, |base| u64::from(base.count));
-        content.bytes += base.map_or(0, |base| base.content_bytes);
-    }
-    if pages.len() == 1 {
-        content.inline = pages.pop().map(|(_, entry)| entry);
-    } else {
-        content.pages = pages.into_iter().map(|(fence, entry)| (fence, Some(entry))).collect();
-    }
-    content
-}
-
-/// The same pages, about which so many bytes were logged since a state of them was kept.
-pub(super) fn inheriting(
-    mut pages: Vec<(Vec<u8>, PageEntry)>,
-    logged: u64,
-) -> Vec<(Vec<u8>, PageEntry)> {
-    for (_, entry) in &mut pages {
-        entry.logged_since_archived = logged;
-    }
-    pages
-}
-
-fn content_of_entry(entry: PageEntry) -> Content {
-    Content {
-        count: entry.base.as_ref().map_or(0, |base| u64::from(base.count)),
-        bytes: entry.base.as_ref().map_or(0, |base| base.content_bytes),
-        is_approximate: true,
-        inline: Some(entry),
-        pages: Vec::new(),
-    }
-}
-
-/// Whether a full key counts among an object's keys.
-pub(super) fn is_user_key(key: &[u8]) -> bool {
-    key.first() == Some(&(KeyKind::User as u8))
 }

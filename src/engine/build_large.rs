@@ -6,12 +6,13 @@
 //!   * A page that disappears inside its life leaves a tombstone; the one with fence "" does not
 //!     disappear while there are others.
 
-use super::archive::KeyRange;
-use super::build::{Builder, Content, inheriting, wants_delta};
+use super::archive::{KeyRange, every_key};
+use super::build::{Builder, wants_delta};
+use super::content::{Content, inheriting};
 use super::splitter::Splitter;
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::entry::{Head, PageEntry, PagePart};
-use crate::ids::{Address, Life, Lsn};
+use crate::ids::{Address, Life};
 use crate::marks::{Mark, mark};
 use crate::object::changes::Changes;
 use crate::object::fold::fold;
@@ -97,7 +98,7 @@ impl Builder<'_> {
     }
 
     fn span_at(&self, change: &Change, key: &[u8]) -> Result<Option<Span>> {
-        let directory = &self.version.directory;
+        let directory = self.version.pages_of(change.address, change.life);
         let Some((fence, entry)) = directory.page_at(change.address, change.life, key)? else {
             return Ok(None);
         };
@@ -171,7 +172,8 @@ impl Builder<'_> {
             left += folded_bytes(changes, &stacks[stacks.len() - 1..])?;
         }
         if self.is_move {
-            let newest = released.iter().map(|(_, entry)| newest_of(entry)).max();
+            let newest = |(_, entry): &(_, PageEntry)| self.archive.newest_of(entry, change.life);
+            let newest = released.iter().map(newest).max();
             self.page_exact_at = newest.unwrap_or(self.exact_at);
         }
         let pages = self.write_span(change, &span.fence, changes, &stacks, left)?;
@@ -257,7 +259,8 @@ impl Builder<'_> {
     /// The last key range below a fence that is still there, as it is published; one that this
     /// change has made stands for itself.
     fn span_before(&self, change: &Change, fence: &[u8]) -> Result<Option<Span>> {
-        let (address, life, directory) = (change.address, change.life, &self.version.directory);
+        let (address, life) = (change.address, change.life);
+        let directory = self.version.pages_of(address, life);
         let bounds = (Bound::Unbounded, Bound::Excluded(fence));
         let made = change.pages.range::<[u8], _>(bounds).rev().find(|(_, entry)| entry.is_some());
         let mut published = directory.page_before(address, life, fence)?;
@@ -312,7 +315,7 @@ impl Builder<'_> {
     }
 
     /// The object's content after all ranges: a single page moves into the head.
-    fn settle(&mut self, change: Change) -> Result<Content> {
+    fn settle(&mut self, mut change: Change) -> Result<Content> {
         let mut content = Content {
             inline: None,
             pages: Vec::new(),
@@ -321,13 +324,19 @@ impl Builder<'_> {
             is_approximate: change.is_approximate,
         };
         let only = self.only_page(&change)?;
-        content.pages = change.pages.into_iter().collect();
+        content.pages = std::mem::take(&mut change.pages).into_iter().collect();
         let Some(entry) = only else { return Ok(content) };
         mark(Mark::PagesCollapsed);
         content.pages.retain(|(fence, _)| !fence.is_empty());
         content.pages.insert(0, (Vec::new(), None));
-        let is_bare = |base: &PagePart| base.count == 0 && base.content_bytes == 0;
-        if entry.deltas.is_empty() && entry.base.as_ref().is_some_and(is_bare) {
+        let is_bare = |base: &&PagePart| base.count == 0 && base.content_bytes == 0;
+        if entry.deltas.is_empty()
+            && let Some(base) = entry.base.as_ref().filter(is_bare)
+        {
+            // Commits say how any other came to be empty.
+            if self.archive.is_adopted(base, change.life) {
+                self.archive.entry(change.life, &every_key(), (&entry, None), 0);
+            }
             self.release_entry(&entry);
         } else {
             content.inline = Some(entry);
@@ -342,7 +351,7 @@ impl Builder<'_> {
         if change.pages.iter().any(is_other) {
             return Ok(None);
         }
-        let directory = &self.version.directory;
+        let directory = self.version.pages_of(change.address, change.life);
         let mut first = None;
         for page in directory.pages(change.address, change.life) {
             let (fence, entry) = page?;
@@ -408,11 +417,6 @@ impl Span {
     fn bounds_owned(&self) -> OwnedBounds {
         OwnedBounds(self.fence.clone(), self.next.clone())
     }
-}
-
-/// The LSN that the newest part of an entry is exact at.
-pub(super) fn newest_of(entry: &PageEntry) -> Lsn {
-    entry.deltas.last().or(entry.base.as_ref()).map_or(Lsn::ZERO, |part| part.exact_at)
 }
 
 /// The first key at or behind `from` that a change touches.

@@ -15,7 +15,7 @@
 
 use super::Engine;
 use super::build::Builder;
-use super::publish::Publisher;
+use super::publish::{Covers, Publisher};
 use crate::error::Result;
 use crate::format::alarm::Hint;
 use crate::format::manifest::Manifest;
@@ -117,6 +117,7 @@ impl Engine {
         builder.take_back(&open.stale);
         let mut next = publisher.manifest.clone();
         next.classes.extend(&classes.first);
+        let covered = std::mem::take(&mut builder.covered);
         let created = builder.finish(&mut next, open.cut.time)?;
         next.cut = open.cut.lsn;
         next.cut_time = open.cut.time;
@@ -133,7 +134,8 @@ impl Engine {
         if planted(Mistake::DropLayersEarly) {
             self.drop_frozen(open.number, frozen.clone());
         }
-        self.publish_new(publisher, next, &created, Some(open.number))?;
+        let covers = Covers { cut: open.number, adopted: covered };
+        self.publish_new(publisher, next, &created, Some(&covers))?;
         self.note_classes(&classes, ends_epoch);
         self.alarms.forget_stale(&open.stale);
         self.drop_frozen(open.number, frozen);

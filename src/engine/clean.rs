@@ -10,8 +10,8 @@
 
 use super::Engine;
 use super::archive::every_key;
-use super::build::{Builder, content_of, inheriting};
-use super::build_large::newest_of;
+use super::build::Builder;
+use super::content::{content_of, inheriting};
 use super::publish::Publisher;
 use crate::error::{ErrorKind, Result};
 use crate::format::entry::{Head, PageEntry, PageLocation, PagePart};
@@ -220,6 +220,7 @@ impl Builder<'_> {
             return Ok(());
         }
         self.archive.begin(address, None);
+        self.archive.note_adopted(life, head.adopted);
         match &head.page {
             Some(entry) if names_any(entry, victims) => self.move_tiny(address, &head, entry)?,
             Some(_) => return Ok(()),
@@ -233,7 +234,7 @@ impl Builder<'_> {
 
     fn move_tiny(&mut self, address: Address, head: &Head, entry: &PageEntry) -> Result<()> {
         let stack = self.version.stack_once(entry, address, head.life)?;
-        self.page_exact_at = newest_of(entry);
+        self.page_exact_at = self.archive.newest_of(entry, head.life);
         let pages = if let Some(moved) = self.move_whole(entry, &stack)? {
             vec![(Vec::new(), moved)]
         } else {

@@ -30,7 +30,7 @@ impl DeltaPages<'_> {
             address: self.address,
             life: self.life,
             exact_at: builder.exact_at,
-            until: builder.version.manifest.cut,
+            until: builder.until,
             fence: self.fence.to_vec(),
         })
     }

@@ -346,7 +346,7 @@ fn least(lanes: &[Lane<'_>]) -> Option<(usize, (Place, usize))> {
 fn write_emptied(key: ItemKey, ordinals: &mut Ordinals, out: &mut HistoryWriter) -> Result<()> {
     let until = key.lsn;
     out.add_state(ordinals.next(key), &State::Absent { until })?;
-    let head = State::Head { until, time: Timestamp(0), alarm: None };
+    let head = State::Head { until, time: Timestamp(0), alarm: None, adopted: false };
     out.add_state(ordinals.next(key), &head)
 }
 

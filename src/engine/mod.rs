@@ -15,6 +15,7 @@
 //!     is removed.
 //!   * At most one cut is open. It stays open until a checkpoint of it is published.
 
+pub mod adopt;
 pub mod alarms;
 mod archive;
 pub mod backup;
@@ -26,6 +27,7 @@ pub mod checkpoint;
 mod classes;
 pub mod clean;
 pub mod commit;
+mod content;
 mod delta;
 pub mod expire;
 pub mod history;

@@ -46,6 +46,15 @@ pub struct Publisher {
     pub pinned: BTreeSet<FileNumber>,
 }
 
+/// What the checkpoint of a cut covers.
+#[derive(Debug)]
+pub struct Covers {
+    /// The number of the cut.
+    pub cut: u64,
+    /// The files of all commits that adopted pages, with their bytes.
+    pub adopted: Vec<(FileName, u64)>,
+}
+
 /// Files that wait for their time to be removed, the oldest first. A leaf lock of its own: whoever
 /// looks, or removes them, waits for no publisher.
 pub(super) type RetiredFiles = Mutex<VecDeque<Retired>>;
@@ -106,12 +115,12 @@ impl Engine {
         self.publish_cut(publisher, next, None)
     }
 
-    /// The same; `covers` is the cut whose checkpoint it is of.
+    /// The same; `covers` tells of the cut whose checkpoint it is of.
     fn publish_cut(
         &self,
         publisher: &mut Publisher,
         mut next: Manifest,
-        covers: Option<u64>,
+        covers: Option<&Covers>,
     ) -> Result<()> {
         self.check_alive()?;
         next.term = self.context.term;
@@ -142,10 +151,16 @@ impl Engine {
             }
         }
         let generation = next.generation;
-        let files = self.dropped_files(publisher, &next);
-        let bytes = files.iter().map(|name| self.bytes_of(*name, &publisher.manifest)).sum();
+        let mut files = self.dropped_files(publisher, &next);
+        let mut bytes = files.iter().map(|name| self.bytes_of(*name, &publisher.manifest)).sum();
+        let named = named_files(&next);
+        let adopted = covers.into_iter().flat_map(|covers| &covers.adopted);
+        for (name, file_bytes) in adopted.filter(|(name, _)| !named.contains(name)) {
+            files.push(*name);
+            bytes += file_bytes;
+        }
         publisher.manifest = next;
-        self.install(version, covers);
+        self.install(version, covers.map(|covers| covers.cut));
         let at = self.clock.uptime();
         let last_namer = Arc::downgrade(&before);
         let files = files.into();
@@ -160,7 +175,7 @@ impl Engine {
         publisher: &mut Publisher,
         next: Manifest,
         created: &[FileName],
-        covers: Option<u64>,
+        covers: Option<&Covers>,
     ) -> Result<()> {
         let published = self.publish_cut(publisher, next, covers);
         if published.is_err() && self.wal.poison().is_some() {
@@ -182,6 +197,7 @@ impl Engine {
             .iter()
             .chain(&before.names)
             .chain(&before.alarms)
+            .chain(&before.adopted.runs())
             .map(|run| (run.facts().number, Arc::clone(run)))
             .collect();
         let open = |facts: &RunFacts| match known.get(&facts.number) {
@@ -199,6 +215,7 @@ impl Engine {
             history: HistoryRuns::new(disk, &next, Some(&before.history)),
             segments: Arc::clone(&before.segments),
             cache: Arc::clone(&before.cache),
+            adopted: Arc::clone(&before.adopted),
             manifest: next,
         })
     }
@@ -272,8 +289,10 @@ impl Engine {
     }
 
     pub(crate) fn remove_file(&self, name: FileName) -> Result<()> {
-        if let FileName::Segment(number) = name {
-            self.version().segments.remove(number);
+        match name {
+            FileName::Segment(number) => self.version().segments.remove(number),
+            FileName::Run(number) => self.version().adopted.remove(number),
+            _ => {}
         }
         match self.disk.remove(name) {
             Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {

@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::group::WalHeader;
 use crate::format::header::{FileContext, HEADER_BLOCK_BYTES};
 use crate::format::manifest::{Manifest, TermSpan};
-use crate::format::record::{RecordHeader, RecordView, is_purge};
+use crate::format::record::{RecordHeader, RecordKind, RecordView, adoption, is_purge};
 use crate::format::run::RunUse;
 use crate::ids::{Address, FileNumber, LogPoint, Lsn, StoreId, Term, Timestamp};
 use crate::manifest::{self, WriteError};
@@ -89,6 +89,8 @@ struct Tail<'a> {
     /// What was read, by the first byte of the object's id. Objects of one part fit a processor's
     /// cache together, and their heads lie side by side.
     parts: Vec<Vec<Commit>>,
+    /// Files of pages that commits behind the cut have adopted.
+    adopted: BTreeSet<FileName>,
 }
 
 /// A commit that was read and is to be applied.
@@ -158,7 +160,7 @@ impl Engine {
         let mut log_files = without_dead(log.used, &replayed);
         let files_behind = log_files.range(manifest.replay.file..).count() as u64;
         log_files.insert(file.number);
-        report.files_removed = remove_orphans(&*disk, &manifest, &log_files)?;
+        report.files_removed = remove_orphans(&*disk, &manifest, (&log_files, &tail.adopted))?;
         let Tail { table, dirty, dirty_bytes, alarms, .. } = tail;
         let dirty_bytes = Arc::new(AtomicUsize::new(dirty_bytes));
         let (counted, budget) = (Arc::clone(&dirty_bytes), options.dirty_bytes);
@@ -370,6 +372,7 @@ pub fn load_version(
         history: HistoryRuns::new(Arc::clone(disk), manifest, None),
         segments,
         cache: Arc::new(PageCache::new(cache_bytes)),
+        adopted: Arc::default(),
         manifest: manifest.clone(),
     })
 }
@@ -392,6 +395,7 @@ impl<'a> Tail<'a> {
             scratch,
             alarms: AlarmIndex::default(),
             parts,
+            adopted: BTreeSet::new(),
         }
     }
 
@@ -408,6 +412,14 @@ impl<'a> Tail<'a> {
             }
             if let Some(span) = terms.get_mut(at).filter(|span| span.first <= lsn) {
                 span.last = span.last.max(lsn);
+            }
+            // It only took its LSN.
+            if record.header.kind == RecordKind::AdoptBegin {
+                return Ok(());
+            }
+            if let Some(adoption) = adoption(record.payload) {
+                self.version.adopt(disk, &record.header, &adoption)?;
+                self.adopted.extend(adoption.files().map(|(name, _)| name));
             }
             self.keep(&record);
             Ok(())
@@ -475,9 +487,10 @@ impl<'a> Tail<'a> {
 fn remove_orphans(
     disk: &dyn Disk,
     manifest: &Manifest,
-    log_files: &BTreeSet<FileNumber>,
+    (log_files, adopted): (&BTreeSet<FileNumber>, &BTreeSet<FileName>),
 ) -> Result<u64> {
-    let named = named_files(manifest);
+    let mut named = named_files(manifest);
+    named.extend(adopted);
     let (mut removed, mut failed) = (0, None);
     for (name, _) in files(disk)? {
         let is_orphan = match name {

@@ -10,7 +10,8 @@
 //!     content, so that they are zero only where there is none.
 //!   * Each page but the first has its first key as its fence.
 
-use super::build::{Builder, is_user_key};
+use super::build::Builder;
+use super::content::is_user_key;
 use crate::error::Result;
 use crate::format::entry::PageEntry;
 use crate::format::page::{PageBuilder, PageKind, PageMeta};

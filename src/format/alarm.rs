@@ -149,6 +149,13 @@ impl Hint {
         Self { due: alarm.due, address, generation: alarm.generation, name }
     }
 
+    /// The hint for an entry, if that is a named alarm.
+    #[must_use]
+    pub fn of_entry(address: Address, key: &[u8], value: &[u8]) -> Option<Self> {
+        let name = name_in_key(key)?;
+        Some(Self::of(&decode_entry(value).ok()?, address, Some(name)))
+    }
+
     /// Whether the object's alarm of that name is the one meant.
     #[must_use]
     pub fn means(&self, alarm: &Alarm) -> bool {

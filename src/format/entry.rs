@@ -92,6 +92,8 @@ pub struct Head {
     pub count: u64,
     /// Bytes of keys and values of the user.
     pub content_bytes: u64,
+    /// The commit from which on pages count that are exact at the life itself: it adopted them.
+    pub adopted: Option<Lsn>,
     /// The plain alarm.
     pub alarm: Option<Alarm>,
     /// The page of an object that has just one.
@@ -262,13 +264,14 @@ const HEAD_ALARM: u8 = 1 << 3;
 const HEAD_PAGE: u8 = 1 << 4;
 const HEAD_UNFINISHED: u8 = 1 << 5;
 const HEAD_RESTORES: u8 = 1 << 6;
-const HEAD_FLAGS: u8 = HEAD_DELETED
-    | HEAD_NAMED
-    | HEAD_APPROXIMATE
-    | HEAD_ALARM
-    | HEAD_PAGE
-    | HEAD_UNFINISHED
-    | HEAD_RESTORES;
+const HEAD_ADOPTED: u8 = 1 << 7;
+
+/// From which LSN on a page counts that is exact at `exact_at`, as its header says: pages of a life
+/// that adopted them at `adopted` were written before that commit.
+#[must_use]
+pub fn counts_from(exact_at: Lsn, life: Life, adopted: Option<Lsn>) -> Lsn {
+    adopted.filter(|_| exact_at.0 == life.0).unwrap_or(exact_at)
+}
 
 impl Head {
     /// Appends the value of a head, as it stands in a run.
@@ -281,6 +284,7 @@ impl Head {
             (self.alarm.is_some(), HEAD_ALARM),
             (self.page.is_some(), HEAD_PAGE),
             (self.unfinished, HEAD_UNFINISHED),
+            (self.adopted.is_some(), HEAD_ADOPTED),
         ];
         out.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
         put_varint(out, self.life.0);
@@ -288,6 +292,9 @@ impl Head {
         put_varint(out, self.last_time.0);
         put_varint(out, self.count);
         put_varint(out, self.content_bytes);
+        if let Some(adopted) = self.adopted {
+            put_varint(out, adopted.0.wrapping_sub(self.life.0));
+        }
         if let Some(alarm) = &self.alarm {
             encode_alarm(alarm, self.last_lsn, out);
         }
@@ -301,9 +308,6 @@ impl Head {
     pub fn peek(value: &[u8]) -> Result<(Life, bool), Malformed> {
         let mut cursor = Cursor::new(value);
         let flags = cursor.u8()?;
-        if flags & !HEAD_FLAGS != 0 {
-            return Err(Malformed("a head with unknown flags"));
-        }
         Ok((Life(cursor.varint()?), flags & HEAD_DELETED != 0))
     }
 
@@ -311,9 +315,6 @@ impl Head {
     pub fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(value);
         let flags = cursor.u8()?;
-        if flags & !HEAD_FLAGS != 0 {
-            return Err(Malformed("a head with unknown flags"));
-        }
         let life = Life(cursor.varint()?);
         let last_lsn = Lsn(cursor.varint()?.wrapping_add(life.0));
         let mut head = Self {
@@ -327,9 +328,13 @@ impl Head {
             last_time: Timestamp(cursor.varint()?),
             count: cursor.varint()?,
             content_bytes: cursor.varint()?,
+            adopted: None,
             alarm: None,
             page: None,
         };
+        if flags & HEAD_ADOPTED != 0 {
+            head.adopted = Some(Lsn(cursor.varint()?.wrapping_add(life.0)));
+        }
         if flags & HEAD_ALARM != 0 {
             head.alarm = Some(decode_alarm(last_lsn, &mut cursor)?);
         }
@@ -392,6 +397,7 @@ mod tests {
                 last_time: Timestamp(of.2),
                 count: of.3,
                 content_bytes: of.4,
+                adopted: (of.3 % 2 == 0).then_some(Lsn(of.4)),
                 alarm: alarm.map(|of| Alarm {
                     time: Timestamp(of.0),
                     due: Timestamp(of.1),

@@ -81,6 +81,8 @@ pub enum State<'a> {
         time: Timestamp,
         /// The plain alarm, if there was one.
         alarm: Option<Alarm>,
+        /// Whether that commit adopted pages: nothing that was before it is below what came after.
+        adopted: bool,
     },
 }
 
@@ -89,6 +91,7 @@ const DELTA: u8 = 2;
 const ABSENT: u8 = 3;
 const LOST: u8 = 4;
 const HEAD: u8 = 5;
+const ADOPTED_HEAD: u8 = 6;
 
 impl<'a> State<'a> {
     /// Until when it was the newest word.
@@ -110,7 +113,8 @@ impl<'a> State<'a> {
             Self::Delta { until, .. } => (DELTA, until),
             Self::Absent { until } => (ABSENT, until),
             Self::Lost { until, .. } => (LOST, until),
-            Self::Head { until, .. } => (HEAD, until),
+            Self::Head { until, adopted: false, .. } => (HEAD, until),
+            Self::Head { until, adopted: true, .. } => (ADOPTED_HEAD, until),
         };
         out.push(tag);
         put_varint(out, until.0);
@@ -160,14 +164,14 @@ impl<'a> State<'a> {
                 let fence = cursor.bytes(FULL_KEY_BYTES_MAX)?;
                 Self::Lost { until, life, fence, end: take_end(&mut cursor)? }
             }
-            HEAD => {
+            HEAD | ADOPTED_HEAD => {
                 let time = Timestamp(cursor.varint()?);
                 let alarm = match cursor.u8()? {
                     0 => None,
                     1 => Some(decode_alarm(Lsn::ZERO, &mut cursor)?),
                     _ => return Err(Malformed("neither true nor false")),
                 };
-                Self::Head { until, time, alarm }
+                Self::Head { until, time, alarm, adopted: tag == ADOPTED_HEAD }
             }
             _ => return Err(Malformed("a state of an unknown kind")),
         };
@@ -371,7 +375,7 @@ mod tests {
     proptest! {
         #[test]
         fn states_and_commits_read_back(
-            (tag, until, life, bytes) in (0u8..6, any::<u64>(), any::<u64>(), 0u32..99),
+            (tag, until, life, bytes) in (0u8..7, any::<u64>(), any::<u64>(), 0u32..99),
             fence in vec(any::<u8>(), 0..9), end in option::of(vec(any::<u8>(), 0..9)),
             frame in vec(any::<u8>(), 0..40), time in any::<u64>(),
         ) {
@@ -383,8 +387,13 @@ mod tests {
                 1 => State::Delta { until, end, bytes, frame: &frame },
                 2 => State::Absent { until },
                 3 => State::Lost { until, life: Life(life), fence: &fence, end },
-                4 => State::Head { until, time: Timestamp(life), alarm: None },
-                _ => State::Head { until, time: Timestamp(life), alarm: Some(alarm) },
+                4..6 => {
+                    State::Head { until, time: Timestamp(life), alarm: None, adopted: tag == 5 }
+                }
+                _ => {
+                    let (alarm, adopted) = (Some(alarm), life % 2 == 0);
+                    State::Head { until, time: Timestamp(life), alarm, adopted }
+                }
             };
             let mut out = Vec::new();
             state.encode(&mut out);

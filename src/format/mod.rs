@@ -10,6 +10,7 @@
 //!   * A length is checked against the bytes that are there before anything is allocated for it.
 //!   * A decoder returns [`Malformed`] or a value that encodes back to the same bytes.
 
+pub mod adoption;
 pub mod alarm;
 pub mod block;
 pub mod entry;

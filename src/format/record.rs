@@ -4,11 +4,11 @@
 //! a record may be is a chain: part records, then a final one, whose bytes joined are the payload.
 //!
 //! Invariants:
-//!   * Only [`RecordKind::Commit`], [`RecordKind::Final`] and [`RecordKind::Purge`] carry an LSN,
-//!     which is stamped last.
+//!   * All but [`RecordKind::Part`] carry an LSN, which is stamped last.
 //!   * A chain is named by the group that holds its first part and a counter: no two share a name.
 //!   * What decodes encodes back to the same bytes: unused fields must be zero.
 
+use super::adoption::Adoption;
 use super::alarm::{decode_alarm, encode_alarm};
 use super::{Cursor, Malformed, put_bytes};
 use crate::alarm::Alarm;
@@ -31,10 +31,9 @@ pub enum RecordKind {
     Part = 2,
     /// The last part of a commit: a [`FinalPayload`].
     Final = 3,
-    /// Set aside: a life that will adopt pages begins.
+    /// Gives its LSN to a life that pages are about to be written for. Changes nothing and has no
+    /// payload: it is no commit of its object.
     AdoptBegin = 4,
-    /// Set aside: an object adopts pages written before.
-    Adopt = 5,
     /// A commit that ends the life of its object and makes the object's past unreachable: its
     /// payload is [`Operations`] like that of any other.
     Purge = 6,
@@ -47,7 +46,6 @@ impl RecordKind {
             2 => Self::Part,
             3 => Self::Final,
             4 => Self::AdoptBegin,
-            5 => Self::Adopt,
             6 => Self::Purge,
             _ => return None,
         })
@@ -181,6 +179,9 @@ pub enum Operation<'a> {
     ClearAlarm,
     /// Changes nothing: says that the commit makes the object what one was before.
     Restored(Restoration),
+    /// Everything goes but the plain alarm, and pages that were written before take its place. The
+    /// first operation of its commit.
+    Adopt(Adoption<'a>),
 }
 
 /// What a commit that restores or forks says of itself.
@@ -225,6 +226,7 @@ const DELETE_ALL: u8 = 4;
 const SET_ALARM: u8 = 5;
 const CLEAR_ALARM: u8 = 6;
 const RESTORED: u8 = 7;
+const ADOPT: u8 = 8;
 
 impl<'a> Operation<'a> {
     /// Appends the operation's bytes.
@@ -257,6 +259,10 @@ impl<'a> Operation<'a> {
                 out.push(RESTORED);
                 restoration.encode(out);
             }
+            Self::Adopt(adoption) => {
+                out.push(ADOPT);
+                adoption.encode(out);
+            }
         }
     }
 
@@ -276,9 +282,30 @@ impl<'a> Operation<'a> {
             SET_ALARM => Self::SetAlarm(decode_alarm(Lsn::ZERO, cursor)?),
             CLEAR_ALARM => Self::ClearAlarm,
             RESTORED => Self::Restored(Restoration::decode(cursor)?),
+            ADOPT => Self::Adopt(Adoption::decode(cursor)?),
             _ => return Err(Malformed("unknown operation")),
         })
     }
+}
+
+/// What a commit adopts, if it does: `payload` is that of the commit.
+pub fn adoption(payload: &[u8]) -> Option<Adoption<'_>> {
+    if payload.first() != Some(&ADOPT) {
+        return None;
+    }
+    match Operations::new(payload).next() {
+        Some(Ok(Operation::Adopt(adoption))) => Some(adoption),
+        _ => None,
+    }
+}
+
+/// What a commit says beside adopting pages.
+pub fn without_adoption(payload: &[u8]) -> &[u8] {
+    let mut operations = Operations::new(payload);
+    if adoption(payload).is_none() || operations.next().is_none() {
+        return payload;
+    }
+    payload.get(operations.offset()..).unwrap_or_default()
 }
 
 fn full_key<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Malformed> {
@@ -419,7 +446,7 @@ mod tests {
             (Lsn(u64::MAX), Timestamp(1 << 50))
         );
         assert_eq!(found[0].payload, b"abc");
-        for (at, byte) in [(5, 1), (6, 1), (7, 1), (4, 0), (4, 7), (0, 4)] {
+        for (at, byte) in [(5, 1), (6, 1), (7, 1), (4, 0), (4, 5), (4, 7), (0, 4)] {
             let mut damaged = bytes.clone();
             damaged[at] = byte;
             assert!(records(&damaged).next().unwrap().is_err(), "byte {at} = {byte}");

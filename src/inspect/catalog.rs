@@ -86,7 +86,7 @@ impl Catalog {
                 }
                 Operation::Delete { key } => drop(self.0.remove(key)),
                 Operation::DeleteRange { start, end } => self.remove(start, end),
-                Operation::DeleteAll { .. } => self.0.clear(),
+                Operation::DeleteAll { .. } | Operation::Adopt(_) => self.0.clear(),
                 Operation::SetAlarm(_) | Operation::ClearAlarm | Operation::Restored(_) => {}
             }
         }

@@ -128,7 +128,10 @@ impl Walk<'_> {
 
     fn state(&self, key: &ItemKey, value: &[u8]) -> Result<bool, Malformed> {
         let state = State::decode(value)?;
-        if key.lsn > state.until() || state.until() > self.file.end {
+        // The commit that adopted a page says more than the page does.
+        let is_page = matches!(state, State::Page { .. });
+        let end = if is_page { state.until().next() } else { state.until() };
+        if key.lsn > end || state.until() > self.file.end {
             return Err(Malformed("a state that ends before it begins, or behind its file"));
         }
         let (bytes, frame, end, kind) = match state {

@@ -45,7 +45,7 @@ impl<'a> Changes<'a> {
                     self.ranges.push((start, end));
                 }
             }
-            Operation::DeleteAll { .. } => {
+            Operation::DeleteAll { .. } | Operation::Adopt(_) => {
                 self.entries.clear();
                 self.ranges.clear();
             }

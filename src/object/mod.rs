@@ -11,6 +11,7 @@
 //!   * Layers of one cut may be merged; layers of different cuts never are.
 //!   * This module never decides durability: it makes a record and is told an LSN.
 
+pub mod adopted;
 pub mod cache;
 pub mod changes;
 pub mod commits;
@@ -27,6 +28,7 @@ pub mod write_set;
 
 use crate::error::Result;
 use crate::format::entry::Head;
+use crate::format::record::{RECORD_HEADER_BYTES, adoption};
 use crate::ids::{Address, Life, Lsn, Timestamp};
 use overlay::{Found, HeadState, Layer};
 use parking_lot::Mutex;
@@ -80,6 +82,7 @@ pub fn head_state(head: &Head) -> HeadState {
         life: Some(head.life),
         last_lsn: head.last_lsn,
         last_time: head.last_time,
+        adopted: head.adopted,
         alarm: head.alarm,
         named: head.named,
         unfinished: head.unfinished,
@@ -109,6 +112,9 @@ impl Inner {
 
     /// Applies a commit that was logged before cut number `cut + 1`.
     pub fn apply(&mut self, record: Arc<[u8]>, lsn: Lsn, time: Timestamp, cut: u64) {
+        if record.get(RECORD_HEADER_BYTES..).and_then(adoption).is_some() {
+            self.base = None;
+        }
         let takes = |layer: &mut Arc<Layer>| layer.cut == cut && Arc::get_mut(layer).is_some();
         if !self.layers.last_mut().is_some_and(takes) {
             self.merge_layers(cut);
@@ -147,9 +153,14 @@ impl Inner {
         key: &[u8],
         version: impl Fn() -> Arc<Version>,
     ) -> Result<Option<Found>> {
+        let mut adopted = None;
         for layer in self.layers.iter().rev() {
             if let Some(found) = layer.find(key) {
                 return Ok(Some(found));
+            }
+            if layer.wiped {
+                adopted = layer.adopted;
+                break;
             }
         }
         match &self.base {
@@ -160,14 +171,13 @@ impl Inner {
         }
         let version = version();
         if let Some(Base::Large(life)) = self.base {
-            if let Some((_, entry)) = version.directory.page_at(address, life, key)? {
+            if let Some((_, entry)) = version.pages_of(address, life).page_at(address, life, key)? {
                 return Ok(version.stack(&entry, address, life)?.find(key));
             }
             // A large object has a page for every key: cleaning has left one page in the head.
             self.base = None;
         }
-        let head = version.head(address)?;
-        match self.base.insert(version.base(address, head.as_ref())?) {
+        match self.base.insert(version.base_of(address, adopted)?) {
             Base::Empty => Ok(None),
             Base::Tiny(stack) => Ok(stack.find(key)),
             Base::Large(life) => version.find_large(address, *life, key),
@@ -179,7 +189,7 @@ impl Inner {
 impl Version {
     /// What the pages of a large object say of a key.
     pub fn find_large(&self, address: Address, life: Life, key: &[u8]) -> Result<Option<Found>> {
-        match self.directory.page_at(address, life, key)? {
+        match self.pages_of(address, life).page_at(address, life, key)? {
             Some((_, entry)) => Ok(self.stack(&entry, address, life)?.find(key)),
             None => Ok(None),
         }
@@ -231,9 +241,23 @@ impl View {
         self.layers[first..].iter().rev()
     }
 
-    /// Whether the pages below the layers count.
+    /// The last of the layers that ends a life.
+    fn last_end(&self) -> Option<&Layer> {
+        self.layers.iter().rfind(|layer| layer.wiped).map(|layer| &**layer)
+    }
+
+    /// Whether there are pages below the layers that count.
     pub fn has_base(&self) -> bool {
-        !self.layers.iter().any(|layer| layer.wiped)
+        self.last_end().is_none_or(|end| end.adopted.is_some())
+    }
+
+    /// What is known of the pages below the layers, if there are any that count.
+    pub fn head(&self) -> Result<Option<Head>> {
+        match self.last_end().map(|end| end.adopted) {
+            None => self.version.head(self.address),
+            Some(None) => Ok(None),
+            Some(Some(life)) => self.version.adopted_head(self.address, life).map(Some),
+        }
     }
 
     /// What is below the layers.
@@ -244,13 +268,12 @@ impl View {
         if let Some(past) = &self.past {
             return past.base();
         }
-        let head = self.version.head(self.address)?;
-        self.version.base(self.address, head.as_ref())
+        self.version.base_of(self.address, self.last_end().and_then(|end| end.adopted))
     }
 
     /// What the object says of a full key.
     pub fn find(&self, key: &[u8]) -> Result<Option<Found>> {
-        for layer in self.layers.iter().rev() {
+        for layer in self.live_layers() {
             if let Some(found) = layer.find(key) {
                 return Ok(Some(found));
             }

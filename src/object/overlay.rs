@@ -7,15 +7,18 @@
 //! Invariants:
 //!   * A layer's own keys win over its deleted ranges: a range removes the keys that it covers when
 //!     it is applied, and later keys are inserted beside it.
-//!   * A wiped layer hides everything below it.
+//!   * A wiped layer hides everything below it. Where it has adopted pages, these are below it.
 //!   * Records in a layer were encoded by this process or verified by recovery.
 //!   * A layer keeps its records, oldest first, for history: also when they are sorted or merged.
 
 use super::changes::Changes;
 use crate::alarm::Alarm;
 use crate::disk::bytes::SharedBytes;
+use crate::format::adoption::Adoption;
 use crate::format::page::Page;
-use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES, is_purge};
+use crate::format::record::{
+    Operation, Operations, RECORD_HEADER_BYTES, RecordHeader, adoption, is_purge,
+};
 use crate::ids::{Codec, KeyKind, Life, Lsn, Timestamp};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -57,6 +60,8 @@ pub struct HeadState {
     pub last_lsn: Lsn,
     /// Its time.
     pub last_time: Timestamp,
+    /// The commit that adopted pages for the present life, if one did.
+    pub adopted: Option<Lsn>,
     /// The plain alarm.
     pub alarm: Option<Alarm>,
     /// Whether the object's name is among its entries.
@@ -73,14 +78,15 @@ impl HeadState {
     fn apply(&mut self, operation: &Operation<'_>, lsn: Lsn) {
         match *operation {
             Operation::DeleteAll { keep_alarms } => {
-                self.life = Some(Life(lsn.0));
-                self.named = false;
-                self.unfinished = false;
-                self.restores = false;
+                self.begin_life(Life(lsn.0));
                 self.deleted = true;
                 if !keep_alarms {
                     self.alarm = None;
                 }
+            }
+            Operation::Adopt(adoption) => {
+                self.begin_life(adoption.life);
+                self.adopted = Some(lsn);
             }
             Operation::SetAlarm(alarm) => {
                 self.alarm = Some(alarm);
@@ -107,6 +113,13 @@ impl HeadState {
         operations(record).for_each(|operation| self.apply(&operation, lsn));
     }
 
+    /// What was before is no more, but for the alarm. What pages hold of the store's own words
+    /// about the object is said again behind them.
+    fn begin_life(&mut self, life: Life) {
+        let Self { last_lsn, last_time, alarm, .. } = *self;
+        *self = Self { life: Some(life), last_lsn, last_time, alarm, ..Self::default() };
+    }
+
     /// Something is stored: an object that had no life has one from here on.
     fn begin(&mut self, lsn: Lsn) {
         self.life.get_or_insert(Life(lsn.0));
@@ -123,6 +136,10 @@ pub struct Layer {
     pub after: HeadState,
     /// Whether a life ended in it: nothing below counts.
     pub wiped: bool,
+    /// The life of the pages that took the place of what was below.
+    pub adopted: Option<Life>,
+    /// Whether any of its commits adopts.
+    has_adoptions: bool,
     /// The last purge in it: the past before it is out of reach.
     pub purged: Option<Lsn>,
     /// Record bytes, as the dirty budget counts them.
@@ -142,6 +159,8 @@ impl Layer {
             cut,
             after: before,
             wiped: false,
+            adopted: None,
+            has_adoptions: false,
             purged: None,
             bytes: 0,
             names_alarms: false,
@@ -162,10 +181,19 @@ impl Layer {
         for operation in operations(&record) {
             self.operations += 1;
             self.after.apply(&operation, lsn);
-            self.wiped |= matches!(operation, Operation::DeleteAll { .. });
+            match operation {
+                Operation::DeleteAll { .. } => (self.wiped, self.adopted) = (true, None),
+                Operation::Adopt(adoption) => {
+                    (self.wiped, self.adopted) = (true, Some(adoption.life));
+                    self.has_adoptions = true;
+                }
+                _ => {}
+            }
             self.names_alarms |= names_alarm(&operation);
         }
-        let is_small = self.operations < SMALL_OPERATIONS_MAX && self.bytes < SMALL_BYTES_MAX;
+        let is_few = self.operations < SMALL_OPERATIONS_MAX && self.bytes < SMALL_BYTES_MAX;
+        // A list of records says of a key what the last of them does, or nothing.
+        let is_small = is_few && !self.has_adoptions;
         if let Some(sorted) = &mut self.sorted {
             Arc::make_mut(sorted).apply(&record);
         }
@@ -189,7 +217,17 @@ impl Layer {
                 newer.or(found)
             }),
         };
-        found.or_else(|| self.wiped.then_some(Found::Deleted))
+        let is_bottom = self.wiped && self.adopted.is_none();
+        found.or_else(|| is_bottom.then_some(Found::Deleted))
+    }
+
+    /// The pages that its commits adopt, with the commits, the oldest first.
+    pub fn adoptions(&self) -> impl Iterator<Item = (RecordHeader, Adoption<'_>)> {
+        let records = if self.has_adoptions { &self.records[..] } else { &[] };
+        records.iter().filter_map(|record| {
+            let adoption = adoption(record.get(RECORD_HEADER_BYTES..)?)?;
+            Some((RecordHeader::decode(record).ok()?, adoption))
+        })
     }
 
     /// The layer in key order.
@@ -229,6 +267,8 @@ impl Layer {
             cut: self.cut,
             after: self.after.clone(),
             wiped: self.wiped || below.wiped,
+            adopted: if self.wiped { self.adopted } else { below.adopted },
+            has_adoptions: self.has_adoptions || below.has_adoptions,
             purged: self.purged.or(below.purged),
             bytes: self.bytes + below.bytes,
             names_alarms: self.names_alarms || below.names_alarms,
@@ -283,6 +323,8 @@ pub fn last_word<'a>(
             }
             // Alarms that are to be kept are put again by the same commit.
             Operation::DeleteAll { .. } => last = Some(Word::Deleted),
+            // What the pages hold is not known here.
+            Operation::Adopt(_) => last = None,
             _ => {}
         }
     }
@@ -363,7 +405,7 @@ impl Sorted {
                 self.map.insert(KeyBytes(share(key)), Found::Deleted);
             }
             Operation::DeleteRange { start, end } => self.delete_range(share(start), share(end)),
-            Operation::DeleteAll { .. } => {
+            Operation::DeleteAll { .. } | Operation::Adopt(_) => {
                 self.map.clear();
                 self.ranges.clear();
             }

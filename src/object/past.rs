@@ -20,9 +20,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
 use crate::format::history::{Group, ItemKey, State};
 use crate::format::page::PageHeader;
-use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordKind};
+use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, without_adoption};
 use crate::ids::{Address, Life, Lsn, Timestamp};
 use crate::object::version::Version;
+use crate::planted::{Mistake, planted};
 use crate::run::Run;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -99,8 +100,10 @@ struct Search<'a> {
     head: Option<FoundHead>,
     /// The files of the moment's epoch.
     own: Vec<&'a Arc<HistoryRun>>,
-    /// Commits up to here belong to earlier epochs.
+    /// Commits up to here belong to earlier epochs, or to lives before pages were adopted.
     before: Lsn,
+    /// The last commit up to the moment that adopted pages: nothing from before it counts.
+    adopted: Lsn,
 }
 
 impl<'a> Search<'a> {
@@ -118,7 +121,8 @@ impl<'a> Search<'a> {
         let before = earlier.map(|run| run.file.end).max().unwrap_or(Lsn::ZERO);
         let own = files.iter().copied().filter(|run| run.file.epoch == epoch).collect();
         let past = Past::new(version, address, at);
-        let mut search = Self { version, address, at, past, head: None, own, before };
+        let (head, adopted) = (None, Lsn::ZERO);
+        let mut search = Self { version, address, at, past, head, own, before, adopted };
         search.look_through(&files, epoch, purged)?;
         Ok(search)
     }
@@ -137,6 +141,11 @@ impl<'a> Search<'a> {
         }
         for run in self.own.clone() {
             self.collect(run, purged, &mut found)?;
+        }
+        // The commit that adopted says more than its pages do.
+        if !planted(Mistake::CrossAdoptions) {
+            self.before = self.before.max(Lsn(self.adopted.0.saturating_sub(1)));
+            found.retain(|finding| finding.exact >= self.adopted);
         }
         let mut lost = self.past.claim(found, self.before);
         for run in files.iter().filter(|run| run.file.epoch > epoch) {
@@ -176,8 +185,14 @@ impl<'a> Search<'a> {
                 return Ok(ControlFlow::Continue(()));
             }
             let state = State::decode(value).map_err(|fault| run.bad_entry(fault))?;
-            if let State::Head { until, time, alarm } = state {
+            if key.lsn < self.adopted {
+                return Ok(ControlFlow::Break(()));
+            }
+            if let State::Head { until, time, alarm, adopted } = state {
                 has_head = true;
+                if adopted {
+                    self.adopted = self.adopted.max(key.lsn);
+                }
                 self.note_head(FoundHead::of(key.lsn, (until, time), alarm));
             } else {
                 let finding = finding_of(&run, key, &state)?;
@@ -297,16 +312,18 @@ pub(super) fn commits_between(
     for file in files.iter().filter(|run| run.file.end > from && run.file.start < to) {
         let run = version.history.open(file)?;
         walk_commits(&run, (&first, &last), |lsn, commit| {
+            // Pages that were adopted are among the states.
+            let payload = without_adoption(commit.payload);
             let header = RecordHeader {
-                length: commit.bytes,
+                length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
                 kind: RecordKind::Commit,
                 lsn,
                 time: commit.time,
                 address,
             };
-            let mut record = Vec::with_capacity(RECORD_HEADER_BYTES + commit.payload.len());
+            let mut record = Vec::with_capacity(RECORD_HEADER_BYTES + payload.len());
             record.extend_from_slice(&header.encode());
-            record.extend_from_slice(commit.payload);
+            record.extend_from_slice(payload);
             let told = each(Arc::from(record), lsn, commit.time)?;
             is_over = told.is_break();
             Ok(told)

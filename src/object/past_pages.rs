@@ -11,7 +11,7 @@ use super::version::{Base, Stack, Version};
 use crate::disk::bytes::SharedBytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
-use crate::format::entry::{Head, PageEntry};
+use crate::format::entry::{Head, PageEntry, PagePart, counts_from};
 use crate::format::history::{ItemKey, State};
 use crate::format::page::{Page, verified};
 use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES};
@@ -66,10 +66,10 @@ impl Finding {
         self.fence.is_empty() && self.end.is_none()
     }
 
-    /// Whether it is a delta over this page.
+    /// Whether it is a delta over this page. Both are of one commit where that adopted the page.
     fn lies_over(&self, base: &Self) -> bool {
         self.kind == FoundKind::Delta
-            && self.exact > base.exact
+            && self.exact >= base.exact
             && (self.life, &self.fence, &self.end) == (base.life, &base.fence, &base.end)
     }
 }
@@ -330,7 +330,8 @@ impl Past {
             None => look(head.life)?,
         };
         let found = found.ok_or_else(|| gap(self.at))?;
-        let is_exact = found.1.base.as_ref().is_some_and(|base| base.exact_at <= self.at);
+        let from = |base: &PagePart| counts_from(base.exact_at, head.life, head.adopted);
+        let is_exact = found.1.base.as_ref().is_some_and(|base| from(base) <= self.at);
         if is_exact { Ok((head.life, found)) } else { Err(gap(self.at)) }
     }
 
@@ -471,6 +472,7 @@ fn clipped<'a>(
         Operation::DeleteAll { .. }
         | Operation::SetAlarm(_)
         | Operation::ClearAlarm
-        | Operation::Restored(_) => Some(*operation),
+        | Operation::Restored(_)
+        | Operation::Adopt(_) => Some(*operation),
     }
 }

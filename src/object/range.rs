@@ -147,7 +147,7 @@ impl RangeIter {
 
     fn page_window(&self, life: Life, end: End) -> Result<Window> {
         let View { address, version, .. } = &self.view;
-        let directory = &version.directory;
+        let directory = version.pages_of(*address, life);
         let entry = match (end, &self.from, &self.to) {
             (End::Front, Bound::Included(key) | Bound::Excluded(key), _) => {
                 directory.page_at(*address, life, key)?

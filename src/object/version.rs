@@ -6,14 +6,18 @@
 //!     read on top of it (they say the same again); a version older than dropped layers may not.
 //!     So whoever needs both takes the layers first.
 
+use super::adopted::{AdoptedPages, PagesOf};
 use super::cache::PageCache;
 use super::history::HistoryRuns;
 use super::past_pages::Past;
 use crate::directory::Directory;
+use crate::disk::ReadDisk;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::adoption::Adoption;
 use crate::format::entry::{Head, PageEntry, PagePart};
 use crate::format::manifest::Manifest;
 use crate::format::page::Page;
+use crate::format::record::RecordHeader;
 use crate::ids::{Address, Life};
 use crate::object::overlay::Found;
 use crate::run::Run;
@@ -37,6 +41,8 @@ pub struct Version {
     pub segments: Arc<SegmentSet>,
     /// Pages that cost memory to hold.
     pub cache: Arc<PageCache>,
+    /// Pages that no manifest names yet.
+    pub adopted: Arc<AdoptedPages>,
 }
 
 /// The pages of one key range, the newest first: deltas, then their base.
@@ -87,6 +93,50 @@ impl Version {
             }
             Some(head) => Ok(Base::Large(head.life)),
         }
+    }
+
+    /// What is below layers of which the last end of a life has adopted pages of `adopted`; or what
+    /// is below none.
+    pub fn base_of(&self, address: Address, adopted: Option<Life>) -> Result<Base> {
+        let Some(life) = adopted else { return self.base(address, self.head(address)?.as_ref()) };
+        if self.adopted.behind(address, life, self.manifest.cut).is_some() {
+            return Ok(Base::Large(life));
+        }
+        self.base(address, Some(&self.adopted_head(address, life)?))
+    }
+
+    /// What is known of pages that the object has adopted for a life.
+    pub fn adopted_head(&self, address: Address, life: Life) -> Result<Head> {
+        if let Some(adopted) = self.adopted.behind(address, life, self.manifest.cut) {
+            let (count, content_bytes) = (adopted.count, adopted.content_bytes);
+            let adopted = Some(adopted.lsn);
+            return Ok(Head { life, count, content_bytes, adopted, ..Head::default() });
+        }
+        // A checkpoint has covered the commit.
+        let head = self.head(address)?.filter(|head| head.life == life);
+        head.ok_or_else(|| {
+            let what = format!("the pages that object {address:?} has adopted are not there");
+            Error::new(ErrorKind::Corrupt, "adopt.lost", what)
+        })
+    }
+
+    /// Opens pages that a commit behind the cut has adopted.
+    pub fn adopt(
+        &self,
+        disk: &dyn ReadDisk,
+        header: &RecordHeader,
+        adoption: &Adoption<'_>,
+    ) -> Result<()> {
+        let run = Run::open(disk, self.manifest.store, &adoption.run)?;
+        adoption.segments().for_each(|facts| self.segments.add(&facts));
+        self.adopted.add(header.address, adoption, run, Some(header.lsn));
+        Ok(())
+    }
+
+    /// Where the pages of a life are found.
+    pub fn pages_of(&self, address: Address, life: Life) -> PagesOf<'_> {
+        let adopted = self.adopted.behind(address, life, self.manifest.cut);
+        PagesOf::new(&self.directory, adopted)
     }
 
     /// The pages that an entry names.

@@ -39,6 +39,12 @@ pub enum Change {
         /// Whether alarms stayed.
         keeps_alarms: bool,
     },
+    /// Everything but the plain alarm was replaced, by more than a commit can say: what by, the
+    /// difference between the moments before and after it tells.
+    Replaced {
+        /// How many keys there were then.
+        keys: u64,
+    },
     /// An alarm was set, or moved to its next attempt.
     SetAlarm {
         /// Its name; none for the plain one.
@@ -104,6 +110,7 @@ impl Change {
             Operation::DeleteAll { keep_alarms } => {
                 Some(Self::DeleteAll { keeps_alarms: keep_alarms })
             }
+            Operation::Adopt(adoption) => Some(Self::Replaced { keys: adoption.count }),
             Operation::SetAlarm(alarm) => Some(Self::SetAlarm { name: None, alarm }),
             Operation::ClearAlarm => Some(Self::ClearAlarm { name: None }),
         })

@@ -23,6 +23,7 @@ pub mod reader_objects;
 mod reader_past;
 pub mod restore;
 pub mod restore_all;
+mod restore_plan;
 pub mod snapshot;
 mod threads;
 pub(crate) mod timer;

@@ -103,7 +103,7 @@ pub(crate) fn info_of(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
     if view.state.life.is_none() {
         return Ok(None);
     }
-    let head = if view.has_base() { view.version.head(view.address)? } else { None };
+    let head = view.head()?;
     let Some((keys, bytes, is_approximate)) = count(view, head.as_ref())? else {
         return Ok(None);
     };

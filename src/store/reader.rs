@@ -17,7 +17,7 @@ use crate::engine::catalog::{self, CATALOG, NamespaceEntry};
 use crate::engine::recovery::load_version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
-use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordView};
+use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordView, adoption};
 use crate::ids::{Address, LogPoint, Lsn, ObjectId, ShortId, Timestamp};
 use crate::manifest;
 use crate::names::{FileName, Folder};
@@ -249,6 +249,10 @@ impl Moment {
                 self.ends.push(last);
             }
             last = record.header.lsn;
+            // The begin of a life only took its LSN.
+            if record.header.kind == RecordKind::AdoptBegin {
+                return Ok(());
+            }
             self.apply(&record)
         };
         let replayed = replay_proven(&files, store, from, after, cut, &mut sink)?;
@@ -275,6 +279,14 @@ impl Moment {
                 Ok(head) => tail.inner.load(head.as_ref()),
                 Err(error) if error.kind() == ErrorKind::Corrupt => tail.fault = Some(error),
                 Err(error) => return Err(error),
+            }
+        }
+        if tail.fault.is_none()
+            && let Some(adoption) = adoption(view.payload)
+        {
+            match self.version.adopt(&*self.disk, &view.header, &adoption) {
+                Err(error) if error.kind() == ErrorKind::Corrupt => tail.fault = Some(error),
+                adopted => adopted?,
             }
         }
         if tail.fault.is_none() {

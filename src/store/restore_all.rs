@@ -10,7 +10,8 @@
 use super::Store;
 use super::namespace::Namespace;
 use super::objects::PAGE_OF_HEADS;
-use super::restore::{RestoreOptions, Restored, differs};
+use super::restore::{RestoreOptions, Restored};
+use super::restore_plan::differs;
 use super::transfer::check_view;
 use crate::error::Result;
 use crate::ids::{Address, Lsn, ObjectId, ShortId, Timestamp};

@@ -12,7 +12,7 @@
 
 use super::files::read;
 use crate::disk::ReadFile;
-use crate::error::{Error, ErrorKind, Place, Result};
+use crate::error::{Error, Place, Result};
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, WalHeader, unmask_part};
 use crate::format::record::{
     FinalPayload, PartPayload, RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordView, records,
@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Takes a commit: a record of kind commit, joined if it was logged in parts, and where it (or its
-/// final) stands.
+/// final) stands. Takes what only took an LSN, too.
 pub type Sink<'a> = dyn FnMut(RecordView<'_>, LogPosition) -> Result<()> + 'a;
 
 /// A verified group.
@@ -208,10 +208,15 @@ impl Assembly {
                     sink(RecordView { header, payload: &payload }, position)?;
                 }
             }
-            kind @ (RecordKind::AdoptBegin | RecordKind::Adopt) => {
-                let what = format!("this version does not know what the record {kind:?} means");
-                let error = Error::new(ErrorKind::Unsupported, "log.record-kind", what);
-                return Err(error.at(place(position, Some(lsn))));
+            RecordKind::AdoptBegin => {
+                self.check_order(position, lsn)?;
+                if !view.payload.is_empty() {
+                    let what = "the begin of a life says more than its LSN";
+                    return Err(damaged(position, Some(lsn), "log.record", what));
+                }
+                if lsn > self.skip_to {
+                    sink(view, position)?;
+                }
             }
         }
         self.advance(position, lsn)?;

@@ -18,7 +18,7 @@ fn run(
 ) -> (Commits, Result<Replayed>) {
     let mut commits = Vec::new();
     let replayed = replay(files, STORE, from, skip_to, proof, &mut |record, _| {
-        assert_eq!(record.header.kind, RecordKind::Commit);
+        assert!(matches!(record.header.kind, RecordKind::Commit | RecordKind::AdoptBegin));
         commits.push((record.header.lsn, record.payload.to_vec()));
         Ok(())
     });
@@ -457,11 +457,21 @@ fn a_group_with_another_number_of_records_than_it_says_is_an_error() {
 }
 
 #[test]
-fn a_record_of_a_kind_set_aside_is_unsupported() {
-    let mut writer = Writer::new();
-    writer.record(RecordKind::Adopt, Lsn(1), b"");
-    writer.write_group(GroupKind::Data);
-    assert_eq!(code(&writer.files), "log.record-kind");
+fn the_begin_of_a_life_is_handed_out_for_its_lsn_and_is_no_commit() {
+    for (payload, is_damage) in [(&b""[..], false), (b"x", true)] {
+        let mut writer = Writer::new();
+        writer.commit(&[1; 10]);
+        let lsn = writer.grant(payload.to_vec());
+        writer.record(RecordKind::AdoptBegin, lsn, payload);
+        writer.commit(&[2; 10]);
+        writer.write_group(GroupKind::Data);
+        let (found, replayed) = run_all(&writer.files);
+        if is_damage {
+            assert_eq!(replayed.unwrap_err().code(), "log.record");
+        } else {
+            assert_eq!((found.len(), replayed.unwrap().records), (3, 2));
+        }
+    }
 }
 
 #[test]

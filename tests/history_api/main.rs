@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot fail in a script fails its test")]
 
+mod adopt;
 mod bookmarks;
 mod edges;
 mod expiry;

@@ -112,36 +112,18 @@ fn all_of_a_store_is_restored_namespace_by_namespace() {
 #[test]
 fn an_object_that_cannot_be_restored_stops_no_other() {
     let (stage, time) = changed(4);
-    let mut large = stage.room("room 9");
-    let mut turn = large.turn();
-    turn.delete_all().unwrap();
-    turn.commit_durable().unwrap();
-    drop(large);
-    stage.disk.advance(Duration::from_secs(1));
-    // A restoration to this time must put back more keys than a commit may.
-    let mut large = stage.room("room 8");
-    for part in 0..2_u32 {
-        let mut turn = large.turn();
-        for key in 0..40_000_u32 {
-            turn.put((part * 40_000 + key).to_be_bytes(), "").unwrap();
-        }
-        turn.commit_durable().unwrap();
-    }
     stage.disk.advance(Duration::from_secs(1));
     let later = wall(&stage);
     stage.disk.advance(Duration::from_secs(1));
-    let mut turn = large.turn();
-    turn.delete_all().unwrap();
-    turn.commit_durable().unwrap();
-    drop(large);
+    stage.rooms.purge(stage.id("room 8")).unwrap().wait().unwrap();
     put(&mut stage.room("room 7"), "changed");
     let mut all = stage.rooms.restore_all(later, RestoreOptions::new());
     let told: Vec<_> = (&mut all).map(|object| object.unwrap()).collect();
     assert_eq!((all.progress().restored, all.progress().failed), (1, 1));
     for object in told {
-        let is_large = object.id == stage.id("room 8");
+        let is_purged = object.id == stage.id("room 8");
         match object.restored {
-            Err(error) => assert!(is_large && error.code() == "restore.large"),
+            Err(error) => assert!(is_purged && error.code() == "history.purged"),
             Ok(restored) => drop(restored.commit.wait().unwrap()),
         }
     }

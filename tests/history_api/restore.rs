@@ -226,7 +226,7 @@ fn attachments_and_the_user_version_follow_their_own_rules() {
 }
 
 #[test]
-fn a_difference_that_does_not_fit_into_a_commit_is_refused_and_changes_nothing() {
+fn a_difference_that_does_not_fit_into_a_commit_is_adopted_and_undone() {
     let stage = Stage::new(10);
     let mut lobby = stage.room("lobby");
     let mut turn = lobby.turn();
@@ -244,16 +244,23 @@ fn a_difference_that_does_not_fit_into_a_commit_is_refused_and_changes_nothing()
     turn.put("x", "1").unwrap();
     turn.commit_durable().unwrap();
     let before = now(&lobby);
-    let error = lobby.restore(&first).unwrap_err();
-    assert_eq!(error.code(), "restore.large");
-    assert!(error.to_string().contains("65536"), "{error}");
-    assert_eq!(now(&lobby), before);
+    let restored = lobby.restore(&first).unwrap();
+    assert_eq!(now(&lobby).len(), 65_535);
+    let entry = lobby.history(restored.commit.bookmark()..).unwrap().next().unwrap().unwrap();
+    // The pages, and the name that it keeps.
+    assert_eq!((entry.operations, entry.puts), (2, 65_535));
+    assert_eq!(entry.restored.unwrap().bookmark, first);
     drop(lobby);
     let stage = stage.power_cut();
     let mut lobby = stage.room("lobby");
+    assert_eq!(now(&lobby).len(), 65_535);
+    lobby.restore(&restored.undo).unwrap().commit.wait().unwrap();
     assert_eq!(now(&lobby), before);
-    lobby.restore(&fits).unwrap().commit.wait().unwrap();
+    // One that fits does not go that way.
+    let restored = lobby.restore(&fits).unwrap();
     assert_eq!(now(&lobby).len(), 65_534);
+    let entry = lobby.history(restored.commit.bookmark()..).unwrap().next().unwrap().unwrap();
+    assert_eq!(entry.operations, 65_535);
 }
 
 #[test]

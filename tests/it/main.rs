@@ -5,6 +5,7 @@ mod actors;
 mod actors_handler;
 mod actors_model;
 mod actors_world;
+mod adopt_in_progress;
 mod alarms;
 mod chance;
 mod interposed;

@@ -144,11 +144,11 @@ impl Page {
         self.header.meta(self.fence())
     }
 
-    /// Appends the stored page with its body raw, whatever the form of the one that it was read
-    /// from. `seed` is that of its place.
-    pub fn store_raw(&self, seed: u64, out: &mut Vec<u8>) {
-        let stored_bytes = self.header.raw_bytes;
-        let header = PageHeader { form: BodyForm::Raw, dictionary: 0, stored_bytes, ..self.header };
+    /// Appends the page as one exact at `exact_at`, its body raw, whatever the form of the one that
+    /// it was read from. `seed` is that of its place.
+    pub fn store_raw(&self, exact_at: Lsn, seed: u64, out: &mut Vec<u8>) {
+        let (form, stored_bytes) = (BodyForm::Raw, self.header.raw_bytes);
+        let header = PageHeader { form, dictionary: 0, stored_bytes, exact_at, ..self.header };
         header.store(self.fence(), self.body(), seed, out);
     }
 

@@ -1,0 +1,91 @@
+//! The pages of one object after a change, and the head that follows.
+//!
+//! Invariants:
+//!   * Count and bytes are those of all pages, of those that the change left alone too.
+
+use crate::format::entry::{Head, PageEntry};
+use crate::ids::{KeyKind, Life};
+use crate::object::overlay::Layer;
+
+/// The pages of one object after a change.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// Of a one-page object.
+    pub inline: Option<PageEntry>,
+    /// By fence key; none for a fence that is gone.
+    pub pages: Vec<(Vec<u8>, Option<PageEntry>)>,
+    pub count: u64,
+    pub bytes: u64,
+    pub is_approximate: bool,
+}
+
+impl Content {
+    /// Whether pages that were left as they are hold nothing.
+    fn is_nothing(&self) -> bool {
+        self.count == 0 && self.bytes == 0
+    }
+}
+
+/// The head after a change; takes the page of a one-page object out of the content.
+pub(super) fn head_of(layer: &Layer, life: Life, content: &mut Content) -> Head {
+    let after = &layer.after;
+    let is_empty =
+        content.inline.is_none() && content.pages.iter().all(|(_, entry)| entry.is_none());
+    Head {
+        deleted: is_empty && content.is_nothing() && after.alarm.is_none(),
+        named: after.named,
+        unfinished: after.unfinished,
+        restores: after.restores,
+        approximate: content.is_approximate,
+        life,
+        last_lsn: after.last_lsn,
+        last_time: after.last_time,
+        adopted: after.adopted,
+        count: content.count,
+        content_bytes: content.bytes,
+        alarm: after.alarm,
+        page: content.inline.take(),
+    }
+}
+
+/// What freshly folded pages are: one goes into the head, more stand by their fences.
+pub(super) fn content_of(mut pages: Vec<(Vec<u8>, PageEntry)>) -> Content {
+    let mut content = Content::default();
+    for (_, entry) in &pages {
+        let base = entry.base.as_ref();
+        content.count += base.map_or(0, |base| u64::from(base.count));
+        content.bytes += base.map_or(0, |base| base.content_bytes);
+    }
+    if pages.len() == 1 {
+        content.inline = pages.pop().map(|(_, entry)| entry);
+    } else {
+        content.pages = pages.into_iter().map(|(fence, entry)| (fence, Some(entry))).collect();
+    }
+    content
+}
+
+/// The same pages, about which so many bytes were logged since a state of them was kept.
+pub(super) fn inheriting(
+    mut pages: Vec<(Vec<u8>, PageEntry)>,
+    logged: u64,
+) -> Vec<(Vec<u8>, PageEntry)> {
+    for (_, entry) in &mut pages {
+        entry.logged_since_archived = logged;
+    }
+    pages
+}
+
+pub(super) fn content_of_entry(entry: PageEntry) -> Content {
+    Content {
+        count: entry.base.as_ref().map_or(0, |base| u64::from(base.count)),
+        bytes: entry.base.as_ref().map_or(0, |base| base.content_bytes),
+        is_approximate: true,
+        inline: Some(entry),
+        pages: Vec::new(),
+    }
+}
+
+/// Whether a full key counts among an object's keys.
+pub(super) fn is_user_key(key: &[u8]) -> bool {
+    key.first() == Some(&(KeyKind::User as u8))
+}
