@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
 use dostore::disk::sim::SimDisk;
-use dostore::inspect::{Depth, Report, Summary, summary, verify, verify_to};
+use dostore::inspect::{Depth, Report, Scope, Summary, summary, verify, verify_to};
 use dostore::names::FileName;
 use dostore::store::Store;
 use dostore::store::namespace::Namespace;
@@ -137,8 +137,8 @@ fn a_flipped_byte_in_any_file_is_found_and_the_file_is_named() {
             damaged.flip_bit(name, byte * 8 + byte % 8).unwrap();
             let report = check(&damaged);
             let named = report.faults.iter().filter(|fault| fault.place.file == name.to_string());
-            live += named.clone().filter(|fault| fault.is_live).count();
-            dead += named.clone().filter(|fault| !fault.is_live).count();
+            live += named.clone().filter(|fault| fault.scope == Scope::Live).count();
+            dead += named.clone().filter(|fault| fault.scope == Scope::Spare).count();
             assert!(
                 named.count() > 0 || is_padding(&disk, name, byte),
                 "{name} at {byte}: {report}"
@@ -191,12 +191,15 @@ fn a_missing_file_a_short_one_and_a_foreign_one_are_told_apart() {
         let of_file = |fault: &&dostore::inspect::Fault| fault.place.file == name.to_string();
         let told = report.faults.iter().find(of_file).unwrap_or_else(|| panic!("{report}"));
         assert!(told.what.contains(what), "{told}");
+        let is_short = |fault: &dostore::inspect::Fault| {
+            fault.what.contains("instead of") || fault.what.contains("cut short")
+        };
         let damaged = disk.fork();
         let mut bytes = damaged.file_bytes(name).unwrap();
         bytes.pop();
         damaged.replace_file_bytes(name, bytes);
         let report = check(&damaged);
-        assert!(report.faults.iter().any(|fault| fault.what.contains("instead of")), "{report}");
+        assert!(report.faults.iter().any(is_short), "{report}");
     }
     let extra = FileName::Segment(dostore::ids::FileNumber(0xFFFF));
     disk.replace_file_bytes(extra, vec![1; 100]);

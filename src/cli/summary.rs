@@ -10,7 +10,7 @@ use super::listing::Listing;
 use super::time::{machine as time, short};
 use crate::ids::{Address, Lsn, Timestamp};
 use crate::inspect::summary::NamespaceSummary;
-use crate::inspect::{Fault, Report, Summary, Verdict};
+use crate::inspect::{Fault, Report, Summary};
 use serde_json::{Map, Value, json};
 
 const RED: &str = "\x1B[31m";
@@ -174,10 +174,7 @@ pub fn report(report: &Report, is_coloured: bool) -> String {
 /// The same, for programs.
 pub fn report_fields(report: &Report) -> Map<String, Value> {
     let counts = &report.counts;
-    let verdict = match report.verdict() {
-        Verdict::Clean => "clean",
-        Verdict::Damaged => "damaged",
-    };
+    let verdict = report.verdict().word();
     let document = json!({
         "verdict": verdict,
         "store": report.store.map(|store| store.to_string()),
@@ -212,6 +209,7 @@ fn fault(fault: &Fault) -> Value {
         "lsn": fault.place.lsn.map(|lsn| lsn.0),
         "object": object,
         "what": fault.what,
-        "live": fault.is_live,
+        "bytes": fault.bytes,
+        "scope": fault.scope.word(),
     })
 }

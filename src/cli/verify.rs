@@ -3,7 +3,7 @@
 use super::call::{Call, Format};
 use super::failure::{DAMAGED, DONE, Outcome};
 use super::summary::{report, report_fields};
-use crate::inspect::{Depth, verify_to};
+use crate::inspect::{Depth, is_there, verify_to};
 use clap::Args;
 
 const EXAMPLES: &str = "\
@@ -27,7 +27,7 @@ impl Arguments {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         call.allow(&[Format::Table, Format::Json, Format::Jsonl])?;
         let disk = call.disk()?;
-        if crate::manifest::read(&disk).is_ok_and(|manifest| manifest.is_none()) {
+        if !is_there(&disk)? {
             return Err(call.no_store());
         }
         let depth = if self.deep { Depth::Everything } else { Depth::Live };

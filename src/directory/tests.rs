@@ -141,7 +141,7 @@ fn read(run: &Arc<Run>, entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> Model {
     let mut entries = entries.clone();
     let mut lost: Vec<_> =
         run.holes().iter().map(|hole| (hole.first.clone(), hole.last.clone())).collect();
-    run.verify(|_, first, last| {
+    run.verify(|_, _, first, last| {
         entries.retain(|key, _| key.as_slice() < first || key.as_slice() > last);
         lost.push((first.to_vec(), last.to_vec()));
     })

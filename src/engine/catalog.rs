@@ -86,18 +86,18 @@ impl Engine {
         Ok(())
     }
 
-    /// The namespace of this name; created, with ids derived from `unique_key`, if there is none.
-    /// Fails with `namespace.key` where there is one that derives them with another.
+    /// The namespace of this name; created, with ids derived with `key`, or with its name, if there
+    /// is none. Fails with `namespace.key` where there is one that derives them with another.
     pub fn namespace(
         &self,
         name: &str,
-        unique_key: Option<&str>,
+        key: Option<&NamespaceKey>,
         retention: Option<Retention>,
     ) -> Result<NamespaceEntry> {
         check_name(name)?;
         let mut by_name = self.catalog.by_name.lock();
         if let Some(known) = by_name.get(name) {
-            if unique_key.is_some_and(|wanted| NamespaceKey::new(wanted) != known.key) {
+            if key.is_some_and(|wanted| *wanted != known.key) {
                 let what = format!("the namespace {name:?} derives its ids with another key");
                 return Err(Error::invalid("namespace.key", what));
             }
@@ -109,7 +109,7 @@ impl Engine {
         }
         let last = by_name.values().map(|entry| entry.number.0).max().unwrap_or(0);
         let number = NamespaceNumber(last + 1);
-        let key = NamespaceKey::new(unique_key.unwrap_or(name));
+        let key = key.copied().unwrap_or_else(|| NamespaceKey::new(name));
         let entry = NamespaceEntry { number, key, retention: whole_seconds(retention) };
         self.put_namespace(name, &entry)?;
         self.catalog.new.lock().insert(number);

@@ -40,7 +40,8 @@ pub struct WalHeader {
     pub first_lsn: Lsn,
 }
 
-const WAL_HEADER_BYTES: usize = HEADER_BYTES + 56;
+/// Bytes of a copy of it.
+pub const WAL_HEADER_BYTES: usize = HEADER_BYTES + 56;
 const _: () = assert!(WAL_HEADER_BYTES <= SECTOR_BYTES);
 const BLOCK_BYTES: usize = 4096;
 const _: () = assert!(BLOCK_BYTES as u64 == HEADER_BLOCK_BYTES);

@@ -61,7 +61,8 @@ impl Catalog {
         Ok(())
     }
 
-    fn add_page(&mut self, page: &Page) {
+    /// What a page says, over what was there.
+    pub fn add_page(&mut self, page: &Page) {
         for (start, end) in page.ranges() {
             self.remove(start, end);
         }

@@ -5,11 +5,12 @@
 
 use crate::disk::{ReadDisk, ReadFile, read_exact_at};
 use crate::error::{Error, Result};
-use crate::format::group::WalHeader;
-use crate::format::header::{FileKind, HEADER_BLOCK_BYTES, Header, SECOND_COPY_OFFSET};
-use crate::format::manifest::Manifest;
+use crate::format::header::{
+    FileKind, HEADER_BLOCK_BYTES, HEADER_BYTES, Header, SECOND_COPY_OFFSET,
+};
+use crate::format::manifest::{Manifest, SegmentState};
 use crate::ids::FileNumber;
-use crate::inspect::report::Report;
+use crate::inspect::report::{Fault, Report, Scope};
 use crate::names::{FileName, Folder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -111,7 +112,7 @@ pub fn named(manifest: &Manifest) -> BTreeMap<FileName, Role> {
 }
 
 /// The first block of a file; zeros beyond its end.
-fn read_block(file: &dyn ReadFile) -> io::Result<Vec<u8>> {
+pub(super) fn read_block(file: &dyn ReadFile) -> io::Result<Vec<u8>> {
     let length = usize::try_from(file.bytes()?).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
     let mut block = vec![0; BLOCK_BYTES];
     read_exact_at(file, &mut block[..length], 0)?;
@@ -123,18 +124,19 @@ fn is_unused(disk: &dyn ReadDisk, name: FileName) -> bool {
     block.is_ok_and(|block| block.iter().all(|byte| *byte == 0))
 }
 
-/// Checks that the files which the manifest names are there, as long as it says, and begin as they
-/// must.
-pub fn check(disk: &dyn ReadDisk, manifest: &Manifest, listing: &Listing, report: &mut Report) {
+/// Checks that the segments which the manifest names are there, as long as it says, and begin as
+/// they must; runs are checked as they are opened. Returns the segments of which something is left.
+pub fn check(
+    disk: &dyn ReadDisk,
+    manifest: &Manifest,
+    listing: &Listing,
+    report: &mut Report,
+) -> BTreeSet<FileNumber> {
     let mut seen = BTreeSet::new();
-    let segments = manifest
-        .segments
-        .iter()
-        .map(|state| (FileName::Segment(state.facts.number), state.facts.bytes, FileKind::Segment));
+    let segments = manifest.segments.iter().map(|state| FileName::Segment(state.facts.number));
     let history = manifest.history.iter().map(|file| &file.facts);
-    let runs = manifest.runs.iter().chain(history);
-    let runs = runs.map(|facts| (FileName::Run(facts.number), facts.bytes, FileKind::Run));
-    for (name, bytes, kind) in segments.chain(runs) {
+    let runs = manifest.runs.iter().chain(history).map(|facts| FileName::Run(facts.number));
+    for name in segments.chain(runs) {
         report.counts.files += 1;
         if !seen.insert(name) {
             report.wrong(FileName::Manifest, format!("names {name} twice"));
@@ -142,52 +144,87 @@ pub fn check(disk: &dyn ReadDisk, manifest: &Manifest, listing: &Listing, report
         if name.number().is_some_and(|number| number >= manifest.next_file) {
             report.wrong(FileName::Manifest, format!("{name} has a number not given out yet"));
         }
-        match listing.files.get(&name) {
-            None => {
-                report.wrong(name, "the file is missing");
-                continue;
-            }
-            Some(found) if *found != bytes => {
-                report.wrong(name, format!("the file has {found} bytes instead of {bytes}"));
-            }
-            Some(_) => {}
-        }
-        check_header(disk, manifest, (name, kind), report);
     }
+    let states = manifest.segments.iter();
+    let left = states.filter(|state| check_segment(disk, manifest, listing, state, report));
+    left.map(|state| state.facts.number).collect()
 }
 
-/// Both copies of the header are there and say whose the file is.
-fn check_header(
+/// Whether anything of a segment can be read.
+fn check_segment(
     disk: &dyn ReadDisk,
     manifest: &Manifest,
-    (name, kind): (FileName, FileKind),
+    listing: &Listing,
+    state: &SegmentState,
     report: &mut Report,
-) {
+) -> bool {
+    let (name, bytes) = (FileName::Segment(state.facts.number), state.facts.bytes);
+    let whole = |what: String| Fault::at(name, 0..bytes, what);
+    match listing.files.get(&name) {
+        None => {
+            report.fault(whole("the file is missing".to_owned()));
+            return false;
+        }
+        Some(found) if *found < bytes => {
+            let what = format!("the file has {found} bytes instead of {bytes}");
+            // What is lost by it is told page by page.
+            report.fault(Fault::at(name, *found..bytes, what).in_scope(Scope::Spare));
+        }
+        Some(found) if *found > bytes => {
+            let what = format!("the file has {found} bytes instead of {bytes}");
+            report.fault(Fault::at(name, bytes..*found, what).in_scope(Scope::Spare));
+        }
+        Some(_) => {}
+    }
     let block = match disk.open(name).and_then(|file| read_block(&*file)) {
         Ok(block) => block,
         Err(cause) => {
-            report.wrong(name, format!("the header cannot be read: {cause}"));
-            return;
+            report.fault(whole(format!("the header cannot be read: {cause}")));
+            return false;
         }
     };
-    let (first, second) = block.split_at(SECOND_COPY_OFFSET);
-    let decoded = Header::decode(first, kind).or_else(|_| Header::decode(second, kind));
-    match decoded {
-        Err(_) => report.wrong(name, "neither copy of the header is right"),
-        Ok(header) if header.store != manifest.store || Some(header.number) != name.number() => {
-            let (store, number) = (header.store, header.number);
-            report.wrong(name, format!("the file is number {number} of store {store}"));
+    let copies = copies(&block, HEADER_BYTES, |half| Header::decode(half, FileKind::Segment).ok());
+    let Some(header) = copies.iter().flatten().next().copied() else {
+        report.fault(whole("neither copy of the header is right".to_owned()));
+        return false;
+    };
+    if header.store != manifest.store || Some(header.number) != name.number() {
+        let (store, number) = (header.store, header.number);
+        report.fault(whole(format!("the file is number {number} of store {store}")));
+        return false;
+    }
+    if header.term > manifest.term {
+        report.wrong(name, format!("the file is of term {}, not begun yet", header.term));
+    }
+    tell_copies(name, &copies, report);
+    true
+}
+
+/// The two copies of a header of this many bytes: each as it is read, if all of it is right.
+pub(super) fn copies<T>(
+    block: &[u8],
+    used: usize,
+    decode: impl Fn(&[u8]) -> Option<T>,
+) -> [Option<T>; 2] {
+    let (first, second) = block.split_at(SECOND_COPY_OFFSET.min(block.len()));
+    [first, second].map(|half| {
+        let is_padded = half.iter().skip(used).all(|byte| *byte == 0);
+        decode(half).filter(|_| is_padded)
+    })
+}
+
+/// Tells which of two copies of a header is damaged.
+pub(super) fn tell_copies<T>(name: FileName, copies: &[Option<T>; 2], report: &mut Report) {
+    let half = SECOND_COPY_OFFSET as u64;
+    for (copy, at) in copies.iter().zip([0, half]) {
+        if copy.is_none() {
+            let what = "a copy of the header is damaged";
+            report.fault(Fault::at(name, at..at + half, what).in_scope(Scope::Spare));
         }
-        Ok(header) if header.term > manifest.term => {
-            report.wrong(name, format!("the file is of term {}, not begun yet", header.term));
-        }
-        Ok(_) if first != second => report.wrong(name, "the copies of the header differ"),
-        Ok(_) => {}
     }
 }
 
-/// Says which files are there beside those that the manifest names, and which headers of the log
-/// have lost a copy.
+/// Says which files are there beside those that the manifest names.
 pub fn note_others(
     disk: &dyn ReadDisk,
     manifest: &Manifest,
@@ -195,28 +232,11 @@ pub fn note_others(
     report: &mut Report,
 ) {
     for (name, bytes, role) in listing.roles(disk, manifest) {
-        match role {
-            Role::Unnamed => report.note(format!("{name}, {bytes} bytes, is not named")),
-            Role::Log => note_log_header(disk, manifest, name, report),
-            _ => {}
+        if role == Role::Unnamed {
+            report.note(format!("{name}, {bytes} bytes, is not named"));
         }
     }
     for (path, bytes) in &listing.foreign {
         report.note(format!("{path}, {bytes} bytes, is not the store's"));
-    }
-}
-
-/// A copy of a header may be torn in the file that was being begun when the machine failed.
-fn note_log_header(disk: &dyn ReadDisk, manifest: &Manifest, name: FileName, report: &mut Report) {
-    let Ok(block) = disk.open(name).and_then(|file| read_block(&*file)) else { return };
-    match WalHeader::decode(&block) {
-        Err(_) => report.note(format!("{name} has no readable header")),
-        Ok(header) if header.header.store != manifest.store => {
-            report.note(format!("{name} is of store {}", header.header.store));
-        }
-        Ok(_) if block[..SECOND_COPY_OFFSET] != block[SECOND_COPY_OFFSET..] => {
-            report.note(format!("{name} has one readable copy of its header"));
-        }
-        Ok(_) => {}
     }
 }

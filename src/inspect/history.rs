@@ -5,14 +5,13 @@
 //!   * Memory is one bundle and one item.
 
 use crate::disk::bytes::SharedBytes;
-use crate::error::Place;
 use crate::format::Malformed;
 use crate::format::history::{Bundle, CommitStart, Group, ItemKey, State};
 use crate::format::manifest::HistoryFile;
 use crate::format::page::{Page, PageKind, verified};
 use crate::format::record::Operations;
 use crate::ids::Lsn;
-use crate::inspect::report::{Fault, Report};
+use crate::inspect::report::{Fault, Report, Scope};
 use crate::run::{Run, RunItem};
 use crate::segment::dictionary;
 
@@ -24,12 +23,15 @@ struct Walk<'a> {
     /// An item that goes on in further chunks, and what of it was seen.
     open: Option<(ItemKey, Vec<u8>)>,
     addresses: u64,
+    /// Whether items before the next were lost: it may go on with one of them.
+    is_behind_loss: bool,
 }
 
 /// Checks every item; says how many entries and addresses there are, or none if the walk could not
 /// go to the end.
 pub(super) fn check(run: &Run, file: &HistoryFile, report: &mut Report) -> Option<(u64, u64)> {
-    let mut walk = Walk { run, file, before: None, open: None, addresses: 0 };
+    let mut walk =
+        Walk { run, file, before: None, open: None, addresses: 0, is_behind_loss: false };
     let mut entries = 0;
     for item in run {
         match item {
@@ -41,7 +43,10 @@ pub(super) fn check(run: &Run, file: &HistoryFile, report: &mut Report) -> Optio
                 }
             }
             // Told by the check of blocks, and by the list of holes.
-            Ok(RunItem::Hole { .. }) => walk.open = None,
+            Ok(RunItem::Hole { .. }) => {
+                walk.open = None;
+                walk.is_behind_loss = true;
+            }
             Err(error) => {
                 report.failed(&error, run.name(), None);
                 return None;
@@ -56,13 +61,13 @@ pub(super) fn check(run: &Run, file: &HistoryFile, report: &mut Report) -> Optio
 
 impl Walk<'_> {
     fn wrong(&self, fault: Malformed, report: &mut Report) {
-        let place = Place::new(self.run.name(), 0);
         let object = self.before.map(|key| key.address);
         let what = self.before.map_or_else(
             || fault.to_string(),
             |key| format!("{:?} at {}: {fault}", key.group, key.lsn),
         );
-        report.fault(Fault { place, object, what, is_live: true });
+        let fault = Fault::at(self.run.name(), 0..0, what).of(object);
+        report.fault(fault.in_scope(Scope::History));
     }
 
     fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
@@ -101,9 +106,10 @@ impl Walk<'_> {
                 whole
             }
             // What came before may have been lost to damage.
-            _ if !self.run.holes().is_empty() => return Ok(()),
+            _ if self.is_behind_loss => return Ok(()),
             _ => return Err(Malformed("a chunk without the one before")),
         };
+        self.is_behind_loss = false;
         let is_whole = match key.group {
             Group::Commits => self.commit(key.lsn, &value)?,
             Group::States => self.state(&key, &value)?,

@@ -7,15 +7,16 @@
 
 use crate::alarm::Alarm;
 use crate::directory::{Directory, FencedPage};
-use crate::error::{Error, ErrorKind, Place};
+use crate::error::Error;
 use crate::format::alarm::{Hint, decode_entry, name_in_key};
 use crate::format::entry::{Head, PageEntry, PagePart};
 use crate::format::manifest::Manifest;
 use crate::format::page::{Page, PageItem, PageKind};
 use crate::ids::{Address, FileNumber, KeyKind, Life, Lsn, NamespaceNumber};
 use crate::inspect::catalog::{CATALOG, Namespace};
-use crate::inspect::report::{Fault, Report, message};
+use crate::inspect::report::{Fault, KeyRange, Report, message};
 use crate::inspect::runs::Runs;
+use crate::inspect::segments::Told;
 use crate::names::FileName;
 use crate::segment::SegmentSet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +37,7 @@ pub struct Objects<'a> {
     namespaces: Option<BTreeMap<NamespaceNumber, Namespace>>,
     live: BTreeMap<FileNumber, Live>,
     /// Live pages that could not be read.
-    pub damaged: BTreeSet<(FileNumber, u64)>,
+    pub damaged: Told,
     /// Whether every entry was seen.
     is_whole: bool,
     report: &'a mut Report,
@@ -66,7 +67,7 @@ impl<'a> Objects<'a> {
             cut: manifest.cut,
             namespaces: None,
             live: manifest.segments.iter().map(|state| live(state.facts.number)).collect(),
-            damaged: BTreeSet::new(),
+            damaged: Told::new(),
             is_whole: true,
             report,
         }
@@ -82,7 +83,8 @@ impl<'a> Objects<'a> {
         for head in self.directory.heads(Address::default()) {
             match head {
                 Ok((address, head)) => self.check_head(address, &head),
-                Err(error) => self.lost(&error, None),
+                // What is lost is told run by run, and whom it concerns below.
+                Err(error) => self.lose(&error, None),
             }
         }
         if !self.is_whole {
@@ -102,16 +104,41 @@ impl<'a> Objects<'a> {
         }
     }
 
-    fn lost(&mut self, error: &Error, object: Option<Address>) {
+    fn lose(&mut self, error: &Error, object: Option<Address>) {
         self.is_whole = false;
-        self.report.failed(error, FileName::Manifest, object);
+        let is_told = error.code() == "run.hole";
+        match object {
+            Some(address) => self.tell_lost(error, address, "entries of its pages were lost"),
+            None if is_told => {}
+            None => self.report.failed(error, FileName::Manifest, object),
+        }
+    }
+
+    /// Tells of an object of which entries in a run are lost, with the bytes where they stood.
+    fn tell_lost(&mut self, error: &Error, address: Address, what: &str) {
+        let lost = error.place().and_then(|place| self.runs.lost_of(place, address));
+        match lost {
+            Some(lost) => {
+                let fault = Fault::at(lost.file, lost.range.clone(), what);
+                self.report.fault(fault.of(address));
+            }
+            None => self.report.failed(error, FileName::Manifest, Some(address)),
+        }
+    }
+
+    /// Of objects that are known from elsewhere, tells which the directory has lost.
+    pub fn check_lost(&mut self, known: &BTreeSet<Address>) {
+        for address in known {
+            if let Err(error) = self.directory.head(*address) {
+                self.tell_lost(&error, *address, "its entry was lost");
+            }
+        }
     }
 
     fn wrong(&mut self, address: Address, what: impl Into<String>) {
         // An entry may stand in any run of the directory; the newest is named.
         let run = self.directory.runs().first().map_or(FileName::Manifest, |run| run.name());
-        let (place, object) = (Place::new(run, 0), Some(address));
-        self.report.fault(Fault { place, object, what: what.into(), is_live: true });
+        self.report.fault(Fault::at(run, 0..0, what).of(address));
     }
 
     fn check_head(&mut self, address: Address, head: &Head) {
@@ -178,16 +205,22 @@ impl<'a> Objects<'a> {
             self.check_entry(subject, (&[], entry), None);
             entries += 1;
         }
-        let mut before: Option<FencedPage> = None;
+        let (mut before, mut is_whole): (Option<FencedPage>, _) = (None, true);
         for page in self.directory.pages(address, life) {
             let page = match page {
                 Ok(page) => page,
+                // Nobody asks for pages of an object that has just one.
+                Err(error) if head.page.is_some() && error.code() == "run.hole" => {
+                    self.is_whole = false;
+                    continue;
+                }
                 Err(error) => {
-                    self.lost(&error, Some(address));
-                    return None;
+                    self.lose(&error, Some(address));
+                    is_whole = false;
+                    continue;
                 }
             };
-            if before.is_none() && (head.page.is_some() || !page.0.is_empty()) {
+            if before.is_none() && is_whole && (head.page.is_some() || !page.0.is_empty()) {
                 let one_page = head.page.is_some();
                 let other = "the first of its pages has a fence";
                 self.wrong(
@@ -204,7 +237,7 @@ impl<'a> Objects<'a> {
         if let Some((fence, entry)) = before {
             self.check_entry(subject, (&fence, &entry), None);
         }
-        Some(entries)
+        is_whole.then_some(entries)
     }
 
     fn check_entry(
@@ -270,20 +303,20 @@ impl<'a> Objects<'a> {
         live.pages += 1;
         self.report.counts.pages += 1;
         self.report.counts.page_bytes += u64::from(location.bytes);
-        let place = Place::new(FileName::Segment(location.file), location.offset);
         let read = self.segments.read(part, subject.address, subject.life);
         let what = match &read {
             Ok(page) => contradiction(page, part, is_base, range).map(str::to_owned),
-            Err(error) => {
-                if error.kind() == ErrorKind::Corrupt {
-                    self.damaged.insert((location.file, location.offset));
-                }
-                Some(message(error))
-            }
+            Err(error) => Some(message(error)),
         };
         if let Some(what) = what {
-            let object = Some(subject.address);
-            self.report.fault(Fault { place, object, what, is_live: true });
+            let span = location.offset..location.offset + u64::from(location.bytes);
+            if read.is_err() {
+                self.damaged.insert((location.file, span.start), span.end);
+            }
+            let (first, end) = (range.0.to_vec(), range.1.map(<[u8]>::to_vec));
+            let keys = Some(KeyRange { first, end });
+            let fault = Fault::at(FileName::Segment(location.file), span, what);
+            self.report.fault(Fault { keys, ..fault.of(subject.address) });
         }
         read.ok()
     }
@@ -314,8 +347,7 @@ impl<'a> Objects<'a> {
                     found = some;
                     break;
                 }
-                // The run's own check has told of the damage.
-                Err(_) => return,
+                Err(error) => return self.tell_lost(&error, address, "its name was lost"),
             }
         }
         match found {

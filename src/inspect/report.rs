@@ -1,39 +1,124 @@
 //! What a verification found, and how it is shown.
 //!
 //! Invariants:
+//!   * The verdict follows from the faults alone.
 //!   * At most [`FAULTS_MAX`] faults and [`NOTES_MAX`] notes are kept; the rest is counted.
 
 use crate::error::{Error, Place};
 use crate::ids::{Address, Lsn, StoreId};
 use crate::names::FileName;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 
 /// Faults that a report keeps.
 pub const FAULTS_MAX: usize = 10_000;
 /// Notes that a report keeps.
 pub const NOTES_MAX: usize = 1_000;
 
+/// What a fault is about, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Nothing that anybody reads: dead pages, second copies, bytes that stand for nothing. It
+    /// shows that the medium is failing.
+    Spare,
+    /// The past of objects.
+    History,
+    /// What objects are now.
+    Live,
+}
+
+impl Scope {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Spare => "spare",
+            Self::History => "history",
+            Self::Live => "live",
+        }
+    }
+}
+
 /// Something that is not as it was written, or that contradicts something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where.
     pub place: Place,
+    /// How many bytes are concerned; zero where a statement is wrong and not its bytes.
+    pub bytes: u64,
     /// The object concerned, where one is known.
     pub object: Option<Address>,
+    /// Of the object, the full keys that can be read no more; none for all of it.
+    pub keys: Option<KeyRange>,
     /// What is wrong.
     pub what: String,
-    /// Whether something that can still be read is concerned. What is dead is lost to nobody, but
-    /// shows that the medium is failing.
-    pub is_live: bool,
+    /// What is concerned.
+    pub scope: Scope,
+}
+
+/// Full keys from `first` to before `end`; without an end, to the last.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyRange {
+    /// The first.
+    pub first: Vec<u8>,
+    /// Behind the last.
+    pub end: Option<Vec<u8>>,
+}
+
+impl fmt::Display for KeyRange {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = |full: &[u8]| full.get(1..).unwrap_or_default().escape_ascii().to_string();
+        if self.first.len() > 1 {
+            write!(out, "from \"{}\"", key(&self.first))?;
+        } else {
+            out.write_str("from the first")?;
+        }
+        match &self.end {
+            Some(end) => write!(out, " to before \"{}\"", key(end)),
+            None => out.write_str(" to the last"),
+        }
+    }
+}
+
+impl Fault {
+    /// A fault of live state at these bytes of a file.
+    pub(super) fn at(file: FileName, bytes: Range<u64>, what: impl Into<String>) -> Self {
+        let (place, count) = (Place::new(file, bytes.start), bytes.end.saturating_sub(bytes.start));
+        let (object, keys, scope) = (None, None, Scope::Live);
+        Self { place, bytes: count, object, keys, what: what.into(), scope }
+    }
+
+    /// The same fault of an object.
+    #[must_use]
+    pub(super) fn of(self, object: impl Into<Option<Address>>) -> Self {
+        Self { object: object.into(), ..self }
+    }
+
+    /// The same fault of something else than live state.
+    #[must_use]
+    pub(super) fn in_scope(self, scope: Scope) -> Self {
+        Self { scope, ..self }
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}", self.place, self.what)?;
+        write!(out, "{}", self.place)?;
+        if self.bytes > 0 {
+            write!(out, ", {} bytes", self.bytes)?;
+        }
+        write!(out, ": {}", self.what)?;
         if let Some(Address { namespace, id }) = self.object {
             write!(out, ", of object {namespace}/{id}")?;
         }
-        out.write_str(if self.is_live { "" } else { " (dead)" })
+        if let Some(keys) = &self.keys {
+            write!(out, ", keys {keys}")?;
+        }
+        match self.scope {
+            Scope::Live => Ok(()),
+            scope => write!(out, " ({})", scope.word()),
+        }
     }
 }
 
@@ -63,8 +148,25 @@ pub struct Counts {
 pub enum Verdict {
     /// All that was looked at is right.
     Clean,
-    /// Something is damaged or missing.
+    /// What is damaged is needed by nobody. The medium may be failing.
+    DamagedSpare,
+    /// A part of the past is lost; what objects are now is right.
+    DamagedHistory,
+    /// Something that objects are now is damaged or missing, or the store does not open.
     Damaged,
+}
+
+impl Verdict {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::DamagedSpare => "damaged-spare",
+            Self::DamagedHistory => "damaged-history",
+            Self::Damaged => "damaged",
+        }
+    }
 }
 
 /// What a verification found.
@@ -82,6 +184,10 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// Faults beyond those.
     pub faults_left_out: u64,
+    /// The widest scope of all faults.
+    worst: Option<Scope>,
+    /// How the objects that faults name are called, as `namespace/name` or `namespace/~id`.
+    pub names: BTreeMap<Address, String>,
     /// What is worth knowing and not wrong.
     pub notes: Vec<String>,
     /// Notes beyond those.
@@ -98,7 +204,18 @@ impl Report {
 
     /// The one word.
     pub fn verdict(&self) -> Verdict {
-        if self.faults.is_empty() { Verdict::Clean } else { Verdict::Damaged }
+        match self.worst {
+            None => Verdict::Clean,
+            Some(Scope::Spare) => Verdict::DamagedSpare,
+            Some(Scope::History) => Verdict::DamagedHistory,
+            Some(Scope::Live) => Verdict::Damaged,
+        }
+    }
+
+    /// The objects of which something is lost in this scope, as far as faults were kept.
+    pub fn objects(&self, scope: Scope) -> BTreeSet<Address> {
+        let faults = self.faults.iter().filter(|fault| fault.scope == scope);
+        faults.filter_map(|fault| fault.object).collect()
     }
 
     /// All faults, those left out included.
@@ -107,6 +224,7 @@ impl Report {
     }
 
     pub(super) fn fault(&mut self, fault: Fault) {
+        self.worst = self.worst.max(Some(fault.scope));
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(fault);
         } else {
@@ -116,14 +234,21 @@ impl Report {
 
     /// Something live is wrong in a file.
     pub(super) fn wrong(&mut self, file: FileName, what: impl Into<String>) {
-        let place = Place::new(file, 0);
-        self.fault(Fault { place, object: None, what: what.into(), is_live: true });
+        self.fault(Fault::at(file, 0..0, what));
     }
 
     /// Something live could not be read; `file` is to blame where the error names none.
     pub(super) fn failed(&mut self, error: &Error, file: FileName, object: Option<Address>) {
         let place = error.place().cloned().unwrap_or_else(|| Place::new(file, 0));
-        self.fault(Fault { place, object, what: message(error), is_live: true });
+        self.fault(Fault { place, ..Fault::at(file, 0..0, message(error)).of(object) });
+    }
+
+    /// Keeps the faults for which `keeps` says so.
+    pub(super) fn retain(&mut self, keeps: impl FnMut(&Fault) -> bool) {
+        self.faults.retain(keeps);
+        if self.faults_left_out == 0 {
+            self.worst = self.faults.iter().map(|fault| fault.scope).max();
+        }
     }
 
     pub(super) fn note(&mut self, note: impl Into<String>) {
@@ -161,14 +286,21 @@ impl fmt::Display for Report {
             writeln!(out, "note: {note}")?;
         }
         for fault in &self.faults {
-            writeln!(out, "fault: {fault}")?;
+            write!(out, "fault: {fault}")?;
+            match fault.object.and_then(|object| self.names.get(&object)) {
+                Some(name) => writeln!(out, ", which is {name}")?,
+                None => writeln!(out)?,
+            }
         }
         if self.faults_left_out > 0 {
             writeln!(out, "and {} faults more", self.faults_left_out)?;
         }
-        match self.verdict() {
-            Verdict::Clean => out.write_str("clean"),
-            Verdict::Damaged => write!(out, "damaged: {} faults", self.fault_count()),
-        }
+        let what = match self.verdict() {
+            Verdict::Clean => return out.write_str("clean"),
+            Verdict::DamagedSpare => "in bytes that nobody needs",
+            Verdict::DamagedHistory => "in the past; live state is right",
+            Verdict::Damaged => "in live state",
+        };
+        write!(out, "{}: {} faults, {what}", self.verdict().word(), self.fault_count())
     }
 }

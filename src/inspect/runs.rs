@@ -1,7 +1,7 @@
 //! Verification of sorted runs: each block, the order of keys, counts, filters, every entry.
 
 use crate::disk::ReadDisk;
-use crate::error::Place;
+use crate::error::{Error, Place};
 use crate::format::Malformed;
 use crate::format::alarm::{Hint, hint_is_set};
 use crate::format::entry::{DirectoryKey, Head, PageEntry};
@@ -9,14 +9,33 @@ use crate::format::manifest::{HistoryFile, Manifest};
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::Address;
 use crate::inspect::history;
-use crate::inspect::report::{Fault, Report};
+use crate::inspect::report::{Fault, Report, Scope, message};
 use crate::limits::NAME_BYTES_MAX;
 use crate::names::FileName;
+use crate::run::examine::{Examined, Harm, Wound, examine, lost};
 use crate::run::{Run, RunItem};
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// The runs that opened, newest first.
+/// Entries of a run that are lost now.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// The run.
+    pub file: FileName,
+    /// What the run is for.
+    pub usage: RunUse,
+    /// The bytes in which they stood.
+    pub range: Range<u64>,
+    /// The first key.
+    pub first: Vec<u8>,
+    /// The last key.
+    pub last: Vec<u8>,
+}
+
+/// The runs as far as they can be read, newest first. One that cannot be read at all is there as
+/// one that has lost everything: what lies below it is not taken for what is.
 #[derive(Debug, Default)]
 pub struct Runs {
     /// Of the directory.
@@ -25,34 +44,39 @@ pub struct Runs {
     pub names: Vec<Arc<Run>>,
     /// Of alarms.
     pub alarms: Vec<Arc<Run>>,
+    /// Of history.
+    pub history: Vec<Arc<Run>>,
+    /// What is lost of them.
+    pub lost: Vec<Lost>,
     /// Whether all of the alarm runs opened.
     pub is_index_whole: bool,
-    /// Whether all of the directory opened: where a newer run is missing, an older one lies.
-    pub is_directory_whole: bool,
 }
 
 impl Runs {
     /// Opens and checks the runs that a manifest names.
     pub fn check(disk: &dyn ReadDisk, manifest: &Manifest, report: &mut Report) -> Self {
-        let mut runs = Self { is_directory_whole: true, is_index_whole: true, ..Self::default() };
+        let mut runs = Self { is_index_whole: true, ..Self::default() };
         let history = manifest.history.iter().map(|file| (&file.facts, Some(file)));
         let present = manifest.runs.iter().map(|facts| (facts, None));
         for (facts, file) in present.chain(history) {
-            match Run::open(disk, manifest.store, facts) {
-                Ok(run) => {
-                    check_run(&run, (facts, file), report);
-                    match facts.usage {
-                        RunUse::Directory => runs.directory.push(run),
-                        RunUse::Names => runs.names.push(run),
-                        RunUse::Alarms => runs.alarms.push(run),
-                        RunUse::History => {}
-                    }
+            let examined = examine(disk, manifest.store, facts.number, Some(facts));
+            let run = match examined {
+                Ok(Examined { run, wounds }) => {
+                    let is_whole = runs.take_wounds(facts, wounds, report);
+                    runs.check_run(&run, (facts, file), is_whole, report);
+                    run
                 }
                 Err(error) => {
-                    report.failed(&error, FileName::Run(facts.number), None);
-                    runs.is_directory_whole &= facts.usage != RunUse::Directory;
                     runs.is_index_whole &= facts.usage != RunUse::Alarms;
+                    runs.lose_all(facts, &error, report);
+                    lost(facts)
                 }
+            };
+            match facts.usage {
+                RunUse::Directory => runs.directory.push(run),
+                RunUse::Names => runs.names.push(run),
+                RunUse::Alarms => runs.alarms.push(run),
+                RunUse::History => runs.history.push(run),
             }
         }
         runs
@@ -71,41 +95,132 @@ impl Runs {
         }
         !self.is_index_whole
     }
+
+    /// Where the entries of an object stood that are lost, as far as an error tells.
+    pub fn lost_of(&self, place: &Place, address: Address) -> Option<&Lost> {
+        let start = address.to_bytes();
+        let here = || self.lost.iter().filter(|lost| lost.file.to_string() == place.file);
+        let touches = |lost: &&Lost| {
+            let begins = lost.first[..] <= start[..] || lost.first.starts_with(&start);
+            begins && lost.last[..] >= start[..]
+        };
+        let holds = |lost: &&Lost| lost.range.contains(&place.offset);
+        here().find(holds).or_else(|| here().find(touches))
+    }
+
+    /// Tells what is damaged of a frame; says whether all entries are there.
+    fn take_wounds(&mut self, facts: &RunFacts, wounds: Vec<Wound>, report: &mut Report) -> bool {
+        let file = FileName::Run(facts.number);
+        let mut is_whole = true;
+        for Wound { range, what, harm, keys } in wounds {
+            let scope = if harm == Harm::None { Scope::Spare } else { opening_scope(facts.usage) };
+            is_whole &= harm != Harm::Entries;
+            let mut what = what.to_owned();
+            if harm == Harm::Opening {
+                what.push_str("; the store does not open");
+            }
+            report.fault(Fault::at(file, range.clone(), what).in_scope(scope));
+            if let Some((first, last)) = keys {
+                self.lost.push(Lost { file, usage: facts.usage, range, first, last });
+            }
+        }
+        is_whole
+    }
+
+    fn lose_all(&mut self, facts: &RunFacts, error: &Error, report: &mut Report) {
+        let (file, range) = (FileName::Run(facts.number), 0..facts.bytes);
+        let fault = Fault::at(file, range.clone(), message(error));
+        report.fault(fault.in_scope(opening_scope(facts.usage)));
+        self.lost.push(Lost {
+            file,
+            usage: facts.usage,
+            range,
+            first: Vec::new(),
+            last: vec![0xFF; 64],
+        });
+    }
+
+    fn check_run(
+        &mut self,
+        run: &Run,
+        (facts, file): (&RunFacts, Option<&HistoryFile>),
+        mut is_whole: bool,
+        report: &mut Report,
+    ) {
+        let name = FileName::Run(facts.number);
+        is_whole &= run.holes().is_empty();
+        let known: BTreeSet<_> =
+            self.lost.iter().map(|lost| (lost.file, lost.range.start)).collect();
+        let checked = run.verify(|error, range, first, last| {
+            is_whole = false;
+            if known.contains(&(name, range.start)) {
+                return;
+            }
+            let what = format!("{}; it held {} to {}", message(&error), shown(first), shown(last));
+            report.fault(Fault::at(name, range.clone(), what).in_scope(block_scope(facts.usage)));
+            let (first, last) = (first.to_vec(), behind_block(run, last, facts.usage));
+            self.lost.push(Lost { file: name, usage: facts.usage, range, first, last });
+        });
+        if let Err(error) = checked {
+            is_whole = false;
+            report.failed(&error, name, None);
+        }
+        self.tell_holes(run, report);
+        let found = match file {
+            Some(file) => history::check(run, file, report),
+            None => check_entries(run, report),
+        };
+        let Some(found) = found else { return };
+        let said = (facts.entries, run.addresses());
+        if is_whole && said.1 > 0 && found != said {
+            let (entries, addresses) = found;
+            let what = format!(
+                "has {entries} entries of {addresses} objects instead of {} of {}",
+                said.0, said.1
+            );
+            report.wrong(name, what);
+        }
+        report.counts.entries += found.0;
+    }
+
+    /// Tells of what was lost before the run was written, which no damage found now explains.
+    fn tell_holes(&self, run: &Run, report: &mut Report) {
+        let name = run.name();
+        for hole in run.holes() {
+            let is_now = |lost: &Lost| lost.file == name && lost.first == hole.first;
+            if !self.lost.iter().any(is_now) {
+                let (first, last) = (shown(&hole.first), shown(&hole.last));
+                let what = format!("what older runs held for {first} to {last} was lost before");
+                let scope = block_scope(run.facts().usage);
+                report.fault(Fault::at(name, 0..0, what).in_scope(scope));
+            }
+        }
+    }
 }
 
-fn check_run(run: &Run, (facts, file): (&RunFacts, Option<&HistoryFile>), report: &mut Report) {
-    let name = FileName::Run(facts.number);
-    let mut is_whole = run.holes().is_empty();
-    let checked = run.verify(|error, first, last| {
-        is_whole = false;
-        let place = error.place().cloned().unwrap_or_else(|| Place::new(name, 0));
-        let (first, last) = (shown(first), shown(last));
-        let what = format!("{error}; what it held for {first} to {last} is lost");
-        report.fault(Fault { place, object: None, what, is_live: true });
-    });
-    if let Err(error) = checked {
-        is_whole = false;
-        report.failed(&error, name, None);
+/// Whose state a run that does not open keeps from being read.
+fn opening_scope(usage: RunUse) -> Scope {
+    if usage == RunUse::History { Scope::History } else { Scope::Live }
+}
+
+/// What a lost block of a run takes away. Hints of alarms are found again from the objects.
+fn block_scope(usage: RunUse) -> Scope {
+    match usage {
+        RunUse::Directory | RunUse::Names => Scope::Live,
+        RunUse::History => Scope::History,
+        RunUse::Alarms => Scope::Spare,
     }
-    for hole in run.holes() {
-        let (first, last) = (shown(&hole.first), shown(&hole.last));
-        report.wrong(name, format!("what older runs held for {first} to {last} was lost before"));
+}
+
+/// The last key that a lost block may have been about: a bundle of history goes on behind its own
+/// key, up to the next bundle's.
+fn behind_block(run: &Run, last: &[u8], usage: RunUse) -> Vec<u8> {
+    if usage != RunUse::History {
+        return last.to_vec();
     }
-    let found = match file {
-        Some(file) => history::check(run, file, report),
-        None => check_entries(run, report),
-    };
-    let Some(found) = found else { return };
-    let said = (facts.entries, run.addresses());
-    if is_whole && found != said {
-        let (entries, addresses) = found;
-        let what = format!(
-            "has {entries} entries of {addresses} objects instead of {} of {}",
-            said.0, said.1
-        );
-        report.wrong(name, what);
-    }
-    report.counts.entries += found.0;
+    let above = [last, &[0]].concat();
+    let next = run.ceiling(&above).ok().flatten();
+    next.map_or_else(|| vec![0xFF; 64], |(key, _)| key)
 }
 
 /// Entries and distinct addresses; none if the walk could not go to the end.
@@ -135,8 +250,8 @@ fn check_entries(run: &Run, report: &mut Report) -> Option<(u64, u64)> {
             report.wrong(name, format!("the filter denies {}", shown(&key)));
         }
         if let Err(fault) = check_entry(run.facts().usage, &key, &value) {
-            let (place, what) = (Place::new(name, 0), format!("entry {}: {fault}", shown(&key)));
-            report.fault(Fault { place, object: address, what, is_live: true });
+            let what = format!("entry {}: {fault}", shown(&key));
+            report.fault(Fault::at(name, 0..0, what).of(address));
         }
         before = Some(key);
     }

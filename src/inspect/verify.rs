@@ -10,19 +10,19 @@
 
 use crate::directory::Directory;
 use crate::disk::ReadDisk;
-use crate::error::{Error, Place};
+use crate::error::Result;
 use crate::format::manifest::Manifest;
-use crate::format::record::{Operations, RecordView};
-use crate::ids::{FileNumber, LogPosition};
+use crate::ids::FileNumber;
 use crate::inspect::catalog::Catalog;
 use crate::inspect::files::{self, Listing};
 use crate::inspect::objects::Objects;
-use crate::inspect::report::{FAULTS_MAX, Fault, Report, message};
+use crate::inspect::report::{Fault, Report, message};
 use crate::inspect::runs::Runs;
+use crate::inspect::segments::{check_ends, check_pages};
+use crate::inspect::{log, lost};
 use crate::manifest;
 use crate::names::{FileName, Folder};
 use crate::segment::SegmentSet;
-use crate::wal::reader::{Live, Replayed, Verdict, replay, replay_proven};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -36,6 +36,12 @@ pub enum Depth {
     Live,
     /// Dead pages too: what they show is that the medium fails.
     Everything,
+}
+
+/// Whether there is anything of a store: a manifest, or a file that one would name.
+pub fn is_there(disk: &dyn ReadDisk) -> Result<bool> {
+    let listing = Listing::read(disk)?;
+    Ok(listing.files.keys().any(|name| *name == FileName::Manifest || name.number().is_some()))
 }
 
 /// Verifies a store whole.
@@ -87,7 +93,7 @@ fn forgive(report: &mut Report, newest: &Manifest) {
         }
     };
     let found = report.faults.len();
-    report.faults.retain(|fault| !given_up(&fault.place.file));
+    report.retain(|fault| !given_up(&fault.place.file));
     if report.faults.len() < found {
         report.note("a writer replaced files while they were read; verify again");
     }
@@ -101,7 +107,9 @@ fn walk(disk: &Arc<dyn ReadDisk>, depth: Depth, report: &mut Report) -> Option<M
             return None;
         }
         Err(error) => {
-            report.failed(&error, FileName::Manifest, None);
+            let what = message(&error);
+            let bytes = disk.open(FileName::Manifest).and_then(|file| file.bytes()).unwrap_or(0);
+            report.fault(Fault::at(FileName::Manifest, 0..bytes, what));
             return None;
         }
     };
@@ -111,15 +119,13 @@ fn walk(disk: &Arc<dyn ReadDisk>, depth: Depth, report: &mut Report) -> Option<M
     report.position = manifest.cut;
     report.counts.files = 1;
     check_manifest(&manifest, report);
-    match Listing::read(&**disk) {
-        Ok(listing) => {
-            files::check(&**disk, &manifest, &listing, report);
-            files::note_others(&**disk, &manifest, &listing, report);
-        }
-        Err(error) => report.failed(&error, FileName::Manifest, None),
-    }
-    check_content(disk, &manifest, depth, report);
-    check_log(&**disk, &manifest, report);
+    let listing = Listing::read(&**disk);
+    let listing = listing.inspect_err(|error| report.failed(error, FileName::Manifest, None));
+    let listing = listing.unwrap_or_default();
+    let left = files::check(&**disk, &manifest, &listing, report);
+    files::note_others(&**disk, &manifest, &listing, report);
+    log::check(&**disk, &manifest, &listing, report);
+    check_content(disk, &manifest, (&left, depth), report);
     Some(manifest)
 }
 
@@ -145,145 +151,38 @@ fn check_manifest(manifest: &Manifest, report: &mut Report) {
 }
 
 /// Runs, objects with their pages, and segments whole.
-fn check_content(disk: &Arc<dyn ReadDisk>, manifest: &Manifest, depth: Depth, report: &mut Report) {
+fn check_content(
+    disk: &Arc<dyn ReadDisk>,
+    manifest: &Manifest,
+    (left, depth): (&BTreeSet<FileNumber>, Depth),
+    report: &mut Report,
+) {
     let runs = Runs::check(&**disk, manifest, report);
     let segments = SegmentSet::new(Arc::clone(disk), manifest.store);
     manifest.segments.iter().for_each(|state| segments.add(&state.facts));
-    let mut damaged = BTreeSet::new();
-    if runs.is_directory_whole {
-        let directory = Directory::new(runs.directory.clone());
-        let catalog = Catalog::read(&directory, &segments);
-        let namespaces = catalog.and_then(|catalog| catalog.namespaces());
-        if let Err(error) = &namespaces {
-            report.note(format!("names were not checked: {error}"));
-        }
-        let mut objects = Objects::new(manifest, (&directory, &runs), &segments, report);
-        if let Ok(namespaces) = namespaces {
-            objects.expect_namespaces(namespaces);
-        }
-        objects.check(manifest);
-        damaged = std::mem::take(&mut objects.damaged);
-    } else {
-        report.note("objects were not checked: a part of the directory did not open");
+    let known = lost::of_directory(&runs, (manifest, &segments), report);
+    let directory = Directory::new(runs.directory.clone());
+    let catalog = Catalog::read(&directory, &segments);
+    let namespaces = catalog.and_then(|catalog| catalog.namespaces());
+    if let Err(error) = &namespaces {
+        report.note(format!("names were not checked: {error}"));
     }
-    for state in &manifest.segments {
-        let number = state.facts.number;
-        if let Err(error) = segments.verify_ends(number) {
-            report.failed(&error, FileName::Segment(number), None);
-        }
+    let mut objects = Objects::new(manifest, (&directory, &runs), &segments, report);
+    if let Ok(namespaces) = &namespaces {
+        objects.expect_namespaces(namespaces.clone());
     }
-    if depth == Depth::Everything {
-        check_segments(manifest, &segments, &damaged, report);
-    }
-}
-
-/// Reads segments from the first page to the last; `told` are damaged pages that are known.
-fn check_segments(
-    manifest: &Manifest,
-    segments: &SegmentSet,
-    told: &BTreeSet<(FileNumber, u64)>,
-    report: &mut Report,
-) {
-    for state in &manifest.segments {
-        let (number, name) = (state.facts.number, FileName::Segment(state.facts.number));
-        let pages = match segments.scan(number) {
-            Ok(pages) => pages,
-            Err(error) => {
-                report.failed(&error, name, None);
-                continue;
-            }
-        };
-        let (mut count, mut bytes, mut is_whole) = (0, 0, true);
-        for page in pages {
-            match page {
-                Ok(page) => {
-                    count += 1;
-                    bytes += u64::from(page.location.bytes);
-                }
-                Err(error) => {
-                    is_whole = false;
-                    check_scan_error(&error, name, told, report);
-                }
-            }
-        }
-        report.counts.scanned_pages += count;
-        if is_whole && (count, bytes) != (state.facts.pages, state.facts.page_bytes) {
-            let (pages, page_bytes) = (state.facts.pages, state.facts.page_bytes);
-            let what =
-                format!("holds {count} pages of {bytes} bytes instead of {pages} of {page_bytes}");
-            report.wrong(name, what);
+    objects.check(manifest);
+    objects.check_lost(&known);
+    let damaged = std::mem::take(&mut objects.damaged);
+    lost::tell_history(&runs, report);
+    let states = manifest.segments.iter();
+    for state in states.filter(|state| left.contains(&state.facts.number)) {
+        check_ends(&segments, state.facts.number, report);
+        if depth == Depth::Everything {
+            check_pages(&segments, state, &damaged, report);
         }
     }
-}
-
-fn check_scan_error(
-    error: &Error,
-    name: FileName,
-    told: &BTreeSet<(FileNumber, u64)>,
-    report: &mut Report,
-) {
-    let place = error.place().cloned().unwrap_or_else(|| Place::new(name, 0));
-    let is_told = name.number().is_some_and(|number| told.contains(&(number, place.offset)));
-    if !is_told {
-        report.fault(Fault { place, object: None, what: message(error), is_live: false });
-    }
-}
-
-/// Replays the log: strictly, or beside a writer up to what is shown to be durable.
-fn check_log(disk: &dyn ReadDisk, manifest: &Manifest, report: &mut Report) {
-    let holder = disk.lock_holder().ok().flatten();
-    let (files, store) = (Live(disk), manifest.store);
-    let (from, cut) = (manifest.replay, manifest.cut);
-    let mut malformed = Vec::new();
-    let mut sink = |record: RecordView<'_>, position: LogPosition| {
-        if malformed.len() < FAULTS_MAX {
-            malformed.extend(malformed_commit(&record, position));
-        }
-        Ok(())
-    };
-    let walk = if holder.is_some() { replay_proven } else { replay };
-    let replayed = walk(&files, store, from, cut, cut, &mut sink);
-    for fault in malformed {
-        report.fault(fault);
-    }
-    match replayed {
-        Ok(replayed) => take_log(manifest, &replayed, report),
-        Err(error) => report.failed(&error, FileName::Wal(from.file), None),
-    }
-    if let Some(holder) = holder {
-        report.note(format!("{holder} writes; the log was verified as far as it is proven"));
-    }
-}
-
-fn malformed_commit(record: &RecordView<'_>, position: LogPosition) -> Option<Fault> {
-    let fault = Operations::new(record.payload).find_map(Result::err)?;
-    let mut place = Place::new(FileName::Wal(position.file), position.offset);
-    place.lsn = Some(record.header.lsn);
-    let object = Some(record.header.address);
-    Some(Fault { place, object, what: fault.to_string(), is_live: true })
-}
-
-fn take_log(manifest: &Manifest, replayed: &Replayed, report: &mut Report) {
-    report.counts.groups = replayed.groups;
-    report.counts.commits = replayed.records;
-    report.position = replayed.end.lsn.max(manifest.cut);
-    let end = &replayed.end.point;
-    let name = FileName::Wal(end.file);
-    match (replayed.verdict, &replayed.discarded) {
-        (Verdict::Torn, Some(range)) => {
-            let bytes = range.end - range.start;
-            report.note(format!("{name} ends with {bytes} bytes of a write that was cut off"));
-        }
-        (Verdict::Torn, None) => report.note(format!("{name} ends with a write that was cut off")),
-        (Verdict::Corrupt, _) => report.wrong(name, "the log is damaged"),
-        (Verdict::Clean, _) => {}
-    }
-    if replayed.open_chains > 0 {
-        report.note(format!("{} long commits without their ends", replayed.open_chains));
-    }
-    if let Some(closed) = manifest.closed.filter(|closed| closed.point != *end) {
-        let what =
-            format!("the log goes on behind byte {}, where it was closed", closed.point.offset);
-        report.wrong(name, what);
+    if let Ok(namespaces) = &namespaces {
+        lost::name_objects(namespaces, &runs.names, report);
     }
 }

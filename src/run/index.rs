@@ -42,6 +42,14 @@ impl IndexBuilder {
         Ok(())
     }
 
+    /// The index of blocks that were found one by one, of which damaged stretches may be of any
+    /// length.
+    pub(crate) fn assemble(self, end: u64) -> Result<Index, Error> {
+        let bytes = SharedBytes::from(self.finish(end)?);
+        let found = Index::read(bytes, &(BLOCK_ALIGNMENT as u64..end), u64::MAX);
+        found.map_err(|fault| Error::invalid("run.entry", fault.0))
+    }
+
     /// The index's bytes. Blocks end at `end`.
     pub(crate) fn finish(mut self, end: u64) -> Result<Vec<u8>, Error> {
         let blocks = self.places.len();
@@ -123,9 +131,13 @@ struct View<'a> {
 impl Index {
     /// Checks an index whose blocks are `blocks_at`.
     pub(crate) fn new(bytes: SharedBytes, blocks_at: &Range<u64>) -> Result<Self, Malformed> {
+        Self::read(bytes, blocks_at, BLOCK_BYTES_MAX as u64)
+    }
+
+    fn read(bytes: SharedBytes, blocks_at: &Range<u64>, most: u64) -> Result<Self, Malformed> {
         let count = Cursor::new(&bytes).u64()?;
-        let most = bytes.len() / (HINT_BYTES + 12);
-        let blocks = usize::try_from(count).ok().filter(|blocks| *blocks <= most);
+        let room = bytes.len() / (HINT_BYTES + 12);
+        let blocks = usize::try_from(count).ok().filter(|blocks| *blocks <= room);
         let blocks = blocks.ok_or(Malformed("an index of more blocks than bytes"))?;
         let places_at = COUNT_BYTES + blocks * HINT_BYTES;
         let ends_at = places_at + (blocks + 1) * 4;
@@ -137,11 +149,11 @@ impl Index {
         if let Some(last) = blocks.checked_sub(1) {
             index.shared = shared_prefix(index.first_key(0), index.last_key(last)).to_vec();
         }
-        index.check(blocks_at)?;
+        index.check(blocks_at, most)?;
         Ok(index)
     }
 
-    fn check(&self, blocks_at: &Range<u64>) -> Result<(), Malformed> {
+    fn check(&self, blocks_at: &Range<u64>, most: u64) -> Result<(), Malformed> {
         let view = self.view();
         let mut end = blocks_at.start;
         let mut keys_end = 0;
@@ -149,7 +161,7 @@ impl Index {
         for block in 0..self.blocks {
             let place = self.block_range(block);
             let bytes = place.end.saturating_sub(place.start);
-            if place.start != end || bytes == 0 || bytes > BLOCK_BYTES_MAX as u64 {
+            if place.start != end || bytes == 0 || bytes > most {
                 return Err(Malformed("blocks not one behind the other"));
             }
             end = place.end;

@@ -9,6 +9,7 @@
 //!   * Where entries were lost a question fails; it is never answered with "absent".
 
 pub mod cursor;
+pub mod examine;
 mod filter;
 mod index;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use filter::Filter;
 use index::Index;
 use std::borrow::Cow;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -261,15 +263,14 @@ impl Run {
         RunCursor::new(self)
     }
 
-    /// Checks every block; hands out the keys between which a damaged one lies.
-    pub fn verify(&self, mut damaged: impl FnMut(Error, &[u8], &[u8])) -> Result<()> {
+    /// Checks every block; hands out where a damaged one is, and the keys between which it lies.
+    pub fn verify(&self, mut damaged: impl FnMut(Error, Range<u64>, &[u8], &[u8])) -> Result<()> {
         for number in 0..self.index.blocks() {
             let range = self.index.block_range(number);
-            let place = range.start;
             let bytes = slice(&*self.map, range.start, range.end, self.name())?;
-            if !block_is_whole(&bytes, seed(&self.header, place)) {
+            if !block_is_whole(&bytes, seed(&self.header, range.start)) {
                 let (first, last) = (self.index.first_key(number), self.index.last_key(number));
-                damaged(self.malformed(number, CHECKSUM_DIFFERS), first, last);
+                damaged(self.malformed(number, CHECKSUM_DIFFERS), range, first, last);
             }
         }
         Ok(())

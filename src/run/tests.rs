@@ -108,7 +108,7 @@ proptest! {
         disk.flip(FileName::Run(facts.number), at.index(length), 1 << bit);
         let Ok(run) = disk.open_run(&facts) else { return Ok(()) };
         let mut lost = Vec::new();
-        run.verify(|_, first, last| lost.push((first.to_vec(), last.to_vec()))).unwrap();
+        run.verify(|_, _, first, last| lost.push((first.to_vec(), last.to_vec()))).unwrap();
         prop_assert!(lost.len() <= 1);
         let is_lost = |key: &Vec<u8>| lost.iter().any(|(first, last)| first <= key && key <= last);
         for (key, value) in &entries {

@@ -199,7 +199,7 @@ fn header_block(header: &Header, usage: RunUse) -> Vec<u8> {
 }
 
 /// The same keys, as ranges that are disjoint and ascend.
-fn joined(mut holes: Vec<Hole>) -> Vec<Hole> {
+pub(super) fn joined(mut holes: Vec<Hole>) -> Vec<Hole> {
     holes.sort();
     let mut joined: Vec<Hole> = Vec::with_capacity(holes.len());
     for hole in holes {

@@ -83,11 +83,12 @@ impl OpenSegment {
         let number = facts.number;
         let (file, salt) = open_file(disk, store, number)?;
         let bytes = file.bytes().map_err(|error| failed(number, error))?;
-        if bytes < facts.bytes || facts.bytes < PAGES_AT + FOOTER_BYTES {
-            let what = format!("segment has {bytes} bytes instead of {}", facts.bytes);
+        if facts.bytes < PAGES_AT + FOOTER_BYTES {
+            let what = format!("segment of {} bytes has no room for pages", facts.bytes);
             return Err(corrupt("segment.short", what, number, bytes));
         }
-        let map = file.map(facts.bytes).map_err(|error| failed(number, error))?;
+        // Of a file that was cut short the pages before the cut are as good as ever.
+        let map = file.map(facts.bytes.min(bytes)).map_err(|error| failed(number, error))?;
         Ok(Self { facts, salt, file, map, dictionaries: OnceLock::new() })
     }
 
@@ -132,9 +133,12 @@ impl OpenSegment {
 
     /// Reads bytes into `buffer`, past the map.
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        read_exact_at(&*self.file, buffer, offset).map_err(|error| {
-            let place = Place::new(FileName::Segment(self.facts.number), offset);
-            failed(self.facts.number, error).at(place)
+        let number = self.facts.number;
+        read_exact_at(&*self.file, buffer, offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                corrupt("segment.short", "the segment is cut short", number, offset)
+            }
+            _ => failed(number, error).at(Place::new(FileName::Segment(number), offset)),
         })
     }
 
@@ -185,6 +189,40 @@ impl OpenSegment {
         Ok(())
     }
 
+    /// Everything behind the pages that is not what was written: where it is, and whether it is
+    /// the only copy that was left.
+    pub(super) fn damaged_ends(&self) -> Result<Vec<(Range<u64>, bool)>> {
+        let mut damaged = Vec::new();
+        let footer_at = self.facts.bytes - FOOTER_BYTES;
+        if self.footer().is_err() {
+            damaged.push((footer_at..self.facts.bytes, false));
+        }
+        let [first, second] = self.dictionary_copies()?;
+        let mut at = 0;
+        while first.start + at < first.end {
+            let read = [&first, &second].map(|copy| {
+                let page = self.dictionary_page(copy.start + at, copy.end);
+                page.ok().and_then(|page| Some(decode_dictionary(&page.ok()?).is_ok())).is_some()
+            });
+            let bytes = match read {
+                [true, _] => self.dictionary_bytes(first.start + at, first.end),
+                [_, true] => self.dictionary_bytes(second.start + at, second.end),
+                _ => None,
+            };
+            let bytes = bytes.unwrap_or(first.end - first.start - at);
+            for (copy, _) in [&first, &second].into_iter().zip(read).filter(|(_, read)| !read) {
+                let start = copy.start + at;
+                damaged.push((start..start + bytes, read == [false, false]));
+            }
+            at += bytes;
+        }
+        Ok(damaged)
+    }
+
+    fn dictionary_bytes(&self, at: u64, end: u64) -> Option<u64> {
+        self.dictionary_page(at, end).ok()?.ok().map(|stored| stored.len() as u64)
+    }
+
     fn holds(&self, location: &PageLocation) -> bool {
         let bytes = u64::from(location.bytes);
         let end = location.offset.checked_add(bytes);
@@ -197,7 +235,8 @@ impl OpenSegment {
 
     fn bytes(&self, offset: u64, bytes: u32, touched: &Touched) -> Result<SharedBytes> {
         let end = offset + u64::from(bytes);
-        if touched.touch(offset, u64::from(bytes)) && self.map.memory().is_some() {
+        let is_mapped = end <= self.map.bytes() && self.map.memory().is_some();
+        if touched.touch(offset, u64::from(bytes)) && is_mapped {
             return SharedBytes::from_map(&self.map, offset..end)
                 .map_err(|error| failed(self.facts.number, error));
         }
@@ -294,7 +333,12 @@ impl From<Malformed> for Fault {
 fn read_footer(file: &dyn ReadFile, number: FileNumber, salt: u64, bytes: u64) -> Result<Footer> {
     let at = bytes - FOOTER_BYTES;
     let mut tail = vec![0; usize::try_from(FOOTER_BYTES).unwrap_or(0)];
-    read_exact_at(file, &mut tail, at).map_err(|error| failed(number, error))?;
+    read_exact_at(file, &mut tail, at).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            corrupt("segment.short", "the segment is cut short", number, at)
+        }
+        _ => failed(number, error),
+    })?;
     Footer::decode(&tail, salt, number, at)
         .map_err(|fault| corrupt("segment.footer", fault.0, number, at))
 }

@@ -18,6 +18,7 @@ use crate::ids::{Address, FileNumber, Life, StoreId};
 use crate::planted::{Mistake, planted};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -126,6 +127,12 @@ impl SegmentSet {
     pub fn verify_ends(&self, number: FileNumber) -> Result<()> {
         let open = self.open(&*self.slot(number)?)?;
         open.verify_ends(&|bytes| self.intern(bytes))
+    }
+
+    /// What stands behind the pages of a segment and is damaged: where, and whether no other copy
+    /// is left.
+    pub fn damaged_ends(&self, number: FileNumber) -> Result<Vec<(Range<u64>, bool)>> {
+        self.open(&*self.slot(number)?)?.damaged_ends()
     }
 
     fn slot(&self, number: FileNumber) -> Result<Arc<Slot>> {

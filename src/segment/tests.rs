@@ -189,6 +189,10 @@ fn a_missing_short_or_foreign_file_is_damage() {
     late.remove(FileNumber(1));
     assert_eq!(read(&late).err(), Some("segment.unknown"));
     disk.damage(FileName::Segment(FileNumber(1)), Damage::SetLength(facts.bytes - 1)).unwrap();
+    assert!(read(&set(&disk, &[facts])).is_ok(), "what stands before the cut can be read");
+    assert!(set(&disk, &[facts]).verify_ends(FileNumber(1)).is_err());
+    let cut = parts[0].location.offset + 8;
+    disk.damage(FileName::Segment(FileNumber(1)), Damage::SetLength(cut)).unwrap();
     assert_eq!(read(&set(&disk, &[facts])).err(), Some("segment.short"));
     disk.remove(FileName::Segment(FileNumber(1))).unwrap();
     assert_eq!(read(&set(&disk, &[facts])).err(), Some("segment.missing"));

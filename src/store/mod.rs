@@ -145,7 +145,8 @@ impl Store {
     /// [`Namespace::set_retention`] changes it later.
     pub fn namespace_with(&self, name: &str, options: NamespaceOptions) -> Result<Namespace> {
         let NamespaceOptions { unique_key, retention } = options;
-        let entry = self.engine().namespace(name, unique_key.as_deref(), retention)?;
+        let key = unique_key.as_deref().map(crate::object_id::NamespaceKey::new);
+        let entry = self.engine().namespace(name, key.as_ref(), retention)?;
         Ok(Namespace::new(self.clone(), name, entry))
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Reading: [`recovery`] is the decision where the log ends, [`reader`] walks it, `survey` knows
 //! which file follows which, `assembly` turns groups into commits, and [`files`] is the seam to
-//! the folder.
+//! the folder. [`examine`] looks at one file by itself, past damage.
 //!
 //! Invariants:
 //!   * A group is written after the group before it is durable: only the last can be torn.
@@ -14,7 +14,9 @@
 mod assembly;
 mod chain;
 pub mod cut;
+pub mod examine;
 pub mod files;
+mod flipped;
 pub mod group_commit;
 pub mod pool;
 pub mod reader;

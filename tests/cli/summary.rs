@@ -115,7 +115,7 @@ fn a_flipped_byte_of_a_page_is_damage_and_its_file_is_named() {
     let report = json(&output);
     assert_eq!(report["verdict"], "damaged");
     assert_eq!(report["faults"][0]["file"], format!("seg/{leaf}"));
-    assert_eq!(report["faults"][0]["live"], true);
+    assert_eq!(report["faults"][0]["scope"], "live");
 }
 
 #[test]

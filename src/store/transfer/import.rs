@@ -111,16 +111,16 @@ impl Namespace {
     }
 }
 
-struct Import<'s> {
-    store: &'s Store,
+pub(super) struct Import<'s> {
+    pub(super) store: &'s Store,
     /// Where everything goes, if that was said.
     only: Option<Namespace>,
-    namespace: Option<Namespace>,
+    pub(super) namespace: Option<Namespace>,
     options: ImportOptions,
     /// None between objects and in one that is passed over.
     incoming: Option<Incoming>,
     unwaited: u64,
-    done: Imported,
+    pub(super) done: Imported,
 }
 
 /// An object on its way in.
@@ -133,7 +133,7 @@ struct Incoming {
 }
 
 impl<'s> Import<'s> {
-    fn new(store: &'s Store, only: Option<Namespace>, options: ImportOptions) -> Self {
+    pub(super) fn new(store: &'s Store, only: Option<Namespace>, options: ImportOptions) -> Self {
         let done = Imported::default();
         Self { store, only, namespace: None, options, incoming: None, unwaited: 0, done }
     }
@@ -196,7 +196,7 @@ impl<'s> Import<'s> {
         }
     }
 
-    fn begin(&mut self, id: ObjectId, name: Option<&str>) -> Result<()> {
+    pub(super) fn begin(&mut self, id: ObjectId, name: Option<&str>) -> Result<()> {
         let Some(namespace) = &self.namespace else {
             return Err(Error::invalid("import.malformed", "an object before any namespace"));
         };
@@ -225,12 +225,12 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    fn put(&mut self, key: &[u8], codec: Codec, value: &[u8]) -> Result<()> {
+    pub(super) fn put(&mut self, key: &[u8], codec: Codec, value: &[u8]) -> Result<()> {
         self.push(&Operation::Put { key, codec, value })
     }
 
     /// A setting of its own: whoever handled the alarm in another store has no say in this one.
-    fn put_alarm(&mut self, name: Option<&str>, alarm: &Alarm) -> Result<()> {
+    pub(super) fn put_alarm(&mut self, name: Option<&str>, alarm: &Alarm) -> Result<()> {
         let Some(incoming) = &self.incoming else { return Ok(()) };
         let alarm = Alarm { generation: incoming.object.next_generation()?, ..*alarm };
         match name {
@@ -266,7 +266,7 @@ impl<'s> Import<'s> {
         self.wait()
     }
 
-    fn end(&mut self) -> Result<()> {
+    pub(super) fn end(&mut self) -> Result<()> {
         let Some(Incoming { object, mut changes, is_begun, items }) = self.incoming.take() else {
             return Ok(());
         };
@@ -286,7 +286,7 @@ impl<'s> Import<'s> {
         if self.unwaited > UNWAITED_BYTES { self.wait() } else { Ok(()) }
     }
 
-    fn wait(&mut self) -> Result<()> {
+    pub(super) fn wait(&mut self) -> Result<()> {
         self.unwaited = 0;
         self.store.engine().wait_durable(self.done.last_lsn)
     }

@@ -1,5 +1,5 @@
 //! Objects on their way between stores: as a stream of lines that people can read and compare, or
-//! as a compact one.
+//! as a compact one; and out of a damaged store into a new one ([`salvage`]).
 //!
 //! A stream carries keys with their codecs, names, ids, alarms with what became of their attempts,
 //! attachments and versions. It says nothing of when it was made or how the store keeps its bytes:
@@ -12,10 +12,12 @@
 
 pub mod export;
 pub mod import;
+pub mod salvage;
 mod stream;
 
 pub use export::{Exported, Exporter, Form};
 pub use import::{Existing, ImportOptions, Imported};
+pub use salvage::SalvageOptions;
 #[doc(hidden)]
 pub use stream::Stream;
 

@@ -1,0 +1,272 @@
+//! Pages found by reading segments whole, where the directory that named them is lost.
+//!
+//! Such a page verifies by itself. But what replaced it may be lost, and an object may have been
+//! deleted since: all of it is doubtful.
+//!
+//! Invariants:
+//!   * Of an object only pages of one life are used, and of a fence the newest.
+
+use super::objects::{Content, Outgoing};
+use super::{Source, Target};
+use crate::disk::{ReadDisk, read_exact_at};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::{Head, head_key};
+use crate::format::group::WalHeader;
+use crate::format::header::{FileKind, HEADER_BLOCK_BYTES, Header, SECOND_COPY_OFFSET};
+use crate::format::manifest::{HistoryFile, Manifest, SegmentState};
+use crate::format::page::{PageKind, SegmentFacts};
+use crate::format::run::RunUse;
+use crate::ids::{Address, FileNumber, Life, LogPoint, Lsn, StoreId, Timestamp};
+use crate::inspect::catalog::{CATALOG, Catalog};
+use crate::inspect::files::Listing;
+use crate::names::FileName;
+use crate::run::examine::examine;
+use crate::run::{Run, RunItem};
+use crate::segment::{ScannedPage, facts_of};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Places of pages that are gathered at most.
+pub const PAGES_MAX: usize = 1_000_000;
+
+/// Bytes of a segment's footer.
+const SEGMENT_FOOTER_BYTES: u64 = 40;
+
+type Found = BTreeMap<Address, Vec<ScannedPage>>;
+
+impl Source<'_> {
+    /// The pages of some objects, wherever they stand.
+    fn gather(&mut self, is_wanted: impl Fn(Address) -> bool) -> Found {
+        let (mut found, mut count) = (Found::new(), 0);
+        for state in &self.manifest.segments {
+            let Ok(pages) = self.segments.scan(state.facts.number) else { continue };
+            for page in pages.filter_map(Result::ok) {
+                if is_wanted(page.meta.address) && count < PAGES_MAX {
+                    count += 1;
+                    found.entry(page.meta.address).or_default().push(page);
+                }
+            }
+        }
+        if count == PAGES_MAX {
+            self.done
+                .note(format!("only {PAGES_MAX} pages that no directory names were looked at"));
+        }
+        found
+    }
+
+    /// What any page of the catalog says, the oldest first.
+    pub(super) fn scanned_catalog(&mut self) -> Catalog {
+        let mut pages =
+            self.gather(|address| address == CATALOG).remove(&CATALOG).unwrap_or_default();
+        pages.sort_by_key(|page| page.meta.exact_at);
+        let mut catalog = Catalog::default();
+        for page in pages.iter().filter_map(|page| self.segments.page(&page.location).ok()) {
+            catalog.add_page(&page);
+        }
+        self.done.note("the list of namespaces is from pages that may be out of date");
+        catalog
+    }
+
+    /// Objects that the directory has lost, and the key ranges of others that it has.
+    pub(super) fn hand_out_doubtful(
+        &mut self,
+        lost: &BTreeSet<Address>,
+        partly: &BTreeMap<Address, (Life, BTreeSet<Vec<u8>>)>,
+        target: &mut dyn Target,
+    ) -> Result<()> {
+        if lost.is_empty() && partly.is_empty() {
+            return Ok(());
+        }
+        let found = self.gather(|address| lost.contains(&address) || partly.contains_key(&address));
+        for address in lost.iter().filter(|address| !found.contains_key(address)) {
+            self.lose(*address, None, "its entry is lost, and no page of it was found");
+        }
+        for (address, pages) in found {
+            if let Some((life, seen)) = partly.get(&address) {
+                let of_life = |page: &ScannedPage| page.meta.life == *life;
+                let is_new = |page: &ScannedPage| !seen.contains(&page.meta.fence);
+                if pages.iter().any(|page| of_life(page) && is_new(page)) {
+                    self.doubt(address, None, "pages were found that may be the missing ones");
+                }
+                continue;
+            }
+            self.doubt(address, None, "its entry is lost; pages of it were found");
+            if self.with_doubtful && self.namespaces.contains_key(&address.namespace) {
+                self.hand_out_pages(address, pages, None, target)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All objects of a store whose manifest is gone.
+    pub(super) fn hand_out_scanned(&mut self, target: &mut dyn Target) -> Result<()> {
+        let mut found = self.gather(|address| address != CATALOG);
+        for run in self.runs.directory.clone() {
+            for address in addresses(&run) {
+                found.entry(address).or_default();
+            }
+        }
+        found.remove(&CATALOG);
+        for (address, pages) in found {
+            let head = self.newest_head(address);
+            let newest = pages.iter().map(|page| page.meta.exact_at).max().unwrap_or(Lsn::ZERO);
+            let is_gone = |head: &Head| head.deleted && head.last_lsn >= newest;
+            if head.as_ref().is_some_and(is_gone) {
+                continue;
+            }
+            if !self.namespaces.contains_key(&address.namespace) {
+                self.lose(address, None, "its namespace is lost, and with it the key of its id");
+                continue;
+            }
+            self.doubt(address, None, "the manifest is lost, so what is newest is not known");
+            if self.with_doubtful {
+                self.hand_out_pages(address, pages, head.as_ref(), target)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The head with the last commit, whichever run has it.
+    fn newest_head(&self, address: Address) -> Option<Head> {
+        let key = head_key(address);
+        let heads = self.runs.directory.iter();
+        let heads = heads.filter_map(|run| run.get(&key, Head::decode).ok()??.ok());
+        heads.max_by_key(|head| head.last_lsn)
+    }
+
+    /// Hands out an object as the newest of these pages say.
+    fn hand_out_pages(
+        &mut self,
+        address: Address,
+        mut pages: Vec<ScannedPage>,
+        head: Option<&Head>,
+        target: &mut dyn Target,
+    ) -> Result<()> {
+        pages.sort_by_key(|page| std::cmp::Reverse(page.meta.exact_at));
+        let life = pages.first().map(|page| page.meta.life);
+        let life = head.filter(|head| !head.deleted).map(|head| head.life).or(life);
+        pages.retain(|page| Some(page.meta.life) == life);
+        let mut by_fence: BTreeMap<Vec<u8>, Vec<ScannedPage>> = BTreeMap::new();
+        for page in pages {
+            let stack = by_fence.entry(page.meta.fence.clone()).or_default();
+            // Below the newest base nothing counts.
+            if stack.last().is_none_or(|above| above.meta.kind == PageKind::Delta) {
+                stack.push(page);
+            }
+        }
+        let mut outgoing = Outgoing::new(address);
+        let mut stacks = by_fence.into_iter().peekable();
+        while let Some((_, stack)) = stacks.next() {
+            let mut content = Content::default();
+            for page in stack.iter().filter_map(|page| self.segments.page(&page.location).ok()) {
+                content.add_below(&page);
+            }
+            if let Some((next, _)) = stacks.peek() {
+                content.end_before(next);
+            }
+            self.hand_out_content(&mut outgoing, &content, target)?;
+        }
+        let alarm = head.filter(|head| !head.deleted).and_then(|head| head.alarm);
+        self.hand_out_alarm(&mut outgoing, alarm.as_ref(), target)
+    }
+}
+
+/// The addresses that keys of a run begin with, each once.
+fn addresses(run: &Run) -> impl Iterator<Item = Address> {
+    let mut before = None;
+    run.iter().filter_map(move |item| {
+        let Ok(RunItem::Entry { key, .. }) = item else { return None };
+        let address = Address::from_bytes(&key)?;
+        (before.replace(address) != Some(address)).then_some(address)
+    })
+}
+
+/// The first block of a file.
+fn block(disk: &dyn ReadDisk, name: FileName) -> Option<Vec<u8>> {
+    let file = disk.open(name).ok()?;
+    let mut block = vec![0; usize::try_from(HEADER_BLOCK_BYTES).ok()?];
+    read_exact_at(&*file, &mut block, 0).ok()?;
+    Some(block)
+}
+
+fn header(disk: &dyn ReadDisk, name: FileName, kind: FileKind) -> Option<Header> {
+    let block = block(disk, name)?;
+    let second = || Header::decode(&block[SECOND_COPY_OFFSET..], kind);
+    let header = Header::decode(&block, kind).or_else(|_| second()).ok()?;
+    (Some(header.number) == name.number()).then_some(header)
+}
+
+/// What a manifest might say of the files that are there: every segment and every run, the newest
+/// number first, and the log from the oldest file on.
+pub(super) fn guess_manifest(disk: &Arc<dyn ReadDisk>) -> Result<Manifest> {
+    let listing = Listing::read(&**disk)?;
+    let mut stores: BTreeMap<StoreId, u64> = BTreeMap::new();
+    let kind_of = |name: &FileName| match name {
+        FileName::Wal(_) => Some(FileKind::Wal),
+        FileName::Segment(_) => Some(FileKind::Segment),
+        FileName::Run(_) => Some(FileKind::Run),
+        _ => None,
+    };
+    let of_store = |name: &FileName| Some(header(&**disk, *name, kind_of(name)?)?.store);
+    for store in listing.files.keys().filter_map(of_store) {
+        *stores.entry(store).or_default() += 1;
+    }
+    let Some((store, _)) = stores.into_iter().max_by_key(|(_, files)| *files) else {
+        let what = "there is no file of a store here";
+        return Err(Error::new(ErrorKind::NotFound, "store.missing", what));
+    };
+    let mut manifest = Manifest { store, next_file: FileNumber(u64::MAX), ..Manifest::default() };
+    for (name, bytes) in listing.files.iter().rev() {
+        match name {
+            _ if of_store(name) != Some(store) => {}
+            FileName::Segment(number) => {
+                manifest.segments.push(guess_segment(&**disk, store, *number, *bytes));
+            }
+            FileName::Run(number) => {
+                let Ok(examined) = examine(&**disk, store, *number, None) else { continue };
+                let facts = *examined.run.facts();
+                if facts.usage == RunUse::History {
+                    manifest.history.push(HistoryFile {
+                        facts,
+                        class: 0,
+                        epoch: 0,
+                        start: Lsn::ZERO,
+                        end: Lsn::MAX,
+                        start_time: Timestamp(0),
+                        end_time: Timestamp(0),
+                    });
+                } else {
+                    manifest.runs.push(facts);
+                }
+            }
+            // The oldest comes last.
+            FileName::Wal(number) => {
+                manifest.replay = guess_replay(&**disk, *number).unwrap_or(manifest.replay);
+            }
+            _ => {}
+        }
+    }
+    Ok(manifest)
+}
+
+fn guess_segment(
+    disk: &dyn ReadDisk,
+    store: StoreId,
+    number: FileNumber,
+    bytes: u64,
+) -> SegmentState {
+    let page_bytes = bytes.saturating_sub(HEADER_BLOCK_BYTES + SEGMENT_FOOTER_BYTES);
+    let guess = SegmentFacts { number, bytes, page_bytes, pages: 0 };
+    let facts = facts_of(disk, store, number).unwrap_or(guess);
+    let (live_bytes, live_pages, written_at) = (0, 0, Lsn::ZERO);
+    SegmentState { facts, live_bytes, live_pages, written_at, generation: 0 }
+}
+
+/// Where replay begins if this is the oldest file of the log.
+fn guess_replay(disk: &dyn ReadDisk, number: FileNumber) -> Option<LogPoint> {
+    let before = WalHeader::decode(&block(disk, FileName::Wal(number))?).ok()?.predecessor.point;
+    if before.file == FileNumber(0) {
+        return Some(before);
+    }
+    Some(LogPoint { file: number, offset: HEADER_BLOCK_BYTES, ..before })
+}
