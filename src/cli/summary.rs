@@ -3,6 +3,7 @@
 //! Invariants:
 //!   * Fields of JSON documents keep their names and meanings; new ones may come.
 
+use super::address;
 use super::call::{Call, fields};
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::{bar, bytes, digits, facts, table};
@@ -10,7 +11,7 @@ use super::listing::Listing;
 use super::time::{machine as time, short};
 use crate::ids::{Address, Lsn, Timestamp};
 use crate::inspect::summary::NamespaceSummary;
-use crate::inspect::{Fault, Report, Summary};
+use crate::inspect::{Fault, KeyRange, Report, Summary};
 use serde_json::{Map, Value, json};
 
 const RED: &str = "\x1B[31m";
@@ -181,7 +182,7 @@ pub fn report_fields(report: &Report) -> Map<String, Value> {
         "generation": report.generation,
         "cut": report.cut.0,
         "position": report.position.0,
-        "faults": report.faults.iter().map(fault).collect::<Vec<_>>(),
+        "faults": report.faults.iter().map(|it| fault(report, it)).collect::<Vec<_>>(),
         "faults_left_out": report.faults_left_out,
         "notes": report.notes,
         "notes_left_out": report.notes_left_out,
@@ -199,15 +200,25 @@ pub fn report_fields(report: &Report) -> Map<String, Value> {
     into_fields(document)
 }
 
-fn fault(fault: &Fault) -> Value {
-    let object = fault
-        .object
-        .map(|Address { namespace, id }| json!({ "namespace": namespace.0, "id": id.to_string() }));
+/// A range of keys: the first, and the one behind the last; none at an end of the object.
+pub fn key_range(range: &KeyRange) -> Value {
+    let key = |full: &[u8]| full.get(1..).filter(|key| !key.is_empty()).map(address::key);
+    json!({ "from": key(&range.first), "to": range.end.as_deref().and_then(key) })
+}
+
+fn fault(report: &Report, fault: &Fault) -> Value {
+    let object = fault.object.map(|object| {
+        let Address { namespace, id } = object;
+        let called = report.names.get(&object);
+        json!({ "namespace": namespace.0, "id": id.to_string(), "called": called })
+    });
+    let keys = fault.keys.as_ref().map(key_range);
     json!({
         "file": fault.place.file,
         "offset": fault.place.offset,
         "lsn": fault.place.lsn.map(|lsn| lsn.0),
         "object": object,
+        "keys": keys,
         "what": fault.what,
         "bytes": fault.bytes,
         "scope": fault.scope.word(),

@@ -90,7 +90,8 @@ impl Stage {
             version: 0,
         };
         stage.open();
-        stage.engine().namespace("objects", None, None).expect("it succeeds");
+        let key = dostore::object_id::NamespaceKey::new("objects");
+        stage.engine().namespace("objects", &key, None).expect("it succeeds");
         stage
     }
 
