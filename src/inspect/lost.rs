@@ -142,6 +142,6 @@ pub fn name_objects(
 /// The name of an object, from the newest run that has it.
 pub fn name_of(names: &[Arc<Run>], address: Address) -> Option<String> {
     let read = |name: &[u8]| std::str::from_utf8(name).ok().map(str::to_owned);
-    let runs = names.iter().filter(|run| run.may_hold(&address));
-    runs.filter_map(|run| run.get(&address.to_bytes(), read).ok().flatten()).next().flatten()
+    let mut runs = names.iter().filter(|run| run.may_hold(&address));
+    runs.find_map(|run| run.get(&address.to_bytes(), read).ok().flatten()).flatten()
 }

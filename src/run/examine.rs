@@ -255,15 +255,14 @@ impl Exam {
         }
         let mut entries = footer.as_ref().map_or(0, |footer| footer.entries);
         let mut holes = holes.unwrap_or_default();
-        let index = match index {
-            Some(index) => index,
-            None => {
-                let blocks_end = footer.map_or(self.bytes.min(self.end), |it| it.index.offset);
-                let search = self.search(blocks_end, footer.is_some(), facts)?;
-                entries = search.entries;
-                holes.extend(search.holes);
-                search.index.assemble(search.end)?
-            }
+        let index = if let Some(index) = index {
+            index
+        } else {
+            let blocks_end = footer.map_or(self.bytes.min(self.end), |it| it.index.offset);
+            let search = self.search(blocks_end, footer.is_some(), facts)?;
+            entries = search.entries;
+            holes.extend(search.holes);
+            search.index.assemble(search.end)?
         };
         // A filter that denies nothing costs look-ups, and no answer.
         let all = || Filter::new(SharedBytes::from(vec![0xFF; 32]));

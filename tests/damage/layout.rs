@@ -110,7 +110,7 @@ impl Layout {
             match file {
                 FileName::Manifest => drop(self.push(file, "manifest", all)),
                 FileName::Lock => self.push(file, "lock", all).scope = None,
-                FileName::ManifestTemporary => {}
+                FileName::ManifestTemporary | FileName::AdminSocket => {}
                 FileName::Wal(wal) if wal < manifest.replay.file => {
                     self.push(file, "unnamed", all).scope = None;
                 }
@@ -188,7 +188,7 @@ impl Layout {
             let entries = entries(&bytes[range.start as usize..range.end as usize]);
             let next = (block + 1 < count)
                 .then(|| entries_at(bytes, place(block + 1)..place(block + 2)).remove(0).0);
-            let (objects, perhaps) = self.concerned(&run, &entries, next);
+            let (objects, perhaps) = self.concerned(&run, &entries, next.as_deref());
             let unit = self.push(file, kind, range);
             unit.scope = Some(if kind == "alarms" { Scope::Spare } else { scope });
             (unit.objects, unit.perhaps) = (objects, perhaps);
@@ -209,7 +209,7 @@ impl Layout {
         &self,
         run: &Run,
         entries: &[(Vec<u8>, Vec<u8>)],
-        next: Option<Vec<u8>>,
+        next: Option<&[u8]>,
     ) -> (BTreeSet<Address>, BTreeSet<Address>) {
         let (first, last) = (&entries[0].0, &entries[entries.len() - 1].0);
         let known = self.heads.iter().filter(|(address, _)| run.may_hold(address));
@@ -253,7 +253,7 @@ impl Layout {
                     objects.extend(items.map(|key| key.address));
                 }
                 // One whose items may have begun here; the filter errs once in a hundred times.
-                let end = next.as_deref().and_then(Address::from_bytes);
+                let end = next.and_then(Address::from_bytes);
                 let last = end.unwrap_or(Address::from_bytes(&[0xFF; 20]).unwrap());
                 let first = Address::from_bytes(first).unwrap();
                 let range = known.filter(|(address, _)| (first..=last).contains(*address));

@@ -26,7 +26,7 @@ impl Chance {
 
 pub fn options() -> Options {
     let options = Store::options().threads(false).wal_file_bytes(64 << 10).pool_files(1);
-    let options = options.epoch(Duration::from_secs(1), 1 << 10, Duration::from_secs(3600));
+    let options = options.epoch(Duration::from_secs(1), 1 << 10, Duration::from_hours(1));
     options.segment_bytes(24 << 10).page_bytes(1 << 10).retire_after(Duration::ZERO)
 }
 
@@ -105,9 +105,9 @@ pub fn lines(stream: &[u8]) -> Content {
     for line in std::str::from_utf8(stream).unwrap().lines() {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
         if let Some(name) = value["namespace"].as_str() {
-            namespace = name.to_owned();
+            name.clone_into(&mut namespace);
         } else if let Some(id) = value["object"].as_str() {
-            object = id.to_owned();
+            id.clone_into(&mut object);
         }
         if !object.is_empty() {
             content.entry((namespace.clone(), object.clone())).or_default().push(line.to_owned());

@@ -55,10 +55,8 @@ impl Source<'_> {
                 sink(record, position)
             };
             let (store, from, cut) = (self.manifest.store, self.manifest.replay, self.manifest.cut);
-            let error = match replay(&files, store, from, cut, cut, &mut counting) {
-                Ok(_) => return first_error,
-                Err(error) => error,
-            };
+            let replayed = replay(&files, store, from, cut, cut, &mut counting);
+            let Err(error) = replayed else { return first_error };
             let culprit = error.place().and_then(|place| wal_number(&place.file));
             let culprit = culprit.filter(|number| *number > from.file);
             let is_hidden = culprit.is_some_and(|number| count == 0 && files.hidden.insert(number));
