@@ -90,8 +90,7 @@ impl Stage {
             version: 0,
         };
         stage.open();
-        let key = dostore::object_id::NamespaceKey::new("objects");
-        stage.engine().namespace("objects", &key, None).expect("it succeeds");
+        stage.engine().namespace("objects", None, None).expect("it succeeds");
         stage
     }
 
