@@ -5,7 +5,7 @@
 
 use super::call::{Call, Globals};
 use super::failure::{EXIT_CODES, Outcome};
-use super::{get, history, inspect, keys, ls, shell, verify};
+use super::{debug, get, history, inspect, keys, ls, salvage, segments, shell, verify};
 use clap::{Parser, Subcommand};
 
 const ABOUT: &str = "\
@@ -38,6 +38,9 @@ pub enum Verb {
     Get(get::Arguments),
     History(history::Arguments),
     Verify(verify::Arguments),
+    Salvage(salvage::Arguments),
+    Segments(segments::Arguments),
+    Debug(debug::Arguments),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -52,6 +55,9 @@ impl Verb {
             Self::Get(arguments) => arguments.run(call),
             Self::History(arguments) => arguments.run(call),
             Self::Verify(arguments) => arguments.run(call),
+            Self::Salvage(arguments) => arguments.run(call),
+            Self::Segments(arguments) => arguments.run(call),
+            Self::Debug(arguments) => arguments.run(call),
             Self::Completions(arguments) => arguments.run(call),
             Self::Man(arguments) => arguments.run(call),
         }

@@ -2,6 +2,7 @@
 
 use super::address::{self, Address};
 use super::call::{Call, Format, Past, fields, position_fields};
+use super::debug;
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::{bytes, count, facts, table};
 use super::get::{Shelf, object_fields, print};
@@ -10,11 +11,13 @@ use super::summary;
 use super::time::{When, machine};
 use super::usage;
 use super::value::Shown;
+use crate::disk::ReadDisk;
 use crate::store::list::ListOptions;
 use crate::store::reader::Reader;
 use crate::store::snapshot::Snapshot;
 use clap::Args;
 use serde_json::json;
+use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,19 +25,20 @@ Examples:
   dostore inspect rooms
   dostore inspect rooms/lobby
   dostore inspect rooms/lobby:topic
+  dostore inspect MANIFEST
   dostore inspect rooms/lobby@-15m --json";
 
 /// The greatest keys that a card shows.
 const GREATEST: usize = 5;
 
-/// Shows what an address holds: a store, a namespace, an object or a key
+/// Shows what an address holds: a store, a namespace, an object, a key or a file
 ///
 /// Without an address, what the store holds and where its bytes are. Objects of a store or a
 /// namespace are counted as of the last checkpoint; commits behind it are counted beside them.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// NS, NS/NAME, NS/~HEX or NS/NAME:KEY
+    /// NS, NS/NAME, NS/~HEX or NS/NAME:KEY; or a file as `verify` names it
     address: Option<String>,
     #[command(flatten)]
     past: Past,
@@ -49,6 +53,10 @@ impl Arguments {
             let text = summary::summary(call, &found);
             return call.document("summary", summary::summary_fields(&found), &text);
         };
+        if let Some((name, at)) = debug::file_of(text) {
+            let disk: Arc<dyn ReadDisk> = Arc::new(call.disk()?);
+            return debug::show(call, &disk, name, at);
+        }
         let address = Address::parse(text)?;
         if address.who.is_none() {
             self.refuse_past(address.when.as_deref())?;

@@ -13,6 +13,7 @@
 mod address;
 mod arguments;
 mod call;
+mod debug;
 mod failure;
 mod figures;
 mod get;
@@ -22,6 +23,8 @@ mod keys;
 mod listing;
 mod ls;
 mod place;
+mod salvage;
+mod segments;
 mod shell;
 mod summary;
 mod time;

@@ -18,6 +18,8 @@ pub mod report;
 mod runs;
 pub mod salvage;
 mod segments;
+pub mod space;
+pub mod structure;
 pub mod summary;
 pub mod verify;
 

@@ -157,6 +157,12 @@ impl Run {
         self.index.blocks()
     }
 
+    /// Where a block is, and its first and last key.
+    pub fn block_at(&self, number: usize) -> (Range<u64>, &[u8], &[u8]) {
+        let (first, last) = (self.index.first_key(number), self.index.last_key(number));
+        (self.index.block_range(number), first, last)
+    }
+
     /// The file.
     pub fn name(&self) -> FileName {
         FileName::Run(self.facts.number)

@@ -1,0 +1,129 @@
+//! `debug`: one file's structure, record by record.
+
+use super::call::{Call, Format, fields};
+use super::failure::{DAMAGED, DONE, Failure, Outcome};
+use super::usage;
+use crate::disk::ReadDisk;
+use crate::inspect::structure::{Part, structure};
+use crate::names::{FileName, Folder};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const EXAMPLES: &str = "\
+Examples:
+  dostore debug manifest
+  dostore debug wal
+  dostore debug segment
+  dostore debug run --json";
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// A file of the log
+    Wal,
+    /// A file of pages
+    Segment,
+    /// A sorted run
+    Run,
+    /// The list of live files
+    Manifest,
+}
+
+/// Decodes a file record by record, and goes on behind damage
+///
+/// A file is named as `verify` names it, or by the last digits of its number; without a name, the
+/// newest of its kind is shown. A byte behind it shows what holds that byte, in detail. Exits with
+/// 4 where something does not decode.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// What the file is
+    #[arg(value_enum)]
+    kind: Kind,
+    /// seg/00000000000a.seg, 00000000000a.seg or a; with :BYTE behind it in detail
+    #[arg(value_name = "FILE[:OFFSET]")]
+    file: Option<String>,
+}
+
+impl Arguments {
+    pub fn run(&self, call: &mut Call<'_>) -> Outcome {
+        let disk: Arc<dyn ReadDisk> = Arc::new(call.disk()?);
+        let (text, at) = split(self.file.as_deref().unwrap_or_default())?;
+        let name = match self.kind {
+            Kind::Wal => find(&*disk, Folder::Wal, text)?,
+            Kind::Segment => find(&*disk, Folder::Segments, text)?,
+            Kind::Run => find(&*disk, Folder::Runs, text)?,
+            Kind::Manifest if text.ends_with(".tmp") => FileName::ManifestTemporary,
+            Kind::Manifest => FileName::Manifest,
+        };
+        show(call, &disk, name, at)
+    }
+}
+
+/// A file and the byte behind it, if there is one.
+fn split(text: &str) -> Result<(&str, Option<u64>), Failure> {
+    let Some((file, byte)) = text.rsplit_once(':') else { return Ok((text, None)) };
+    let byte = byte.parse().map_err(|_| usage(format!("{byte:?} is not the number of a byte")))?;
+    Ok((file, Some(byte)))
+}
+
+/// The file of a folder whose name ends so; the newest without one.
+fn find(disk: &dyn ReadDisk, folder: Folder, text: &str) -> Result<FileName, Failure> {
+    let leaf = text.rsplit('/').next().unwrap_or_default();
+    let stem = leaf.split('.').next().unwrap_or_default();
+    let failed = |cause| crate::error::Error::io("listing a folder", cause);
+    let listed = disk.list(folder).map_err(failed)?;
+    let names = listed.iter().filter_map(|file| FileName::parse(folder, &file.leaf));
+    let fits = |name: &FileName| {
+        name.leaf().split('.').next().is_some_and(|number| number.ends_with(stem))
+    };
+    let mut fitting: Vec<_> = names.filter(fits).collect();
+    fitting.sort();
+    match (fitting.as_slice(), stem.is_empty()) {
+        ([.., newest], true) => Ok(*newest),
+        ([only], _) => Ok(*only),
+        ([], _) => Err(Failure::Missing(format!("there is no file {text:?} in {folder:?}"))),
+        (several, _) => Err(usage(format!("{text:?} may be any of {} files", several.len()))),
+    }
+}
+
+/// The file of a store that an address means, and a byte in it; none if it means something else.
+pub fn file_of(text: &str) -> Option<(FileName, Option<u64>)> {
+    let (file, at) = split(text).ok()?;
+    let (folder, leaf) = file.split_once('/').unwrap_or(("", file));
+    let folder = Folder::ALL.into_iter().find(|known| known.path() == folder)?;
+    Some((FileName::parse(folder, leaf)?, at))
+}
+
+/// Prints the structure of a file.
+pub fn show(
+    call: &mut Call<'_>,
+    disk: &Arc<dyn ReadDisk>,
+    name: FileName,
+    at: Option<u64>,
+) -> Outcome {
+    call.allow(&[Format::Table, Format::Json, Format::Jsonl])?;
+    let (mut lines, mut items, mut is_damaged) = (Vec::new(), Vec::<Value>::new(), false);
+    let is_table = call.format() == Format::Table;
+    structure(disk, name, at, &mut |part: Part| {
+        is_damaged |= part.is_damaged;
+        let Part { range, what, is_damaged } = part;
+        let length = range.end - range.start;
+        if is_table {
+            let place =
+                if length == 0 { String::new() } else { format!("{}+{length}", range.start) };
+            let mark = if is_damaged { "DAMAGED " } else { "" };
+            lines.push(format!("{place:<18}{mark}{what}"));
+        } else {
+            let offset = (length > 0).then_some(range.start);
+            let what = what.trim_start();
+            items.push(json!({
+                "offset": offset, "bytes": length, "what": what, "damaged": is_damaged,
+            }));
+        }
+    })?;
+    let document = fields([("file", json!(name.to_string())), ("items", json!(items))]);
+    call.document("structure", document, &lines.join("\n"))?;
+    Ok(if is_damaged { DAMAGED } else { DONE })
+}
