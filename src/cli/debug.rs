@@ -54,7 +54,7 @@ impl Arguments {
             Kind::Wal => find(&*disk, Folder::Wal, text)?,
             Kind::Segment => find(&*disk, Folder::Segments, text)?,
             Kind::Run => find(&*disk, Folder::Runs, text)?,
-            Kind::Manifest if text.ends_with(".tmp") => FileName::ManifestTemporary,
+            Kind::Manifest if text == "MANIFEST.tmp" => FileName::ManifestTemporary,
             Kind::Manifest => FileName::Manifest,
         };
         show(call, &disk, name, at)

@@ -456,8 +456,9 @@ mod tests {
             let mut guard = expiry.state.lock();
             let start = (100 + 7 * lives) * day;
             let mut horizon = Timestamp(0);
-            for look in 0..=10 {
-                let may = guard.pass(start + look * micros(minute), minute * look as u32).unwrap();
+            for look in 0..=10u32 {
+                let now = start + u64::from(look) * micros(minute);
+                let may = guard.pass(now, minute * look).unwrap();
                 horizon = guard.horizon(1, Timestamp(50 * day), 90 * day, may);
             }
             drop(guard);

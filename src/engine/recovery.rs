@@ -128,10 +128,8 @@ impl Engine {
         let mut report = RecoveryReport::default();
         // Whatever name is read below is durable first.
         sync_folders(&*disk)?;
-        let mut manifest = match manifest::read(&*disk)? {
-            Some(manifest) => manifest,
-            None => create(&*disk, &options, &mut report)?,
-        };
+        let read = manifest::read(&*disk)?;
+        let mut manifest = read.map_or_else(|| create(&*disk, &options, &mut report), Ok)?;
         let log = survey(&*disk, &manifest)?;
         let version = Arc::new(open_version(&disk, &manifest, &options)?);
         note_terms(&mut manifest.terms, &log.firsts);
