@@ -23,12 +23,15 @@ use crate::ids::{Address, Lsn};
 use crate::marks::{Mark, mark};
 use crate::object::ObjectState;
 use crate::object::overlay::{HeadState, Layer};
+use crate::object::version::Version;
 use crate::planted::{Mistake, planted};
 use crate::wal::cut::Cut;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::commit::OBJECT_OVERHEAD_BYTES;
+use super::purge::enter_purges;
 
 /// Objects whose changes are fetched from memory together.
 const BATCH: usize = 16;
@@ -92,7 +95,6 @@ impl Engine {
             let number = dirty.cut;
             dirty.cut += 1;
             let record_bytes = std::mem::take(&mut dirty.record_bytes);
-            dirty.has_purge = false;
             (number, record_bytes, std::mem::take(&mut dirty.objects))
         });
         OpenCut { cut, number, objects, record_bytes, stale }
@@ -114,7 +116,7 @@ impl Engine {
                 changes.deleted = builder.add(*address, &changes.layer)?;
             }
         }
-        builder.take_back(&open.stale);
+        builder.take_back(&still_in_runs(&version, &open.stale));
         let mut next = publisher.manifest.clone();
         next.classes.extend(&classes.first);
         let covered = std::mem::take(&mut builder.covered);
@@ -122,11 +124,7 @@ impl Engine {
         next.cut = open.cut.lsn;
         next.cut_time = open.cut.time;
         next.replay = self.wal.replay_point(&open.cut);
-        for changes in &frozen {
-            if let Some(lsn) = changes.layer.purged {
-                next.note_purge(changes.object.address, lsn);
-            }
-        }
+        enter_purges(&mut next, &purges_of(&frozen));
         self.note_term(&mut next, open.cut.lsn);
         next.classes.extend(&classes.then);
         let wants_end = !classes.then.is_empty() || self.wants_epoch_end();
@@ -207,6 +205,28 @@ fn freeze(open: &OpenCut) -> Vec<Frozen> {
         frozen.push(Frozen { object: Arc::clone(object), layer, deleted });
     }
     frozen
+}
+
+/// Of the hints that mean no alarm any more, those that must be taken back: a run has them. To name
+/// another would write anew what was erased, its name included, and so would one from before a
+/// purge that is being erased.
+fn still_in_runs(version: &Version, stale: &[Hint]) -> Vec<Hint> {
+    let is_purged = |hint: &Hint| {
+        let purge = version.manifest.purge_of(hint.address);
+        purge.is_some_and(|purge| hint.generation < purge.lsn)
+    };
+    let is_in_run = |hint: &Hint| {
+        let key = hint.encode();
+        // One that is lost to damage is handed out by no run.
+        version.alarms.iter().any(|run| matches!(run.get(&key, |_| ()), Ok(Some(()))))
+    };
+    stale.iter().filter(|hint| !is_purged(hint) && is_in_run(hint)).cloned().collect()
+}
+
+/// The objects that were purged before the cut, and by which commit.
+fn purges_of(frozen: &[Frozen]) -> BTreeMap<Address, Lsn> {
+    let purge = |changes: &Frozen| Some((changes.object.address, changes.layer.purged?));
+    frozen.iter().filter_map(purge).collect()
 }
 
 /// Where in the list each object is, by address.

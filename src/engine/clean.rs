@@ -196,11 +196,11 @@ fn sample(version: &Version, address: Address) -> Option<Vec<u8>> {
     stack.0.last().map(|page| page.body().to_vec())
 }
 
-/// The key ranges that have a page in a segment.
+/// The key ranges that have a page in a segment, past what is damaged. What is live there stays,
+/// and then so does the segment.
 fn scan(version: &Version, victim: FileNumber, ranges: &mut Vec<Range>) -> Result<()> {
-    for page in version.segments.scan(victim)? {
-        let meta = page?.meta;
-        ranges.push((meta.address, meta.life, meta.fence));
+    for page in version.segments.scan(victim)?.flatten() {
+        ranges.push((page.meta.address, page.meta.life, page.meta.fence));
     }
     Ok(())
 }
@@ -283,8 +283,12 @@ impl Builder<'_> {
         victims: &BTreeSet<FileNumber>,
     ) -> Result<()> {
         let fences = ranges.iter().map(|(_, _, fence)| fence);
-        let content =
-            self.refold_spans(address, head, fences, |entry| names_any(entry, victims))?;
+        let before = self.liveness.clone();
+        let refolded = self.refold_spans(address, head, fences, |entry| names_any(entry, victims));
+        let content = refolded.inspect_err(|_| {
+            // What was folded before the error is not published: the old pages stay alive.
+            self.liveness = before;
+        })?;
         if content.pages.is_empty() && content.inline.is_none() {
             return Ok(());
         }

@@ -54,11 +54,13 @@ impl Engine {
         let mut cut = 0;
         let mut is_first = false;
         let dirty_cut = inner.dirty_cut;
-        let logged = self.wal.append(&mut record, |dirty, _| {
+        let logged = self.wal.append(&mut record, |dirty, grant| {
             cut = dirty.cut;
             is_first = dirty_cut != cut;
             dirty.record_bytes += bytes as u64;
-            dirty.has_purge |= is_purge;
+            if is_purge {
+                dirty.last_purge = grant.lsn;
+            }
             if is_first && !planted(Mistake::MissDirty) {
                 dirty.objects.push(Arc::clone(object));
             }

@@ -11,7 +11,8 @@
 
 use super::Engine;
 use super::history_file::HistoryWriter;
-use crate::error::Result;
+use super::purge::{Left, stuck};
+use crate::error::{ErrorKind, Result};
 use crate::format::history::{Bundle, Group, ITEM_KEY_BYTES, ItemKey, State};
 use crate::format::manifest::{ClassChange, HistoryFile, Manifest, Purge};
 use crate::ids::{Address, FileNumber, Lsn, NamespaceNumber, ShortId, Timestamp};
@@ -21,7 +22,7 @@ use crate::object::history::{bundle_of, order};
 use crate::object::version::Version;
 use crate::run::cursor::Position;
 use crate::run::{Run, RunCursor};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -46,40 +47,66 @@ impl Engine {
         self.check_alive()?;
         let version = self.version();
         match choose(&version) {
-            Some(inputs) => self.replace_history(&version, &inputs),
+            Some(inputs) => Ok(self.replace_history(&version, &inputs)?.is_some()),
             None => Ok(false),
         }
     }
 
     /// Writes every file of history again that may hold something of these objects from before
-    /// their purges.
-    pub(super) fn erase_history(&self, purges: &[Purge]) -> Result<()> {
-        let mut written = Vec::new();
+    /// their purges. Notes the purges that files which cannot be read leave something of.
+    pub(super) fn erase_history(&self, purges: &[Purge], left: &mut Left) -> Result<()> {
+        let mut done = BTreeSet::new();
         loop {
             let version = self.version();
-            let mut next = None;
-            for file in &version.manifest.history {
-                let is_older = |purge: &&Purge| file.start < purge.lsn;
-                let mut purges = purges.iter().filter(is_older).peekable();
-                if written.contains(&file.facts.number) || purges.peek().is_none() {
-                    continue;
+            let mut files = version.manifest.history.iter();
+            let Some(file) = files.find(|file| !done.contains(&file.facts.number)) else {
+                return Ok(());
+            };
+            match self.erase_from(&version, file, purges) {
+                // One that is gone has others in its place.
+                Ok(number) => drop(done.insert(number.unwrap_or(file.facts.number))),
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io) => {
+                    done.insert(file.facts.number);
+                    let is_damage = error.kind() == ErrorKind::Corrupt;
+                    let error = if is_damage {
+                        stuck(FileName::Run(file.facts.number)).caused_by(error)
+                    } else {
+                        error
+                    };
+                    let held = purges.iter().filter(|purge| file.start < purge.lsn);
+                    left.extend(held.map(|purge| (*purge, error.clone())));
                 }
-                let run = version.history.open_file(file)?;
-                if purges.any(|purge| run.may_hold(&purge.address)) {
-                    next = Some(*file);
-                    break;
-                }
-            }
-            let Some(file) = next else { return Ok(()) };
-            let number = self.numbers.peek();
-            if self.replace_history(&version, &[file])? {
-                written.push(number);
+                Err(error) => return Err(error),
             }
         }
     }
 
-    /// Puts one file in the place of these. False where one of them is gone meanwhile.
-    fn replace_history(&self, version: &Version, inputs: &[HistoryFile]) -> Result<bool> {
+    /// Writes a file of history again if it may hold something of these purges. Says which file
+    /// took its place.
+    fn erase_from(
+        &self,
+        version: &Version,
+        file: &HistoryFile,
+        purges: &[Purge],
+    ) -> Result<Option<FileNumber>> {
+        let mut older = purges.iter().filter(|purge| file.start < purge.lsn).peekable();
+        if older.peek().is_none() {
+            return Ok(None);
+        }
+        let run = version.history.open_file(file)?;
+        if older.any(|purge| run.may_hold(&purge.address)) {
+            return self.replace_history(version, &[*file]);
+        }
+        Ok(None)
+    }
+
+    /// Puts one file in the place of these, and says its number. None where one of them is gone
+    /// meanwhile.
+    fn replace_history(
+        &self,
+        version: &Version,
+        inputs: &[HistoryFile],
+    ) -> Result<Option<FileNumber>> {
         let number = self.numbers.take();
         let name = FileName::Run(number);
         let written = self.write_history(version, inputs, number);
@@ -90,7 +117,7 @@ impl Engine {
         if !inputs.iter().all(is_there) || is_purged_since(version, &next, inputs) {
             mark(Mark::MergeDiscarded);
             let _ = self.disk.remove(name);
-            return Ok(false);
+            return Ok(None);
         }
         next.history.retain(|file| !inputs.contains(file));
         next.history.push(merged);
@@ -98,7 +125,7 @@ impl Engine {
         self.publish_new(&mut publisher, next, &[name], None)?;
         mark(Mark::HistoryMerged);
         self.counters.merges.fetch_add(1, Ordering::Relaxed);
-        Ok(true)
+        Ok(Some(number))
     }
 
     fn write_history(

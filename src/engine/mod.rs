@@ -30,6 +30,7 @@ pub mod commit;
 mod content;
 mod delta;
 pub mod expire;
+mod held;
 pub mod history;
 mod history_file;
 mod history_merge;
@@ -45,6 +46,7 @@ use crate::disk::pace::Pace;
 use crate::disk::{Clock, Disk, Lock};
 use crate::format::header::FileContext;
 use crate::format::manifest::TermSpan;
+use crate::ids::Lsn;
 use crate::object::ObjectState;
 use crate::object::version::Version;
 use crate::options::Options;
@@ -70,8 +72,8 @@ pub struct DirtyList {
     pub objects: Vec<Arc<ObjectState>>,
     /// Record bytes since the last cut.
     pub record_bytes: u64,
-    /// Whether one of them is a purge.
-    pub has_purge: bool,
+    /// The last purge that was logged.
+    pub last_purge: Lsn,
 }
 
 /// A store, open for writing.

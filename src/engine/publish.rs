@@ -302,10 +302,9 @@ impl Engine {
         }
     }
 
-    /// Whether a file waits that a manifest up to this generation has dropped.
-    pub(super) fn has_retired_of(&self, generation: u64) -> bool {
-        let retired = self.retired.lock();
-        retired.front().is_some_and(|oldest| oldest.generation <= generation)
+    /// The first manifest of which a dropped file still waits to be removed.
+    pub(super) fn oldest_retired(&self) -> Option<u64> {
+        self.retired.lock().front().map(|oldest| oldest.generation)
     }
 
     /// Bytes of files that wait for their time to be removed.

@@ -377,8 +377,8 @@ pub fn load_version(
 
 impl<'a> Tail<'a> {
     fn new(version: &'a Version) -> Self {
-        let dirty =
-            DirtyList { cut: FIRST_CUT, objects: Vec::new(), record_bytes: 0, has_purge: false };
+        let (objects, last_purge) = (Vec::new(), Lsn::ZERO);
+        let dirty = DirtyList { cut: FIRST_CUT, objects, record_bytes: 0, last_purge };
         let runs = version.directory.runs();
         let directory_bytes = runs.iter().map(|run| run.facts().bytes).sum();
         let (table, scratch) = (Table::default(), Vec::new());
@@ -467,7 +467,9 @@ impl<'a> Tail<'a> {
         }
         self.dirty_bytes += record.len();
         self.dirty.record_bytes += record.len() as u64;
-        self.dirty.has_purge |= is_purge(&record);
+        if is_purge(&record) {
+            self.dirty.last_purge = self.dirty.last_purge.max(lsn);
+        }
         let before = Before::replay(&inner);
         inner.apply(Arc::clone(&record), lsn, time, FIRST_CUT);
         self.alarms.note_replayed(FIRST_CUT, address, &before, &inner, &record);

@@ -79,7 +79,7 @@ pub struct ClassChange {
 }
 
 /// An object's past, from some moment on out of reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Purge {
     /// The object.
     pub address: Address,
@@ -143,15 +143,6 @@ impl Manifest {
     pub fn purge_of(&self, address: Address) -> Option<&Purge> {
         let found = self.purged.binary_search_by_key(&address, |purge| purge.address);
         self.purged.get(found.ok()?)
-    }
-
-    /// Enters a purge in the place of an earlier one of the same object.
-    pub fn note_purge(&mut self, address: Address, lsn: Lsn) {
-        let purge = Purge { address, lsn, erased: false };
-        match self.purged.binary_search_by_key(&address, |purge| purge.address) {
-            Ok(at) => self.purged[at] = purge,
-            Err(at) => self.purged.insert(at, purge),
-        }
     }
 
     /// The manifest's bytes.

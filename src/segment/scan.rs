@@ -83,6 +83,11 @@ impl Scan {
         })
     }
 
+    /// How far it has come: where the next page begins, or damage.
+    pub fn at(&self) -> u64 {
+        self.at.min(self.end)
+    }
+
     fn page_at(&mut self, at: u64) -> std::result::Result<ScannedPage, Fault> {
         let header = PageHeader::decode(self.bytes(at, PAGE_HEADER_BYTES as u64)?)?;
         let page_bytes = header.page_bytes() as u64;

@@ -280,7 +280,8 @@ impl Steps<'_> {
 
     /// Removes the bytes of purged objects from all files. Says whether a purge was completed: one
     /// whose files a snapshot still reads is completed by a later call. Fails with `purge.stuck`
-    /// where damage keeps a segment from being emptied.
+    /// while damage keeps a file from being written anew; whatever that file does not hold is erased
+    /// all the same.
     pub fn erase(&self) -> Result<bool> {
         self.engine.erase()
     }
