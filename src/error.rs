@@ -112,6 +112,13 @@ impl Error {
         Self::new(kind, code, what).caused_by(cause)
     }
 
+    /// What durability is from now on unknown by.
+    #[cold]
+    pub(crate) fn indeterminate(cause: &Self) -> Self {
+        let what = format!("an earlier failure leaves durability unknown: {cause}");
+        Self::new(ErrorKind::Poisoned, "commit.indeterminate", what).caused_by(cause.clone())
+    }
+
     #[must_use]
     #[cold]
     pub(crate) fn at(self, place: Place) -> Self {

@@ -70,6 +70,8 @@ marks! {
     LateSyncError,
     /// The same, but told to another descriptor than the one that wrote: at the next open.
     SyncErrorElsewhere,
+    /// A failed sync of a folder lost names for good on the simulated disk.
+    NamesLost,
     /// A file of the log that held nothing gave its place to the next.
     BlankFileReplaced,
     /// A merge was thrown away because its inputs had changed.

@@ -13,6 +13,7 @@
 //!   * Whoever holds only a [`ReadDisk`] cannot change a byte.
 
 pub mod bytes;
+pub mod fail_stop;
 pub mod pace;
 pub mod real;
 pub mod sim;
@@ -87,7 +88,8 @@ pub trait Disk: ReadDisk + Any {
     /// Removes a file.
     fn remove(&self, name: FileName) -> io::Result<()>;
 
-    /// Makes the names in a folder durable.
+    /// Makes the names in a folder durable. A failure may be told once only, whoever made the names
+    /// that were lost.
     fn sync_folder(&self, folder: Folder) -> Result<(), SyncFailed>;
 
     /// Bytes that may still be written, and bytes in all.

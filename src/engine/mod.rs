@@ -35,6 +35,7 @@ pub mod history;
 mod history_file;
 mod history_merge;
 pub mod merge;
+mod orphans;
 pub mod publish;
 mod purge;
 pub mod recovery;

@@ -132,13 +132,7 @@ impl Engine {
             if planted(Mistake::SkipFolderSync) {
                 break;
             }
-            let synced = self.disk.sync_folder(folder);
-            // The system may tell of a lost name once only, and not to who made it.
-            synced.map_err(|SyncFailed(cause)| {
-                let error = Error::io("syncing a folder", cause);
-                self.wal.set_poison(&error);
-                error
-            })?;
+            self.sync_folder(folder)?;
         }
         let before = self.version();
         let version = Arc::new(self.next_version(&before, next.clone())?);
@@ -300,6 +294,16 @@ impl Engine {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Makes the names in a folder durable. One that is lost may be told of once only, and not to
+    /// who made it: nothing is promised after that.
+    pub(super) fn sync_folder(&self, folder: Folder) -> Result<()> {
+        self.disk.sync_folder(folder).map_err(|SyncFailed(cause)| {
+            let error = Error::io("syncing a folder", cause);
+            self.wal.set_poison(&error);
+            error
+        })
     }
 
     /// The first manifest of which a dropped file still waits to be removed.

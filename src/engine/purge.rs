@@ -19,7 +19,6 @@
 
 use super::Engine;
 use super::held::{concerned, held_by};
-use crate::disk::SyncFailed;
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::manifest::{Manifest, Purge};
 use crate::ids::{Address, FileNumber, Lsn};
@@ -232,8 +231,7 @@ impl Engine {
             return Ok(false);
         }
         for folder in Folder::ALL {
-            let synced = self.disk.sync_folder(folder);
-            synced.map_err(|SyncFailed(cause)| Error::io("syncing a folder", cause))?;
+            self.sync_folder(folder)?;
         }
         let mut publisher = self.publisher.lock();
         let mut next = publisher.manifest.clone();

@@ -8,18 +8,19 @@
 //!     remember writes whose sync failed.
 //!   * Nothing of an earlier term is written to. The new term's first file says exactly where the
 //!     log before it ends, and is durable before anything is served.
-//!   * A file is removed only when the replayed log and the manifest together do not need it.
 
 use super::alarms::{AlarmIndex, Before};
 use super::bookmarks::{note_terms, right_before};
 use super::catalog::Catalog;
 use super::clean::Dictionaries;
 use super::expire::Expiry;
-use super::publish::{Publisher, named_files};
+use super::orphans::{remove_orphans, rewrite};
+use super::publish::Publisher;
 use super::stats::{Counters, files};
 use super::table::Table;
 use super::{DirtyList, Engine};
 use crate::directory::Directory;
+use crate::disk::fail_stop::FailStop;
 use crate::disk::pace::Pace;
 use crate::disk::{Disk, Lock, ReadDisk, SyncFailed, read_exact_at};
 use crate::error::{Error, ErrorKind, Place, Result};
@@ -123,6 +124,7 @@ impl Engine {
     /// Opens a store for writing.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Arc<Self>> {
         options.check()?;
+        let disk: Arc<dyn Disk> = Arc::new(FailStop::new(disk));
         disk.make_folders().map_err(|cause| Error::io("making the store's folders", cause))?;
         let lock = take_lock(&*disk)?;
         let mut report = RecoveryReport::default();
@@ -131,7 +133,7 @@ impl Engine {
         let read = manifest::read(&*disk)?;
         let mut manifest = read.map_or_else(|| create(&*disk, &options, &mut report), Ok)?;
         let log = survey(&*disk, &manifest)?;
-        let version = Arc::new(open_version(&disk, &manifest, &options)?);
+        let mut version = open_version(&disk, &manifest, &options)?;
         note_terms(&mut manifest.terms, &log.firsts);
         let mut tail = Tail::new(&version);
         let replayed = tail.replay(&*disk, &mut manifest)?;
@@ -152,14 +154,18 @@ impl Engine {
         ));
         let file = pool.start(replayed.join, first_lsn)?;
         manifest.terms.push(TermSpan { term, first: first_lsn, last: right_before(first_lsn) });
+        manifest.next_file = numbers.peek();
         if manifest.replay.file == FileNumber(0) {
             begin_log(&*disk, &mut manifest, file.number, replayed.join.point)?;
         }
         let mut log_files = without_dead(log.used, &replayed);
         let files_behind = log_files.range(manifest.replay.file..).count() as u64;
         log_files.insert(file.number);
-        report.files_removed = remove_orphans(&*disk, &manifest, (&log_files, &tail.adopted))?;
+        let kept = (&log_files, &tail.adopted);
+        report.files_removed = remove_orphans(&*disk, &mut manifest, kept)?;
         let Tail { table, dirty, dirty_bytes, alarms, .. } = tail;
+        // Whoever asks the version for the manifest is told of this term too.
+        version.manifest = manifest.clone();
         let dirty_bytes = Arc::new(AtomicUsize::new(dirty_bytes));
         let (counted, budget) = (Arc::clone(&dirty_bytes), options.dirty_bytes);
         pace.follow(Arc::clone(&dirty_bytes), budget);
@@ -179,7 +185,7 @@ impl Engine {
             alarms,
             catalog: Catalog::default(),
             terms: manifest.terms.clone(),
-            version: RwLock::new(version),
+            version: RwLock::new(Arc::new(version)),
             publisher: Mutex::new(Publisher::new(manifest, log_files)),
             retired: Mutex::default(),
             dirty_bytes,
@@ -260,11 +266,7 @@ fn begin_log(
     end: LogPoint,
 ) -> Result<()> {
     manifest.replay = LogPoint { file, offset: HEADER_BLOCK_BYTES, ..end };
-    manifest.next_file = FileNumber(file.0 + 1);
-    manifest.generation += 1;
-    manifest::write(disk, manifest).map_err(|failed| match failed {
-        WriteError::BeforeRename(error) | WriteError::AfterRename(error) => error,
-    })
+    rewrite(disk, manifest)
 }
 
 fn sync_folders(disk: &dyn Disk) -> Result<()> {
@@ -480,36 +482,6 @@ impl<'a> Tail<'a> {
         }
         Ok(())
     }
-}
-
-/// Removes what neither the manifest nor the log needs: output of publishes that a crash cut off,
-/// prepared files, log files wholly before the replay point.
-fn remove_orphans(
-    disk: &dyn Disk,
-    manifest: &Manifest,
-    (log_files, adopted): (&BTreeSet<FileNumber>, &BTreeSet<FileName>),
-) -> Result<u64> {
-    let mut named = named_files(manifest);
-    named.extend(adopted);
-    let (mut removed, mut failed) = (0, None);
-    for (name, _) in files(disk)? {
-        let is_orphan = match name {
-            Some(FileName::Wal(number)) => {
-                number < manifest.replay.file || !log_files.contains(&number)
-            }
-            Some(name @ (FileName::Segment(_) | FileName::Run(_))) => !named.contains(&name),
-            // Whoever listened there is gone: the lock is held here.
-            Some(FileName::ManifestTemporary | FileName::AdminSocket) => true,
-            Some(FileName::Lock | FileName::Manifest) | None => false,
-        };
-        let Some(name) = name.filter(|_| is_orphan) else { continue };
-        match disk.remove(name) {
-            Ok(()) => removed += 1,
-            // The others go all the same: an open that always fails here must not pile up files.
-            Err(cause) => failed = Some(Error::io(format!("removing {name}"), cause)),
-        }
-    }
-    failed.map_or(Ok(removed), Err)
 }
 
 #[cfg(test)]

@@ -288,7 +288,7 @@ impl Steps<'_> {
 
     /// Makes one more log file ready.
     pub fn prepare_file(&self) -> Result<()> {
-        self.engine.wal.pool().prepare(Fill::Written)
+        self.engine.wal.prepare_file(Fill::Written)
     }
 
     /// Wakes futures that wait for a time which has come. Says how many.

@@ -263,7 +263,7 @@ const TIDYING: [Step; 5] = [
     |engine| {
         let is_wanted = engine.wants_prepared_file();
         if is_wanted {
-            engine.wal.pool().prepare(Fill::Written)?;
+            engine.wal.prepare_file(Fill::Written)?;
         }
         Ok(is_wanted)
     },

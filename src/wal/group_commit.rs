@@ -14,10 +14,10 @@
 //!     when a file is prepared, never in the middle of a commit.
 //!   * Lock order: `writer`, then `open`, then `waiters`. Nobody waits for an object meanwhile.
 
-use super::pool::{Fill, LogFile, Pool};
+use super::pool::{Fill, LogFile, MakeError, Pool};
 use super::waiting::Waiters;
 use crate::disk::{Clock, SyncFailed, write_all_at};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, GroupKind, seal};
 use crate::format::header::HEADER_BLOCK_BYTES;
 use crate::format::place_seed;
@@ -194,11 +194,38 @@ impl<C> Wal<C> {
     }
 
     fn note_poison(&self, cause: &Error) {
-        let what = format!("an earlier failure leaves durability unknown: {cause}");
-        let error = Error::new(ErrorKind::Poisoned, "commit.indeterminate", what);
-        if self.poison.set(error.caused_by(cause.clone())).is_ok() {
+        if self.poison.set(Error::indeterminate(cause)).is_ok() {
             mark(Mark::Poisoned);
         }
+    }
+
+    /// Makes one more file ready ahead of need.
+    pub fn prepare_file(&self, fill: Fill) -> Result<()> {
+        let made = self.poisoning(self.pool.prepare(fill));
+        if made.is_err() {
+            self.wake_waiters();
+        }
+        made
+    }
+
+    /// Makes a file ready that is needed now. The caller may hold its object: wakers are owed.
+    fn make_ready_now(&self) -> Result<()> {
+        let made = self.poisoning(self.pool.make_ready_now());
+        if made.is_err() {
+            self.tell_threads();
+        }
+        made
+    }
+
+    /// Names that a file of the log lost with its own may be of files that others have made.
+    fn poisoning(&self, made: Result<(), MakeError>) -> Result<()> {
+        made.map_err(|error| match error {
+            MakeError::Failed(error) => error,
+            MakeError::NamesLost(cause) => {
+                self.note_poison(&cause);
+                self.poison().cloned().unwrap_or(cause)
+            }
+        })
     }
 
     /// Whether a commit waits to be written.
@@ -251,7 +278,7 @@ impl<C> Wal<C> {
                 self.write_full(full)?;
             }
             if !fits_file && !fits_next {
-                self.pool.make_ready_now()?;
+                self.make_ready_now()?;
             }
         }
     }
@@ -316,7 +343,7 @@ impl<C> Wal<C> {
             if let Some(number) = has_left {
                 return Ok(number);
             }
-            self.pool.make_ready_now()?;
+            self.make_ready_now()?;
         }
     }
 

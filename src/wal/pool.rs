@@ -4,7 +4,8 @@
 //! merely allocated blocks, and a full disk shows here instead of in the middle of a commit.
 //!
 //! Invariants:
-//!   * A ready file is durable, name included, and reads as zeros from end to end.
+//!   * A ready file is durable, name included, and reads as zeros from end to end. After a failed
+//!     sync of the folder none becomes ready any more.
 //!   * A file's header is durable before a group is written into it.
 //!   * A file serves once: it is never renamed, truncated, rewritten or used again.
 //!   * Files are taken in the order of their numbers. One that is being filled while another is
@@ -23,6 +24,21 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a file was not made.
+#[derive(Debug)]
+pub enum MakeError {
+    /// It may be tried again.
+    Failed(Error),
+    /// The folder's sync failed: names may be lost, and not those of this file alone.
+    NamesLost(Error),
+}
+
+impl From<Error> for MakeError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
 
 /// Gives out file numbers, each once.
 #[derive(Debug)]
@@ -90,7 +106,8 @@ pub struct Pool {
     /// Held while a file is filled ahead, so that two threads do not fill one each.
     filling: Mutex<()>,
     /// Held while a file is made that is needed now. Whoever waits for it needs one too; it never
-    /// waits for one that is being filled.
+    /// waits for one that is being filled, but for the sync of the folder at its end: whether that
+    /// fails says whether this one's name is lost.
     hurrying: Mutex<()>,
     /// Files made because one was needed and none stood ready.
     late: AtomicU64,
@@ -176,7 +193,7 @@ impl Pool {
     }
 
     /// Makes a file ready if none is, as fast as can be.
-    pub fn make_ready_now(&self) -> Result<()> {
+    pub fn make_ready_now(&self) -> Result<(), MakeError> {
         let _hurrying = self.hurrying.lock();
         if self.is_ready() {
             return Ok(());
@@ -192,12 +209,12 @@ impl Pool {
     }
 
     /// Makes one more file ready, unless another one overtakes it.
-    pub fn prepare(&self, fill: Fill) -> Result<()> {
+    pub fn prepare(&self, fill: Fill) -> Result<(), MakeError> {
         let _filling = self.filling.lock();
         self.make(fill)
     }
 
-    fn make(&self, fill: Fill) -> Result<()> {
+    fn make(&self, fill: Fill) -> Result<(), MakeError> {
         let mut salt = [0; 8];
         self.disk.random(&mut salt).map_err(|cause| Error::io("drawing a salt", cause))?;
         let salt = u64::from_le_bytes(salt);
@@ -216,7 +233,7 @@ impl Pool {
     }
 
     /// Makes the file and its name durable; none when another one overtakes it.
-    fn fill(&self, number: FileNumber, fill: Fill) -> Result<Option<Arc<dyn File>>> {
+    fn fill(&self, number: FileNumber, fill: Fill) -> Result<Option<Arc<dyn File>>, MakeError> {
         let name = FileName::Wal(number);
         let failed = |cause| Error::io(format!("preparing {name}"), cause);
         let file = self.disk.create(name).map_err(failed)?;
@@ -238,7 +255,8 @@ impl Pool {
         }
         file.sync().map_err(|SyncFailed(cause)| failed(cause))?;
         if !planted(Mistake::SkipFolderSync) {
-            self.disk.sync_folder(Folder::Wal).map_err(|SyncFailed(cause)| failed(cause))?;
+            let synced = self.disk.sync_folder(Folder::Wal);
+            synced.map_err(|SyncFailed(cause)| MakeError::NamesLost(failed(cause)))?;
         }
         Ok(Some(file))
     }
@@ -260,7 +278,9 @@ impl Pool {
 
     /// The first file of a term, its header durable, ready for groups.
     pub fn start(&self, end: LogEnd, first_lsn: Lsn) -> Result<Arc<LogFile>> {
-        self.make_ready_now()?;
+        self.make_ready_now().map_err(|error| match error {
+            MakeError::Failed(error) | MakeError::NamesLost(error) => error,
+        })?;
         let none = || Error::io("taking a WAL file into use", std::io::ErrorKind::NotFound.into());
         let file = self.take().ok_or_else(none)?;
         // Nothing is in it: an open that always fails here must not pile up files.

@@ -9,6 +9,7 @@ use dostore::disk::{Space, SyncFailed};
 use dostore::names::{FileName, Folder};
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A call before which something else can happen.
@@ -16,8 +17,10 @@ use std::sync::{Arc, Mutex};
 pub enum Point {
     /// A run is created.
     CreateRun,
-    /// The names of the log are synced: the last step of making a file of the log ready.
-    SyncLog,
+    /// A file of the log is created: the first step of making it ready.
+    CreateLog,
+    /// The names of the store's folder are synced, with no manifest on its way.
+    SyncRoot,
     /// A file of pages is opened.
     OpenSegment,
 }
@@ -29,11 +32,13 @@ type Hook = Box<dyn FnOnce(Option<FileName>) + Send>;
 pub struct Interposed {
     pub disk: SimDisk,
     next: Arc<Mutex<Option<(Point, Hook)>>>,
+    /// Whether a file was renamed since the last sync of the store's folder.
+    is_renamed: Arc<AtomicBool>,
 }
 
 impl Interposed {
     pub fn new(disk: SimDisk) -> Self {
-        Self { disk, next: Arc::default() }
+        Self { disk, next: Arc::default(), is_renamed: Arc::default() }
     }
 
     /// Runs `hook` before the next call of this kind, once.
@@ -89,6 +94,9 @@ impl Disk for Interposed {
         if matches!(name, FileName::Run(_)) {
             self.reach(Point::CreateRun, Some(name));
         }
+        if matches!(name, FileName::Wal(_)) {
+            self.reach(Point::CreateLog, Some(name));
+        }
         self.disk.create(name)
     }
 
@@ -97,6 +105,7 @@ impl Disk for Interposed {
     }
 
     fn rename(&self, from: FileName, to: FileName) -> io::Result<()> {
+        self.is_renamed.store(true, Ordering::Relaxed);
         self.disk.rename(from, to)
     }
 
@@ -105,8 +114,8 @@ impl Disk for Interposed {
     }
 
     fn sync_folder(&self, folder: Folder) -> Result<(), SyncFailed> {
-        if folder == Folder::Wal {
-            self.reach(Point::SyncLog, None);
+        if folder == Folder::Root && !self.is_renamed.swap(false, Ordering::Relaxed) {
+            self.reach(Point::SyncRoot, None);
         }
         self.disk.sync_folder(folder)
     }

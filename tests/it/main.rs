@@ -11,6 +11,7 @@ mod chance;
 mod interposed;
 mod merge_discarded;
 mod model;
+mod names_lost;
 mod pool_in_progress;
 mod simulate;
 mod simulate_checks;

@@ -27,7 +27,7 @@ fn a_commit_waits_for_no_file_that_is_being_filled() {
     let (tell, told) = mpsc::channel();
     let before = store.stats().unwrap().late_files;
     let inner = store.clone();
-    disk.before_next(Point::SyncLog, move |_| {
+    disk.before_next(Point::CreateLog, move |_| {
         // More than one file holds, so that the log leaves each that it takes.
         for number in 0..20_u8 {
             room.put([number], [number; 5_000]).unwrap().wait().unwrap();

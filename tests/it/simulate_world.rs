@@ -228,6 +228,7 @@ impl World {
             Weather::Syncs if on => {
                 faults.sync = 0.02;
                 faults.sync_folder = self.chance.pick(&[0.0, 0.02]);
+                faults.sync_folder_loses = self.chance.pick(&[0.0, 0.5, 1.0]);
                 faults.sync_reverts = self.chance.pick(&[0.0, 0.5]);
                 if self.chance.percent(50) {
                     (faults.write_back, faults.write_back_fails) = (0.5, 0.1);

@@ -77,6 +77,9 @@ pub struct Faults {
     pub sync_reverts: f64,
     /// A failed sync of a folder.
     pub sync_folder: f64,
+    /// Of the failed syncs of folders, those that lose names for good: the next sync succeeds
+    /// without them, and a power cut takes them.
+    pub sync_folder_loses: f64,
     /// EIO of an open.
     pub open: f64,
     /// EIO of a create.
@@ -117,6 +120,7 @@ impl Faults {
             sync: 0.0,
             sync_reverts: 0.0,
             sync_folder: 0.0,
+            sync_folder_loses: 0.0,
             open: 0.0,
             create: 0.0,
             rename: 0.0,
@@ -159,6 +163,7 @@ impl Faults {
         faults.sync_reverts = [0.0, 0.5, 1.0][chance.below(3) as usize];
         faults.write_back_fails = [0.0, 0.0, 0.001, 0.02][chance.below(4) as usize];
         faults.descriptors = [u64::MAX, u64::MAX, 12, 5][chance.below(4) as usize];
+        faults.sync_folder_loses = [0.0, 0.5, 1.0][chance.below(3) as usize];
         faults
     }
 

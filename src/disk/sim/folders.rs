@@ -1,11 +1,13 @@
 //! The names of a simulated disk: those that a running machine sees, and those that are durable.
 //!
 //! Invariants:
-//!   * Applying all that is pending to the durable names gives the names that are seen.
+//!   * Applying all that is pending to the durable names gives the names that are seen, until a
+//!     failed sync loses some of it for good.
 //!   * A folder whose own name is not durable loses all its names when the power is cut.
 
 use super::faults::{Chance, Fault};
 use super::state::KeepNames;
+use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -221,15 +223,24 @@ impl Folders {
         }
     }
 
-    /// A failed sync of a folder makes some of the changes durable, and says so of none.
+    /// A failed sync of a folder makes some of the changes durable, and says so of none. Where it
+    /// `loses` the others, no later sync makes them durable, though all are seen; folders stay.
     pub(super) fn fail_sync(
         &mut self,
         folder: Folder,
-        fault: Fault,
+        (fault, loses): (Fault, bool),
         chance: &mut Chance,
     ) -> io::Error {
         let count = chance.below(self.pending(folder) as u64 + 1) as usize;
         self.sync(folder, count);
+        let pending = &mut self.names[folder as usize].pending;
+        let before = pending.len();
+        if loses {
+            pending.retain(|change| matches!(change, Change::Make(_)));
+        }
+        if pending.len() < before {
+            mark(Mark::NamesLost);
+        }
         fault.error()
     }
 }

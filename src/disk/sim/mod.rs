@@ -440,7 +440,9 @@ impl Disk for SimDisk {
                 return Err(io::ErrorKind::NotFound.into());
             }
             if let Some(fault) = turn.fault.or(turn.last.then_some(Fault::Io)) {
-                return Err(state.folders.fail_sync(folder, fault, &mut state.chance));
+                let loses = state.chance.happens(state.faults.sync_folder_loses);
+                let failure = (fault, loses && turn.fault.is_some());
+                return Err(state.folders.fail_sync(folder, failure, &mut state.chance));
             }
             state.folders.sync(folder, usize::MAX);
             state.reap_all();
