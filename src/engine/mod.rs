@@ -45,6 +45,7 @@ pub mod table;
 
 use crate::disk::pace::Pace;
 use crate::disk::{Clock, Disk, Lock};
+use crate::error::Error;
 use crate::format::header::FileContext;
 use crate::format::manifest::TermSpan;
 use crate::ids::Lsn;
@@ -102,6 +103,8 @@ pub struct Engine {
     /// What erasing purged objects has come to. A leaf lock.
     erasing: Mutex<purge::Erasing>,
     pub(crate) counters: Counters,
+    /// Why the last step failed that nobody called. A leaf lock.
+    last_failure: Mutex<Option<Error>>,
     /// How much time has passed, for expiry. A leaf lock inside.
     expiry: Expiry,
     /// The terms and their commits, oldest first; the last is this one's own.

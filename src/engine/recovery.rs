@@ -192,6 +192,7 @@ impl Engine {
             dictionaries: Dictionaries::default(),
             erasing: Mutex::default(),
             counters: Counters::default(),
+            last_failure: Mutex::default(),
             expiry,
             report,
             disk,

@@ -27,7 +27,7 @@ pub struct Counters {
     /// Times that expiry was held because the clock had jumped.
     pub expiry_holds: AtomicU64,
     /// Rounds of maintenance in which a step failed.
-    pub failed_steps: AtomicU64,
+    pub failed_rounds: AtomicU64,
     /// Bytes of history written by checkpoints and cleaning.
     pub history_bytes: AtomicU64,
 }
@@ -54,7 +54,7 @@ pub struct Stats {
     /// than a day: it goes on when clock and uptime have agreed for a day.
     pub expiry_holds: u64,
     /// Rounds of background work, since the store was opened, in which a step failed; each step is
-    /// tried again.
+    /// tried again. [`crate::store::Store::last_failure`] says why the last one did.
     pub failed_rounds: u64,
     /// Files of the log, since the store was opened, that were made because one was needed and
     /// none stood ready: the commit waited, and those into the file cost a device write more.
@@ -104,6 +104,16 @@ impl Stats {
 }
 
 impl Engine {
+    /// Remembers why a step failed that nobody called.
+    pub fn note_failure(&self, error: &Error) {
+        *self.last_failure.lock() = Some(error.clone());
+    }
+
+    /// Why the last step failed that nobody called.
+    pub fn last_failure(&self) -> Option<Error> {
+        self.last_failure.lock().clone()
+    }
+
     /// Figures of this moment.
     pub fn stats(&self) -> Result<Stats> {
         let retired: BTreeSet<FileName> = self.retired_files().into_iter().collect();
@@ -119,7 +129,7 @@ impl Engine {
             merges: count(&self.counters.merges),
             expired_files: count(&self.counters.expired_files),
             expiry_holds: count(&self.counters.expiry_holds),
-            failed_rounds: count(&self.counters.failed_steps),
+            failed_rounds: count(&self.counters.failed_rounds),
             late_files: self.wal.pool().late_files(),
             objects_in_memory: self.table.count() as u64,
             alarms_in_memory: self.alarms.in_memory() as u64,

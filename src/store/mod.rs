@@ -171,6 +171,24 @@ impl Store {
         self.engine().wait_durable(lsn)
     }
 
+    /// Why the last step of the store's threads failed; none if none has failed since the store was
+    /// opened. Stays when the step, which is tried again, succeeds: [`Stats::failed_rounds`] counts.
+    /// Costs a lock; steps that somebody calls by [`Store::steps`] tell their caller instead.
+    ///
+    /// ```
+    /// # let folder = std::env::temp_dir().join(format!("dostore-failure-{}", std::process::id()));
+    /// let store = dostore::store::Store::open(&folder)?;
+    /// if let Some(error) = store.last_failure() {
+    ///     eprintln!("background work failed: {error:?}");
+    /// }
+    /// # drop(store);
+    /// # std::fs::remove_dir_all(&folder).ok();
+    /// # Ok::<(), dostore::error::Error>(())
+    /// ```
+    pub fn last_failure(&self) -> Option<Error> {
+        self.engine().last_failure()
+    }
+
     /// Figures of this moment. Lists the store's folders.
     pub fn stats(&self) -> Result<Stats> {
         self.engine().stats()

@@ -16,10 +16,11 @@ use crate::format::group::GroupKind;
 use crate::wal::pool::Fill;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// Work for a reader.
@@ -36,6 +37,9 @@ const ADMIN_THREADS: usize = 3;
 const MAINTENANCE_EVERY: Duration = Duration::from_millis(20);
 /// How long it waits after a step that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How a thread is started.
+type Starter<'s> = dyn FnMut(Builder, Job) -> io::Result<JoinHandle<()>> + 's;
 
 /// The running threads.
 pub(super) struct Threads {
@@ -102,6 +106,12 @@ impl Jobs {
 
 impl Threads {
     pub fn start(engine: &Arc<Engine>) -> Result<Self> {
+        Self::start_by(engine, &mut |builder, body| builder.spawn(body))
+    }
+
+    /// Starts all, or none: those that run already are stopped when one cannot be started, and let
+    /// go of the engine.
+    fn start_by(engine: &Arc<Engine>, starter: &mut Starter) -> Result<Self> {
         let mut threads = Self {
             stop: Arc::default(),
             bells: Vec::new(),
@@ -111,19 +121,33 @@ impl Threads {
             server: None,
             handles: Vec::new(),
         };
-        let (stop, owner) = (Arc::clone(&threads.stop), Arc::clone(engine));
-        threads.spawn("dostore-log", move || write_log(&owner, &stop))?;
-        threads.spawn_maintenance("dostore-publish", engine, &PUBLISHING)?;
-        threads.spawn_maintenance("dostore-tidy", engine, &TIDYING)?;
+        match threads.start_each(engine, starter) {
+            Ok(()) => Ok(threads),
+            Err(error) => {
+                threads.stop(engine);
+                Err(error)
+            }
+        }
+    }
+
+    fn start_each(&mut self, engine: &Arc<Engine>, starter: &mut Starter) -> Result<()> {
+        let (stop, owner) = (Arc::clone(&self.stop), Arc::clone(engine));
+        self.spawn(starter, "dostore-log", move || write_log(&owner, &stop))?;
+        for (name, steps) in [("dostore-publish", &PUBLISHING[..]), ("dostore-tidy", &TIDYING)] {
+            let (stop, owner) = (Arc::clone(&self.stop), Arc::clone(engine));
+            let bell = Arc::new(Bell::default());
+            self.bells.push(Arc::clone(&bell));
+            self.spawn(starter, name, move || maintain(&owner, steps, &stop, &bell))?;
+        }
         for _ in 0..engine.options.reader_threads {
-            let jobs = Arc::clone(&threads.jobs);
-            threads.spawn("dostore-read", move || {
+            let jobs = Arc::clone(&self.jobs);
+            self.spawn(starter, "dostore-read", move || {
                 while let Some(job) = jobs.take() {
                     let _ = catch_unwind(AssertUnwindSafe(job));
                 }
             })?;
         }
-        Ok(threads)
+        Ok(())
     }
 
     /// Starts the threads that listen to operators. They do not keep the store open.
@@ -133,28 +157,22 @@ impl Threads {
         for _ in 0..ADMIN_THREADS {
             let (server, shared) = (Arc::clone(server), Arc::downgrade(shared));
             let store = move || shared.upgrade().map(|shared| Store { shared });
-            self.spawn("dostore-admin", move || server.serve(store))?;
+            let starter: &mut Starter = &mut |builder, body| builder.spawn(body);
+            self.spawn(starter, "dostore-admin", move || server.serve(store))?;
         }
         Ok(())
     }
 
-    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
-        let builder = std::thread::Builder::new().name(name.to_owned());
-        let handle = builder.spawn(body).map_err(|cause| Error::io("starting a thread", cause))?;
-        self.handles.push(handle);
-        Ok(())
-    }
-
-    fn spawn_maintenance(
+    fn spawn(
         &mut self,
+        starter: &mut Starter,
         name: &str,
-        engine: &Arc<Engine>,
-        steps: &'static [Step],
+        body: impl FnOnce() + Send + 'static,
     ) -> Result<()> {
-        let (stop, owner) = (Arc::clone(&self.stop), Arc::clone(engine));
-        let bell = Arc::new(Bell::default());
-        self.bells.push(Arc::clone(&bell));
-        self.spawn(name, move || maintain(&owner, steps, &stop, &bell))
+        let builder = Builder::new().name(name.to_owned());
+        let started = starter(builder, Box::new(body));
+        self.handles.push(started.map_err(|cause| Error::io("starting a thread", cause))?);
+        Ok(())
     }
 
     /// Hands a job to a reader; false when there are none.
@@ -234,7 +252,8 @@ fn maintain(engine: &Engine, steps: &[Step], stop: &AtomicBool, bell: &Bell) {
         if engine.wal.poison().is_some() {
             return;
         }
-        match guarded(engine, || Ok(round(engine, steps))) {
+        let done = guarded(engine, || Ok(round(engine, steps)));
+        match done.inspect_err(|error| engine.note_failure(error)) {
             Ok(Round { failed: true, .. }) | Err(_) => bell.wait(RETRY_AFTER),
             Ok(Round { did_something: true, .. }) => {}
             Ok(_) => bell.wait(MAINTENANCE_EVERY),
@@ -283,10 +302,57 @@ fn round(engine: &Engine, steps: &[Step]) -> Round {
     for step in steps {
         let done = step(engine);
         round.did_something |= matches!(done, Ok(true));
-        round.failed |= done.is_err();
+        if let Err(error) = done {
+            engine.note_failure(&error);
+            round.failed = true;
+        }
     }
     if round.failed {
-        engine.counters.failed_steps.fetch_add(1, Ordering::Relaxed);
+        engine.counters.failed_rounds.fetch_add(1, Ordering::Relaxed);
     }
     round
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::{Fault, SimDisk};
+    use crate::options::Options;
+
+    fn open(disk: &SimDisk) -> Result<Arc<Engine>> {
+        Engine::open(Arc::new(disk.clone()), Options::default().wal_file_bytes(64 << 10))
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_started_leaves_none_and_no_lock() {
+        let disk = SimDisk::new(1);
+        for most in 0..5 {
+            let engine = open(&disk).unwrap();
+            let mut started = 0;
+            let starter: &mut Starter = &mut |builder, body| {
+                if started == most {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                started += 1;
+                builder.spawn(body)
+            };
+            Threads::start_by(&engine, starter).unwrap_err();
+            assert_eq!((started, Arc::strong_count(&engine)), (most, 1));
+            drop(engine);
+            drop(open(&disk).unwrap());
+        }
+    }
+
+    #[test]
+    fn the_cause_of_the_last_failed_step_is_kept() {
+        let disk = SimDisk::new(2);
+        let engine = open(&disk).unwrap();
+        assert!(engine.last_failure().is_none());
+        disk.fail_call(1, Fault::Io);
+        let round =
+            round(&engine, &[|engine| engine.wal.prepare_file(Fill::Written).map(|()| true)]);
+        assert!(round.failed);
+        assert_eq!(engine.last_failure().unwrap().code(), "io");
+        assert_eq!(engine.stats().unwrap().failed_rounds, 1);
+    }
 }
