@@ -252,3 +252,37 @@ fn damage_of_the_store_is_in_the_backup_and_the_verification_says_so() {
     assert!(report.faults.iter().any(|fault| fault.place.file == segment.to_string()), "{report}");
     drop(open(&target.kill()));
 }
+
+#[test]
+fn a_store_that_has_published_nothing_yet_is_backed_up_again_and_again() {
+    let disk = SimDisk::new(20);
+    let store = open(&disk);
+    let target = SimDisk::new(21);
+    back_up(&store, &target).unwrap();
+    for round in 0..3 {
+        let mut object = store.namespace(NAMESPACE).unwrap().open_by_name("one").unwrap();
+        object.put("k", format!("{round}")).unwrap().wait().unwrap();
+        drop(object);
+        back_up(&store, &target).unwrap();
+        assert_eq!(content(&open(&target.fork())), content(&store));
+    }
+}
+
+#[test]
+fn a_backup_knows_the_moments_of_a_session_that_has_published_nothing() {
+    let disk = SimDisk::new(22);
+    let store = open(&disk);
+    let mut object = store.namespace(NAMESPACE).unwrap().open_by_name("one").unwrap();
+    object.put("k", "v").unwrap().wait().unwrap();
+    drop(object);
+    store.close().unwrap();
+    let store = open(&disk);
+    let rooms = store.namespace(NAMESPACE).unwrap();
+    let bookmark = rooms.open_by_name("one").unwrap().current_bookmark().unwrap();
+    let target = SimDisk::new(23);
+    back_up(&store, &target).unwrap();
+    let copy = open(&target);
+    let rooms = copy.namespace(NAMESPACE).unwrap();
+    let view = rooms.at(rooms.id_from_name("one"), &bookmark).unwrap();
+    assert_eq!(view.get("k").unwrap().as_deref(), Some(&b"v"[..]));
+}
