@@ -86,6 +86,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether there is a namespace of this name.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        self.catalog.by_name.lock().contains_key(name)
+    }
+
     /// The namespace of this name; created, with ids derived with `key`, or with its name, if there
     /// is none. Fails with `namespace.key` where there is one that derives them with another.
     pub fn namespace(

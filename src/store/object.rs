@@ -48,10 +48,13 @@ impl Object {
         id: ObjectId,
         name: Option<&str>,
     ) -> Result<Self> {
-        Self::open_if(store, address, id, name, check_finished)
+        let mut object = Self::open_if(store, address, id, name, check_finished)?;
+        object.restore_if_wanted()?;
+        Ok(object)
     }
 
-    /// The same, also where an import was not completed.
+    /// The same, also where an import was not completed. A restoration that waits for the next open
+    /// goes on waiting: the import may yet leave the object as it is.
     pub(crate) fn open_to_import(
         store: Store,
         address: Address,
@@ -88,9 +91,7 @@ impl Object {
             }
         })?;
         let name = name.map(str::to_owned);
-        let mut object = Self { store, state, id, name, fence };
-        object.restore_if_wanted()?;
-        Ok(object)
+        Ok(Self { store, state, id, name, fence })
     }
 
     /// The object's id.

@@ -264,3 +264,50 @@ fn a_line_without_an_end_and_a_block_of_any_size_take_bounded_memory() {
         assert!(endless.read < 1 << 20, "{} bytes", endless.read);
     }
 }
+
+#[test]
+fn an_object_that_is_kept_or_refused_is_not_restored_either() {
+    let text = |store: &Store| exported(store, Form::Text);
+    let disk = SimDisk::new(70);
+    let store = open(&disk, 1000).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    let mut room = rooms.open_by_name("room").unwrap();
+    let first = room.put("key", "first").unwrap().bookmark();
+    room.put("key", "second").unwrap().wait().unwrap();
+    let stream = text(&store);
+    room.restore_on_next_open(&first).unwrap().0.wait().unwrap();
+    drop(room);
+    let last = store.durable();
+    assert_eq!(import_as(&store, &stream, Existing::Refuse).unwrap_err().code(), "import.exists");
+    assert_eq!(import_as(&store, &stream, Existing::Keep).unwrap().kept, 1);
+    assert_eq!((store.durable(), text(&store)), (last, stream.clone()));
+    // It still waits: whoever opens the object gets what was asked for.
+    let value = rooms.open_by_name("room").unwrap().get("key").unwrap();
+    assert_eq!(value.as_deref(), Some(&b"first"[..]));
+    assert_eq!(import_as(&store, &stream, Existing::Replace).unwrap().objects, 1);
+    assert_eq!(text(&store), stream);
+}
+
+#[test]
+fn a_namespace_is_created_with_its_first_object_and_no_more_than_allowed() {
+    let source = fresh(71);
+    source.namespace("empty").unwrap();
+    for name in ["a", "b", "c"] {
+        let mut object = source.namespace(name).unwrap().open_by_name("one").unwrap();
+        object.put("k", "v").unwrap().wait().unwrap();
+    }
+    let stream = exported(&source, Form::Text);
+    let mut named = String::from_utf8(stream.clone()).unwrap();
+    let first = named.find('\n').unwrap() + 1;
+    let lines: String = (0..2_000).map(|n| format!("{{\"namespace\":\"n{n}\"}}\n")).collect();
+    named.insert_str(first, &lines);
+    let target = fresh(72);
+    let done = target.import(named.as_bytes(), ImportOptions::new().new_namespaces(3)).unwrap();
+    assert_eq!((done.objects, target.namespaces().len()), (3, 3));
+    assert_eq!(exported(&target, Form::Text), stream);
+    let target = fresh(73);
+    target.namespace("b").unwrap();
+    let few = ImportOptions::new().new_namespaces(1);
+    assert_eq!(target.import(&*stream, few).unwrap_err().code(), "import.namespaces");
+    assert_eq!(target.namespaces().len(), 2);
+}

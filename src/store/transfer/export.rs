@@ -55,6 +55,8 @@ pub struct Exporter<W> {
     scratch: Vec<u8>,
     blocks: u64,
     has_namespace: bool,
+    /// The namespace to be named before the next object.
+    named: Option<String>,
     done: Exported,
 }
 
@@ -79,6 +81,7 @@ impl<W: Write> Exporter<W> {
             scratch: Vec::new(),
             blocks: 0,
             has_namespace: false,
+            named: None,
             done: Exported::default(),
         };
         match form {
@@ -94,7 +97,17 @@ impl<W: Write> Exporter<W> {
     /// The objects that follow are of this namespace.
     pub fn namespace(&mut self, name: &str) -> Result<()> {
         self.has_namespace = true;
-        self.put(&Item::Namespace(name.into()))
+        self.named = Some(name.to_owned());
+        Ok(())
+    }
+
+    /// An object begins; before the first of its namespace this is named. One without an object is
+    /// not: nothing would be imported into it.
+    fn begin(&mut self, object: &Item<'_>) -> Result<()> {
+        if let Some(name) = self.named.take() {
+            self.put(&Item::Namespace(name.into()))?;
+        }
+        self.put(object)
     }
 
     /// Writes an object as the snapshot shows it. Says whether there was anything in it; an object
@@ -119,14 +132,14 @@ impl<W: Write> Exporter<W> {
                 continue;
             };
             if items == 0 {
-                self.put(&begin)?;
+                self.begin(&begin)?;
             }
             items += 1;
             self.put(&item)?;
         }
         if let Some(alarm) = view.state.alarm {
             if items == 0 {
-                self.put(&begin)?;
+                self.begin(&begin)?;
             }
             items += 1;
             let alarm = crate::alarm::Alarm { generation: Lsn::ZERO, ..alarm };

@@ -26,6 +26,8 @@ use std::io::Read;
 
 /// Bytes of commits that are not waited for.
 const UNWAITED_BYTES: u64 = 8 << 20;
+/// Namespaces that an import creates if nothing else is said.
+const NEW_NAMESPACES: usize = 1024;
 
 /// What becomes of an object that has content already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,10 +43,17 @@ pub enum Existing {
 }
 
 /// How a stream is imported.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct ImportOptions {
     existing: Existing,
+    new_namespaces: usize,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self { existing: Existing::default(), new_namespaces: NEW_NAMESPACES }
+    }
 }
 
 impl ImportOptions {
@@ -57,6 +66,14 @@ impl ImportOptions {
     /// none: it is always begun anew.
     pub fn existing(mut self, existing: Existing) -> Self {
         self.existing = existing;
+        self
+    }
+
+    /// How many namespaces the import may create, 1,024 if this is not said. Namespaces are never
+    /// removed, and a store has 65,535 at most: for a stream of unknown origin, allow few or none.
+    /// An object in one more fails with `import.namespaces`.
+    pub fn new_namespaces(mut self, most: usize) -> Self {
+        self.new_namespaces = most;
         self
     }
 }
@@ -78,8 +95,8 @@ pub struct Imported {
 }
 
 impl Store {
-    /// Imports a stream of either form into the namespaces that it names, which are created where
-    /// they are missing.
+    /// Imports a stream of either form into the namespaces that it names. One that is missing is
+    /// created when the first object of it comes: see [`ImportOptions::new_namespaces`].
     ///
     /// Each object keeps its id where that is one of the namespace: everywhere for namespaces
     /// without a key of their own, else where the namespace was created with the same key before.
@@ -116,6 +133,10 @@ pub(super) struct Import<'s> {
     /// Where everything goes, if that was said.
     only: Option<Namespace>,
     pub(super) namespace: Option<Namespace>,
+    /// The namespace that the stream has named, until an object of it comes.
+    named: Option<String>,
+    /// Namespaces created.
+    created: usize,
     options: ImportOptions,
     /// None between objects and in one that is passed over.
     incoming: Option<Incoming>,
@@ -134,8 +155,17 @@ struct Incoming {
 
 impl<'s> Import<'s> {
     pub(super) fn new(store: &'s Store, only: Option<Namespace>, options: ImportOptions) -> Self {
-        let done = Imported::default();
-        Self { store, only, namespace: None, options, incoming: None, unwaited: 0, done }
+        Self {
+            store,
+            only,
+            namespace: None,
+            named: None,
+            created: 0,
+            options,
+            incoming: None,
+            unwaited: 0,
+            done: Imported::default(),
+        }
     }
 
     fn run(mut self, input: impl Read) -> Result<Imported> {
@@ -170,10 +200,7 @@ impl<'s> Import<'s> {
     fn take(&mut self, item: &Item<'_>) -> Result<()> {
         match item {
             Item::Namespace(name) => {
-                self.namespace = Some(match &self.only {
-                    Some(only) => only.clone(),
-                    None => self.store.namespace(name)?,
-                });
+                self.named = Some(name.clone().into());
                 Ok(())
             }
             Item::Object { id, name } => self.begin(ObjectId(*id), name.as_deref()),
@@ -196,10 +223,34 @@ impl<'s> Import<'s> {
         }
     }
 
+    /// The namespace of the object that comes. Whatever a stream only names is not created: no
+    /// namespace ever goes again.
+    fn namespace(&mut self) -> Result<Namespace> {
+        if let Some(name) = self.named.take() {
+            self.namespace = Some(match &self.only {
+                Some(only) => only.clone(),
+                None => self.namespace_named(&name)?,
+            });
+        }
+        let before = || Error::invalid("import.malformed", "an object before any namespace");
+        self.namespace.clone().ok_or_else(before)
+    }
+
+    fn namespace_named(&mut self, name: &str) -> Result<Namespace> {
+        if !self.store.engine().has_namespace(name) {
+            if self.created >= self.options.new_namespaces {
+                let most = self.options.new_namespaces;
+                let what =
+                    format!("the import may create {most} namespaces, and {name:?} is one more");
+                return Err(Error::invalid("import.namespaces", what));
+            }
+            self.created += 1;
+        }
+        self.store.namespace(name)
+    }
+
     pub(super) fn begin(&mut self, id: ObjectId, name: Option<&str>) -> Result<()> {
-        let Some(namespace) = &self.namespace else {
-            return Err(Error::invalid("import.malformed", "an object before any namespace"));
-        };
+        let namespace = &self.namespace()?;
         let id = resolve(namespace, id, name)?;
         let address = namespace.address(id)?;
         let object = Object::open_to_import(self.store.clone(), address, id, name)?;
