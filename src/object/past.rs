@@ -260,8 +260,11 @@ impl<'a> Search<'a> {
         let (address, version) = (self.address, Arc::clone(self.version));
         let past = Some(Arc::new(self.past));
         let mut view = View { address, version, layers, state, past };
-        let has = |key| matches!(view.find(key), Ok(Some(Found::Value(..))));
-        let (named, unfinished, restores) = (has(NAME_KEY), has(IMPORT_KEY), has(RESTORE_KEY));
+        let is_value = |found| matches!(found, Some(Found::Value(..)));
+        let has = |key| view.find(key).is_ok_and(is_value);
+        let (named, restores) = (has(NAME_KEY), has(RESTORE_KEY));
+        // Where nobody can tell whether an import was complete, nothing is shown.
+        let unfinished = is_value(view.find(IMPORT_KEY)?);
         view.state = HeadState { named, unfinished, restores, ..view.state };
         Ok(view)
     }

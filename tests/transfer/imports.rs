@@ -2,15 +2,18 @@
 
 use crate::exports::{FORMS, exported, fresh, import, import_as, mixed};
 use crate::world::{NAMESPACE, options};
+use dostore::disk::ReadDisk;
 use dostore::disk::sim::SimDisk;
 use dostore::error::{Error, ErrorKind};
 use dostore::inspect::{Verdict, verify};
 use dostore::limits::Limits;
+use dostore::names::FileName;
 use dostore::store::Store;
 use dostore::store::list::ListOptions;
 use dostore::store::reader::Reader;
 use dostore::store::transfer::{Existing, Form, ImportOptions};
 use std::io::{self, Read};
+use std::time::{Duration, UNIX_EPOCH};
 
 const KEYS: usize = 40;
 
@@ -310,4 +313,36 @@ fn a_namespace_is_created_with_its_first_object_and_no_more_than_allowed() {
     let few = ImportOptions::new().new_namespaces(1);
     assert_eq!(target.import(&*stream, few).unwrap_err().code(), "import.namespaces");
     assert_eq!(target.namespaces().len(), 2);
+}
+
+#[test]
+fn a_past_of_which_nobody_knows_whether_it_is_whole_is_not_shown() {
+    let disk = SimDisk::new(74);
+    let store = open(&disk, 10).unwrap();
+    let stream = one_object(Form::Text);
+    import(&store, &stream[..stream.len() * 3 / 4]).unwrap_err();
+    store.steps().checkpoint().unwrap();
+    disk.advance(Duration::from_mins(1));
+    let then = UNIX_EPOCH + Duration::from_micros(disk.clock().wall_micros());
+    disk.advance(Duration::from_mins(1));
+    import(&store, &stream).unwrap();
+    let rooms = store.namespace(NAMESPACE).unwrap();
+    let id = rooms.id_from_name("o");
+    let bookmark = rooms.bookmark_at(id, then).unwrap();
+    store.close().unwrap();
+    let code = |disk: &SimDisk| -> Result<&'static str, Error> {
+        let rooms = open(disk, 10)?.namespace(NAMESPACE)?;
+        Ok(rooms.at(id, &bookmark).expect_err("half an object is shown").code())
+    };
+    assert_eq!(code(&disk.fork()).unwrap(), "object.unfinished");
+    let mut unknown = 0;
+    for name in disk.names().into_iter().filter(|name| matches!(name, FileName::Run(_))) {
+        let bits = disk.file_bytes(name).unwrap().len() as u64 * 8;
+        for bit in (0..bits).step_by(509) {
+            let disk = disk.fork();
+            disk.flip_bit(name, bit).unwrap();
+            unknown += usize::from(code(&disk).is_ok_and(|code| code != "object.unfinished"));
+        }
+    }
+    assert!(unknown > 10, "{unknown}");
 }
