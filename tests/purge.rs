@@ -501,7 +501,7 @@ fn an_alarm_that_was_on_its_way_is_not_written_down_again() {
         people.purge(people.id_from_name(&marked())).unwrap().wait().unwrap();
         assert!(store.steps().erase().unwrap());
         while let Some(fired) = alarms.try_next().unwrap() {
-            assert_eq!(fired.name().unwrap().as_deref(), Some("bob"));
+            assert_eq!(fired.object_name().unwrap().as_deref(), Some("bob"));
         }
         people.open_by_name("bob").unwrap().put("note", "there").unwrap().wait().unwrap();
         assert!(store.steps().checkpoint().unwrap());

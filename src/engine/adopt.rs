@@ -19,7 +19,6 @@ use super::Engine;
 use super::build::Builder;
 use super::content::Content;
 use super::splitter::Splitter;
-use crate::disk::SyncFailed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::adoption::{Adoption, segments_bytes};
 use crate::format::entry::{Head, page_key};
@@ -81,12 +80,7 @@ impl Engine {
             if planted(Mistake::AdoptEarly) {
                 break;
             }
-            // As when publishing: the system may tell of a lost name once only.
-            self.disk.sync_folder(folder).map_err(|SyncFailed(cause)| {
-                let error = Error::io("syncing a folder", cause);
-                self.wal.set_poison(&error);
-                error
-            })?;
+            self.sync_folder(folder)?;
         }
         segments().for_each(|facts| version.segments.add(&facts));
         let run = Run::open(&*self.disk, self.context.store, &run)?;

@@ -101,7 +101,7 @@ fn find(version: &Version, number: FileNumber, sought: &Sought) -> Result<Held> 
                 close(&mut gaps, page.location.offset);
             }
             Some(Err(error)) if error.kind() == ErrorKind::Corrupt => {
-                gaps.push((from..from, error))
+                gaps.push((from..from, error));
             }
             Some(Err(error)) => return Err(error),
         }

@@ -142,16 +142,9 @@ impl Engine {
         let context = FileContext { store: manifest.store, term };
         let numbers = Arc::new(FileNumbers::from(log.next_file));
         let first_lsn = first_lsn(&replayed);
-        let clock = disk.clock();
-        let pace = Arc::new(Pace::new(Arc::clone(&clock)));
+        let pace = Arc::new(Pace::new(disk.clock()));
         pace.set_rate(options.background_bytes_per_second);
-        let pool = Arc::new(Pool::new(
-            Arc::clone(&disk),
-            Arc::clone(&pace),
-            context,
-            Arc::clone(&numbers),
-            options.wal_file_bytes,
-        ));
+        let pool = new_pool((&disk, &pace), context, &numbers, options.wal_file_bytes);
         let file = pool.start(replayed.join, first_lsn)?;
         manifest.terms.push(TermSpan { term, first: first_lsn, last: right_before(first_lsn) });
         manifest.next_file = numbers.peek();
@@ -175,7 +168,7 @@ impl Engine {
         wal.count_behind_cut(files_behind * options.wal_file_bytes);
         let expiry = Expiry::of(&manifest);
         let engine = Arc::new(Self {
-            clock,
+            clock: disk.clock(),
             options,
             context,
             numbers,
@@ -201,6 +194,16 @@ impl Engine {
         engine.load_catalog()?;
         Ok(engine)
     }
+}
+
+fn new_pool(
+    (disk, pace): (&Arc<dyn Disk>, &Arc<Pace>),
+    context: FileContext,
+    numbers: &Arc<FileNumbers>,
+    file_bytes: u64,
+) -> Arc<Pool> {
+    let (disk, pace) = (Arc::clone(disk), Arc::clone(pace));
+    Arc::new(Pool::new(disk, pace, context, Arc::clone(numbers), file_bytes))
 }
 
 /// Behind every LSN that any term may have given away, its own first one included.
