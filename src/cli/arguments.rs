@@ -5,7 +5,10 @@
 
 use super::call::{Call, Globals};
 use super::failure::{EXIT_CODES, Outcome};
-use super::{debug, get, history, inspect, keys, ls, salvage, segments, shell, verify};
+use super::{
+    alarms, bigkeys, bookmark, debug, diff, get, history, inspect, keys, ls, salvage, segments,
+    shell, show, stat, tail, top, verify,
+};
 use clap::{Parser, Subcommand};
 
 const ABOUT: &str = "\
@@ -33,10 +36,18 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Inspect(inspect::Arguments),
+    Stat(stat::Arguments),
     Ls(ls::Arguments),
     Keys(keys::Arguments),
     Get(get::Arguments),
+    Alarms(alarms::Arguments),
+    Bigkeys(bigkeys::Arguments),
     History(history::Arguments),
+    Show(show::Arguments),
+    Diff(diff::Arguments),
+    Bookmark(bookmark::Arguments),
+    Tail(tail::Arguments),
+    Top(top::Arguments),
     Verify(verify::Arguments),
     Salvage(salvage::Arguments),
     Segments(segments::Arguments),
@@ -50,10 +61,18 @@ impl Verb {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         match self {
             Self::Inspect(arguments) => arguments.run(call),
+            Self::Stat(arguments) => arguments.run(call),
             Self::Ls(arguments) => arguments.run(call),
             Self::Keys(arguments) => arguments.run(call),
             Self::Get(arguments) => arguments.run(call),
+            Self::Alarms(arguments) => arguments.run(call),
+            Self::Bigkeys(arguments) => arguments.run(call),
             Self::History(arguments) => arguments.run(call),
+            Self::Show(arguments) => arguments.run(call),
+            Self::Diff(arguments) => arguments.run(call),
+            Self::Bookmark(arguments) => arguments.run(call),
+            Self::Tail(arguments) => arguments.run(call),
+            Self::Top(arguments) => arguments.run(call),
             Self::Verify(arguments) => arguments.run(call),
             Self::Salvage(arguments) => arguments.run(call),
             Self::Segments(arguments) => arguments.run(call),

@@ -16,6 +16,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json, json};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The version of what programs read.
 pub const SCHEMA: &str = "dostore/1";
@@ -199,6 +200,15 @@ impl<'a> Call<'a> {
                 done => return done,
             }
         }
+    }
+
+    /// Lets time pass, with all output seen, and looks at the clock.
+    pub fn sleep(&mut self, micros: u64) -> Result<(), Failure> {
+        self.finish()?;
+        let clock = RealClock::new();
+        clock.sleep(Duration::from_micros(micros));
+        self.calendar.now = Timestamp(clock.wall_micros());
+        Ok(())
     }
 
     /// Ends the call: all output is seen.

@@ -11,9 +11,13 @@
 //!   * Fields of JSON documents keep their names and meanings; new ones may come.
 
 mod address;
+mod alarms;
 mod arguments;
+mod bigkeys;
+mod bookmark;
 mod call;
 mod debug;
+mod diff;
 mod failure;
 mod figures;
 mod get;
@@ -26,8 +30,12 @@ mod place;
 mod salvage;
 mod segments;
 mod shell;
+mod show;
+mod stat;
 mod summary;
+mod tail;
 mod time;
+mod top;
 mod tree;
 mod v8;
 mod value;

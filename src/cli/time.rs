@@ -93,6 +93,13 @@ impl Calendar {
     }
 }
 
+/// A span of time in microseconds, as `500ms` or `1m 30s`.
+pub fn span(text: &str) -> Result<u64, Failure> {
+    let wrong = || Failure::Usage(format!("{text:?} is no span of time: write 500ms, 2s or 1m"));
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    u64::try_from(span.as_micros()).map_err(|_| wrong())
+}
+
 /// The LSN that the first two parts of a bookmark say.
 fn short_bookmark(text: &str) -> Option<Lsn> {
     let (high, low) = text.split_once('-')?;
@@ -203,5 +210,7 @@ mod tests {
         assert_eq!(at(now - HOUR * 24 * 31), "31 d ago");
         assert_eq!(at(now - 90_000_000), "1 m 30 s ago");
         assert_eq!(length(1_500), "1 ms");
+        assert_eq!((span("500ms").ok(), span("1m 30s").ok()), (Some(500_000), Some(90_000_000)));
+        assert!(span("-1s").is_err() && span("soon").is_err());
     }
 }

@@ -81,6 +81,22 @@ pub fn name_in_key(full: &[u8]) -> Option<&str> {
 pub const ALARM_KEYS: [&[u8]; 2] =
     [&[KeyKind::Alarm as u8, ABOUT_ALARM], &[KeyKind::Alarm as u8, ABOUT_ALARM + 1]];
 
+/// The full keys of all last failures: the first, and the one behind the last.
+pub const FAILURE_KEYS: [&[u8]; 2] = [
+    &[KeyKind::Alarm as u8, ABOUT_PLAIN_FAILURE],
+    &[KeyKind::Alarm as u8, ABOUT_NAMED_FAILURE + 1],
+];
+
+/// Whose last failure a full key is of; none inside for the plain alarm, none for any other key.
+#[must_use]
+pub fn failed_in_key(full: &[u8]) -> Option<Option<&str>> {
+    match full.strip_prefix(&[KeyKind::Alarm as u8])?.split_first()? {
+        (&ABOUT_PLAIN_FAILURE, []) => Some(None),
+        (&ABOUT_NAMED_FAILURE, name) => std::str::from_utf8(name).ok().map(Some),
+        _ => None,
+    }
+}
+
 /// The full key of what is kept of the last failure of an alarm; none for the plain one.
 #[must_use]
 pub fn failure_key(name: Option<&str>) -> Vec<u8> {
@@ -295,6 +311,12 @@ mod tests {
         assert_eq!(name_in_key(&alarm_key("night")), Some("night"));
         assert_eq!(name_in_key(&failure_key(None)), None);
         assert_eq!(name_in_key(&failure_key(Some("night"))), None);
+        assert_eq!(failed_in_key(&failure_key(None)), Some(None));
+        assert_eq!(failed_in_key(&failure_key(Some("night"))), Some(Some("night")));
+        assert_eq!(failed_in_key(&alarm_key("night")), None);
+        let within = |key: Vec<u8>| FAILURE_KEYS[0] <= &key[..] && &key[..] < FAILURE_KEYS[1];
+        assert!(within(failure_key(None)) && within(failure_key(Some("\u{10FFFF}"))));
+        assert!(!within(alarm_key("\u{10FFFF}")));
         assert!(alarm_key("\u{10FFFF}").as_slice() < ALARM_KEYS[1]);
         assert!(hint_is_set(HINT).unwrap() && !hint_is_set(HINT_TOMBSTONE).unwrap());
         assert!(hint_is_set(&[1]).is_err());

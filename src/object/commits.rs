@@ -134,7 +134,7 @@ impl View {
     }
 
     /// Those of a span that no page holds yet.
-    fn recent_commits(
+    pub fn recent_commits(
         &self,
         after: Lsn,
         last: Lsn,

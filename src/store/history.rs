@@ -83,7 +83,8 @@ impl Namer {
         RestoredFrom { bookmark: self.bookmark(from, at), is_fork: from != address, is_at_open }
     }
 
-    fn entry(&self, address: Address, commit: &PastCommit<'_>) -> HistoryEntry {
+    /// A commit of the object at `address`, as its users are told of it.
+    pub fn entry(&self, address: Address, commit: &PastCommit<'_>) -> HistoryEntry {
         let (mut operations, mut puts, mut deletes) = (0, 0, 0);
         let is_user = |key: &[u8]| key.first() == Some(&(KeyKind::User as u8));
         for operation in commit.operations().map_while(std::result::Result::ok) {

@@ -19,6 +19,8 @@ pub mod object;
 pub mod objects;
 pub mod past;
 pub mod reader;
+pub mod reader_alarms;
+pub mod reader_commits;
 pub mod reader_objects;
 mod reader_past;
 pub mod restore;

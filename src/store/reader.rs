@@ -18,7 +18,7 @@ use crate::engine::recovery::load_version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordView, adoption};
-use crate::ids::{Address, LogPoint, Lsn, ObjectId, ShortId, Timestamp};
+use crate::ids::{Address, LogPoint, Lsn, NamespaceNumber, ObjectId, ShortId, Timestamp};
 use crate::manifest;
 use crate::names::{FileName, Folder};
 use crate::object::version::Version;
@@ -171,6 +171,16 @@ impl Reader {
             }
             done => done,
         }
+    }
+
+    pub(super) fn moment(&self) -> &Arc<Moment> {
+        &self.moment
+    }
+
+    /// Every namespace by its number.
+    pub(super) fn spaces(&self) -> BTreeMap<NamespaceNumber, ReaderNamespace> {
+        let all = self.namespaces().into_iter();
+        all.map(|space| (space.entry.number, space)).collect()
     }
 
     /// Every namespace, by name.

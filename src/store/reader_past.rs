@@ -7,7 +7,7 @@ use super::changes::Change;
 use super::history::{History, Namer};
 use super::list::full_bounds_of;
 use super::past::{Changes, Moment as Past, session_end};
-use super::reader::ReaderNamespace;
+use super::reader::{Moment, ReaderNamespace};
 use super::snapshot::Snapshot;
 use super::transfer::check_view;
 use crate::bookmark::Bookmark;
@@ -21,16 +21,17 @@ use crate::object::retention;
 use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::time::SystemTime;
 
-impl ReaderNamespace {
+impl Moment {
     fn terms(&self) -> Result<Vec<TermSpan>> {
-        let moment = &*self.moment;
-        terms_of_reader(&*moment.disk, &moment.version.manifest, &moment.ends)
+        terms_of_reader(&*self.disk, &self.version.manifest, &self.ends)
     }
 
-    fn namer(&self) -> Result<Namer> {
-        Ok(Namer { store: self.moment.version.manifest.store, terms: self.terms()? })
+    pub(super) fn namer(&self) -> Result<Namer> {
+        Ok(Namer { store: self.version.manifest.store, terms: self.terms()? })
     }
+}
 
+impl ReaderNamespace {
     /// The LSN that a bookmark of an object names, as far as this moment goes.
     fn moment_of(&self, address: Address, bookmark: &Bookmark) -> Result<Lsn> {
         let moment = &*self.moment;
@@ -39,7 +40,7 @@ impl ReaderNamespace {
         if bookmark.lsn() > moment.position {
             return Err(ahead());
         }
-        let lsn = moment_in(&self.terms()?, moment.position, bookmark)?;
+        let lsn = moment_in(&moment.terms()?, moment.position, bookmark)?;
         if !bookmark.is_session_end() {
             return Ok(lsn);
         }
@@ -84,7 +85,7 @@ impl ReaderNamespace {
         if lsn > self.moment.position {
             return Err(ahead());
         }
-        Ok(self.namer()?.bookmark(address, lsn))
+        Ok(self.moment.namer()?.bookmark(address, lsn))
     }
 
     /// The moment of an object at a time: see [`Object::bookmark_at`].
@@ -117,7 +118,7 @@ impl ReaderNamespace {
                 Lsn(self.moment_of(address, bookmark)?.0.saturating_sub(1)).min(newest)
             }
         };
-        History::of_view(view, self.namer()?, (after, last))
+        History::of_view(view, self.moment.namer()?, (after, last))
     }
 
     /// What a commit of an object changed, in order. Fails with `commit.missing` where the
@@ -126,7 +127,7 @@ impl ReaderNamespace {
         let address = self.address(id)?;
         let lsn = self.moment_of(address, commit)?;
         let view = self.moment.view(address)?;
-        let namer = self.namer()?;
+        let namer = self.moment.namer()?;
         let mut changes = None;
         view.each_commit((Lsn(lsn.0.saturating_sub(1)), lsn), |commit| {
             changes = Some(Change::all_of(&commit, address, &namer)?);

@@ -1,11 +1,12 @@
 //! An object at one moment.
 
 use super::alarms::LastFailure;
-use super::alarms::calls::{all_alarms, find_alarm, find_failure, times};
+use super::alarms::calls::{all_alarms, all_failures, find_alarm, find_failure, times};
 use super::list::{Entries, ListOptions, range_bounds};
 use super::objects::{is_empty, name_of};
 use super::transfer::check_view;
 use super::value::{FullKey, Value};
+use crate::alarm::Alarm;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::ids::{Lsn, Timestamp};
@@ -87,6 +88,16 @@ impl Snapshot {
     /// What is kept of the alarm, none for the plain one, when it was last abandoned.
     pub fn last_failure(&self, name: Option<&str>) -> Result<Option<LastFailure>> {
         find_failure(&self.view, name)
+    }
+
+    /// Every alarm with what became of its attempts: the plain one first, then by name.
+    pub fn alarm_states(&self) -> Result<Vec<(Option<String>, Alarm)>> {
+        all_alarms(self.view.clone())
+    }
+
+    /// What is kept of each alarm, none for the plain one, that was ever abandoned.
+    pub fn last_failures(&self) -> Result<Vec<(Option<String>, LastFailure)>> {
+        all_failures(self.view.clone())
     }
 
     /// Keys and values.

@@ -19,7 +19,7 @@ fn verbs() -> Vec<String> {
 
 /// The words of an example behind the command's name, quotes taken off and what a shell would do
 /// with the output left out.
-fn words(example: &str) -> Vec<String> {
+pub fn words(example: &str) -> Vec<String> {
     let example = example.split(" > ").next().unwrap_or_default();
     let mut words = Vec::new();
     for (index, part) in example.split('\'').enumerate() {

@@ -3,7 +3,15 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at and damage files")]
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
+#[expect(dead_code, reason = "the example's own entry, its kills and its comparison")]
+#[path = "../../examples/git_history/main.rs"]
+mod example;
+
+mod counts;
 mod help;
+mod live;
 mod look;
+mod session;
 mod stage;
 mod summary;
+mod time;

@@ -12,7 +12,8 @@ use crate::alarm::{Alarm, Failure, RetryPolicy, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
 use crate::format::alarm::{
-    ALARM_KEYS, LastFailure, alarm_key, decode_entry, entry_of, failure_key, name_in_key,
+    ALARM_KEYS, FAILURE_KEYS, LastFailure, alarm_key, decode_entry, entry_of, failed_in_key,
+    failure_key, name_in_key,
 };
 use crate::format::record::Operation;
 use crate::ids::{Codec, Timestamp};
@@ -60,6 +61,20 @@ pub(crate) fn find_failure(view: &View, name: Option<&str>) -> Result<Option<Las
         Some(Found::Value(_, value)) => LastFailure::decode(&value).map(Some).map_err(damaged),
         Some(Found::Deleted) | None => Ok(None),
     }
+}
+
+/// Every last failure that a view has, with the name of its alarm.
+pub(crate) fn all_failures(view: View) -> Result<Vec<(Option<String>, LastFailure)>> {
+    let [first, behind] = FAILURE_KEYS;
+    let bounds = (Bound::Included(first.to_vec()), Bound::Excluded(behind.to_vec()));
+    let mut found = Vec::new();
+    for entry in RangeIter::new(view, None, bounds) {
+        let entry = entry?;
+        let name = failed_in_key(&entry.key).ok_or(Malformed("a failure of no alarm"));
+        let failure = LastFailure::decode(&entry.value).map_err(damaged)?;
+        found.push((name.map_err(damaged)?.map(str::to_owned), failure));
+    }
+    Ok(found)
 }
 
 /// The alarms of a view: the plain one first, then named ones by name.

@@ -1,0 +1,257 @@
+//! `alarms`: what is set, what is late, what has failed.
+
+use super::address::{self, Address};
+use super::call::{Call, Past};
+use super::failure::{DONE, Failure, Outcome};
+use super::listing::{LAYOUTS, Listing};
+use super::place::{Place, moment, space};
+use super::time::{When, length, machine};
+use super::usage;
+use crate::alarm::Alarm;
+use crate::ids::ObjectId;
+use crate::store::alarms::LastFailure;
+use crate::store::reader::{Reader, ReaderNamespace};
+use clap::Args;
+use serde_json::json;
+
+const EXAMPLES: &str = "\
+Examples:
+  dostore alarms
+  dostore alarms --overdue
+  dostore alarms rooms --limit 10
+  dostore alarms rooms/lobby --json
+  dostore alarms --failed";
+
+const COLUMNS: &[&str] = &["OBJECT", "ALARM", "DUE", "WHEN", "-FAILED", "LAST FAILURE"];
+
+/// Lists alarms by the time when they are due
+///
+/// --failed lists those whose attempts have failed, and those that were abandoned; for the latter
+/// every object is read.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// NS, NS/NAME or NS/~HEX
+    address: Option<String>,
+    /// Only those that are due by now
+    #[arg(long)]
+    overdue: bool,
+    /// Only those that have failed, and those that were abandoned
+    #[arg(long, conflicts_with = "overdue")]
+    failed: bool,
+    /// Lists so many at most
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    past: Past,
+}
+
+/// An alarm and whose it is.
+struct Row<'a> {
+    space: &'a ReaderNamespace,
+    id: ObjectId,
+    name: Option<&'a str>,
+}
+
+impl Arguments {
+    pub fn run(&self, call: &mut Call<'_>) -> Outcome {
+        call.allow(LAYOUTS)?;
+        let address = self.address.as_deref().map(Address::parse).transpose()?;
+        if address.as_ref().is_some_and(|address| address.key.is_some()) {
+            return Err(usage("alarms are of objects, not of keys: write NS/NAME"));
+        }
+        let object = address.as_ref().filter(|address| address.who.is_some());
+        let when = match object {
+            Some(object) => moment(call, object, self.past.at.as_deref())?,
+            None if self.past.at.is_some()
+                || address.as_ref().is_some_and(|it| it.when.is_some()) =>
+            {
+                return Err(usage(
+                    "alarms of the past are those of one object: alarms NS/NAME --at TIME",
+                ));
+            }
+            None => None,
+        };
+        call.reading(|reader, call| {
+            let mut listing = Listing::new("alarms", COLUMNS, reader);
+            let more = match (object, &address) {
+                (Some(object), _) => {
+                    let place = Place::find(reader, object)?;
+                    self.of_object(call, &mut listing, &place, when)?
+                }
+                (None, Some(address)) => {
+                    let only = space(reader, &address.space)?;
+                    self.of_many(call, &mut listing, reader, Some(&only))?
+                }
+                (None, None) => self.of_many(call, &mut listing, reader, None)?,
+            };
+            let mut foot = call.position_text(reader.position(), reader.time());
+            if more {
+                foot = format!("more are not shown; {foot}");
+            }
+            listing.end(call, None, &foot)?;
+            Ok(DONE)
+        })
+    }
+
+    fn is_full(&self, listing: &Listing) -> bool {
+        self.limit.is_some_and(|limit| listing.rows() >= limit as u64)
+    }
+
+    fn is_wanted(&self, call: &Call<'_>, alarm: &Alarm) -> bool {
+        (!self.overdue || alarm.due <= call.calendar.now) && (!self.failed || alarm.attempt() > 0)
+    }
+
+    /// Says whether there are more.
+    fn of_object(
+        &self,
+        call: &mut Call<'_>,
+        listing: &mut Listing,
+        place: &Place,
+        when: Option<When>,
+    ) -> Result<bool, Failure> {
+        let snapshot = place.content(when)?;
+        let mut alarms = snapshot.alarm_states()?;
+        alarms.sort_by_key(|(_, alarm)| alarm.due);
+        let row = |name| Row { space: &place.space, id: place.id, name };
+        for (name, alarm) in &alarms {
+            if self.is_wanted(call, alarm) {
+                if self.is_full(listing) {
+                    return Ok(true);
+                }
+                show(call, listing, &row(name.as_deref()), alarm)?;
+            }
+        }
+        if self.failed {
+            for (name, failure) in &snapshot.last_failures()? {
+                if self.is_full(listing) {
+                    return Ok(true);
+                }
+                show_failure(call, listing, &row(name.as_deref()), failure)?;
+            }
+        }
+        Ok(false)
+    }
+
+    fn of_many(
+        &self,
+        call: &mut Call<'_>,
+        listing: &mut Listing,
+        reader: &Reader,
+        only: Option<&ReaderNamespace>,
+    ) -> Result<bool, Failure> {
+        let is_meant = |space: &ReaderNamespace| only.is_none_or(|it| it.name() == space.name());
+        for alarm in reader.alarms()? {
+            let alarm = alarm?;
+            if self.overdue && alarm.alarm.due > call.calendar.now {
+                break;
+            }
+            if is_meant(&alarm.namespace) && self.is_wanted(call, &alarm.alarm) {
+                if self.is_full(listing) {
+                    return Ok(true);
+                }
+                let (space, name) = (&alarm.namespace, alarm.name.as_deref());
+                show(call, listing, &Row { space, id: alarm.object, name }, &alarm.alarm)?;
+            }
+        }
+        let spaces = if self.failed { reader.namespaces() } else { Vec::new() };
+        for space in spaces.iter().filter(|space| is_meant(space)) {
+            for object in space.objects() {
+                let id = object?.id;
+                for (name, failure) in &space.snapshot(id)?.last_failures()? {
+                    if self.is_full(listing) {
+                        return Ok(true);
+                    }
+                    let row = Row { space, id, name: name.as_deref() };
+                    show_failure(call, listing, &row, failure)?;
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Row<'_> {
+    fn place(&self) -> Result<Place, Failure> {
+        let name = self.space.snapshot(self.id)?.name()?;
+        Ok(Place { space: self.space.clone(), id: self.id, name })
+    }
+
+    fn alarm_name(&self) -> String {
+        self.name.map_or("-".to_owned(), |name| address::key(name.as_bytes()))
+    }
+}
+
+fn show(
+    call: &mut Call<'_>,
+    listing: &mut Listing,
+    row: &Row<'_>,
+    alarm: &Alarm,
+) -> Result<(), Failure> {
+    let place = row.place()?;
+    let late = call.calendar.now.0.checked_sub(alarm.due.0);
+    let when =
+        late.map_or_else(|| call.calendar.distance(alarm.due), |it| format!("{} late", length(it)));
+    let cells = vec![
+        place.address(),
+        row.alarm_name(),
+        call.calendar.show(alarm.due),
+        when,
+        alarm.attempt().to_string(),
+        "-".to_owned(),
+    ];
+    let state = match (late.is_some(), alarm.attempt() > 0) {
+        (_, true) => "failing",
+        (true, false) => "overdue",
+        (false, false) => "set",
+    };
+    listing.row(
+        call,
+        cells,
+        &[
+            ("ns", json!(row.space.name())),
+            ("name", json!(place.name)),
+            ("id", json!(row.id.to_string())),
+            ("alarm", json!(row.name)),
+            ("state", json!(state)),
+            ("time", json!(machine(alarm.time))),
+            ("due", json!(machine(alarm.due))),
+            ("failed", json!(alarm.attempt())),
+            ("failed_at", json!(null)),
+            ("failure", json!(null)),
+        ],
+    )
+}
+
+fn show_failure(
+    call: &mut Call<'_>,
+    listing: &mut Listing,
+    row: &Row<'_>,
+    failure: &LastFailure,
+) -> Result<(), Failure> {
+    let place = row.place()?;
+    let cells = vec![
+        place.address(),
+        row.alarm_name(),
+        call.calendar.show(failure.scheduled),
+        format!("given up {}", call.calendar.distance(failure.at)),
+        failure.attempts.to_string(),
+        failure.text.escape_debug().to_string(),
+    ];
+    listing.row(
+        call,
+        cells,
+        &[
+            ("ns", json!(row.space.name())),
+            ("name", json!(place.name)),
+            ("id", json!(row.id.to_string())),
+            ("alarm", json!(row.name)),
+            ("state", json!("abandoned")),
+            ("time", json!(machine(failure.scheduled))),
+            ("due", json!(null)),
+            ("failed", json!(failure.attempts)),
+            ("failed_at", json!(machine(failure.at))),
+            ("failure", json!(failure.text)),
+        ],
+    )
+}

@@ -1,0 +1,138 @@
+//! The alarms of a store as a reader shows them, by the time when they are due.
+//!
+//! Invariants:
+//!   * Each alarm that is set is told once: as its object has it, whatever hints say.
+//!   * Memory is that of the alarms that no checkpoint has yet.
+
+use super::alarms::calls::{all_alarms, find_alarm};
+use super::reader::{Moment, Reader, ReaderNamespace};
+use crate::alarm::Alarm;
+use crate::directory::{HintStep, Hints};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::alarm::{Hint, behind_due};
+use crate::ids::{NamespaceNumber, ObjectId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Hints that are read at once.
+const BATCH: usize = 256;
+
+/// An alarm that is set.
+#[derive(Clone, Debug)]
+pub struct SetAlarm {
+    /// The namespace of its object.
+    pub namespace: ReaderNamespace,
+    /// Its object.
+    pub object: ObjectId,
+    /// Its name; none for the plain one.
+    pub name: Option<String>,
+    /// When it is due, and what became of its attempts.
+    pub alarm: Alarm,
+}
+
+/// Alarms by the time when they are due. Lazy; ends after the first error.
+#[derive(Debug)]
+pub struct ReaderAlarms {
+    moment: Arc<Moment>,
+    spaces: BTreeMap<NamespaceNumber, ReaderNamespace>,
+    /// Hints of what was set behind the checkpoint.
+    recent: BTreeSet<Hint>,
+    /// Hints of runs, read and not told.
+    ready: VecDeque<Hint>,
+    /// Where to go on in the runs; none where nothing is left.
+    next: Option<Vec<u8>>,
+}
+
+impl Reader {
+    /// The alarms that are set, of all objects, the next one to be due first. Costs one look at
+    /// each alarm that is asked for, and at each object with commits behind the checkpoint.
+    ///
+    /// ```
+    /// # fn main() -> dostore::error::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # dostore::store::Store::open(dir.path())?.close()?;
+    /// let reader = dostore::store::reader::Reader::open(dir.path())?;
+    /// for alarm in reader.alarms()?.take(10) {
+    ///     let alarm = alarm?;
+    ///     println!("{} {} at {}", alarm.namespace.name(), alarm.object, alarm.alarm.due);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn alarms(&self) -> Result<ReaderAlarms> {
+        let moment = self.moment();
+        let mut recent = BTreeSet::new();
+        for (address, tail) in &moment.objects {
+            let says = tail.inner.layers.iter().any(|layer| layer.names_alarms);
+            if !says && tail.inner.state().alarm.is_none() {
+                continue;
+            }
+            let alarms = all_alarms(moment.view(*address)?)?;
+            let hints = alarms.iter().map(|(name, it)| Hint::of(it, *address, name.as_deref()));
+            recent.extend(hints);
+        }
+        let (spaces, moment) = (self.spaces(), Arc::clone(moment));
+        let (ready, next) = (VecDeque::new(), Some(Vec::new()));
+        Ok(ReaderAlarms { moment, spaces, recent, ready, next })
+    }
+}
+
+impl ReaderAlarms {
+    fn refill(&mut self) -> Result<()> {
+        let Some(from) = self.next.take_if(|_| self.ready.is_empty()) else { return Ok(()) };
+        let mut hints = Hints::new(&self.moment.version.alarms, &from);
+        let behind = behind_due(Timestamp(u64::MAX));
+        while self.ready.len() < BATCH {
+            match hints.next_below(&behind)? {
+                Some(HintStep::Hint(hint)) => self.ready.push_back(hint),
+                Some(HintStep::Lost(lost)) => {
+                    let what = format!("alarms were lost to damage in {}", lost.run);
+                    return Err(Error::new(ErrorKind::Corrupt, "run.hole", what));
+                }
+                None => return Ok(()),
+            }
+        }
+        self.next = self.ready.back().map(|last| [&last.encode()[..], &[0]].concat());
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<SetAlarm>> {
+        loop {
+            self.refill()?;
+            let hint = match (self.ready.front(), self.recent.first()) {
+                (None, None) => return Ok(None),
+                (Some(one), Some(other)) if one == other => {
+                    self.recent.pop_first();
+                    self.ready.pop_front()
+                }
+                (Some(one), Some(other)) if other < one => self.recent.pop_first(),
+                (None, Some(_)) => self.recent.pop_first(),
+                (Some(_), _) => self.ready.pop_front(),
+            };
+            let Some(Hint { address, ref name, .. }) = hint else { return Ok(None) };
+            let Some(space) = self.spaces.get(&address.namespace) else { continue };
+            let found = find_alarm(&self.moment.view(address)?, name.as_deref())?;
+            let Some(alarm) = found.filter(|it| hint.as_ref().is_some_and(|hint| hint.means(it)))
+            else {
+                continue;
+            };
+            let (namespace, object) = (space.clone(), space.id_from_short(address.id));
+            let name = name.as_deref().map(str::to_owned);
+            return Ok(Some(SetAlarm { namespace, object, name, alarm }));
+        }
+    }
+}
+
+impl Iterator for ReaderAlarms {
+    type Item = Result<SetAlarm>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.next = None;
+            self.ready.clear();
+            self.recent.clear();
+        }
+        step.transpose()
+    }
+}
