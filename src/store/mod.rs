@@ -174,7 +174,8 @@ impl Store {
     }
 
     /// Why the last step of the store's threads failed; none if none has failed since the store was
-    /// opened. Stays when the step, which is tried again, succeeds: [`Stats::failed_rounds`] counts.
+    /// opened. Stays when the step, which is tried again, succeeds: [`Stats::failed_rounds`]
+    /// counts.
     /// Costs a lock; steps that somebody calls by [`Store::steps`] tell their caller instead.
     ///
     /// ```
@@ -300,7 +301,7 @@ impl Steps<'_> {
 
     /// Removes the bytes of purged objects from all files. Says whether a purge was completed: one
     /// whose files a snapshot still reads is completed by a later call. Fails with `purge.stuck`
-    /// while damage keeps a file from being written anew; whatever that file does not hold is erased
+    /// while damage keeps a file from being written anew; what that file does not hold is erased
     /// all the same.
     pub fn erase(&self) -> Result<bool> {
         self.engine.erase()
