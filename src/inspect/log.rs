@@ -14,10 +14,14 @@ use crate::format::record::{Operations, RecordView};
 use crate::ids::{FileNumber, LogPosition};
 use crate::inspect::files::{Listing, Role, copies, read_block, tell_copies};
 use crate::inspect::report::{FAULTS_MAX, Fault, Report, Scope};
+use crate::limits::SECTOR_BYTES;
 use crate::names::FileName;
 use crate::wal::examine::{Examined, Sight, examine};
 use crate::wal::reader::{Live, Replayed, Verdict, replay, replay_proven};
 use std::collections::BTreeMap;
+
+/// Where the first group of a file stands.
+const FIRST_GROUP: u64 = HEADER_BLOCK_BYTES;
 
 /// Replays the log: strictly, or beside a writer up to what is shown to be durable.
 pub fn check(disk: &dyn ReadDisk, manifest: &Manifest, listing: &Listing, report: &mut Report) {
@@ -164,11 +168,16 @@ impl<'a> Files<'a> {
         let Ok(Examined { stray, .. }) = examine(self.disk, name, Some((None, from))) else {
             return false;
         };
+        let mut has_live = false;
         for range in stray {
+            // Recovery takes something at the first group's place for a group.
+            let is_live = (FIRST_GROUP..FIRST_GROUP + SECTOR_BYTES as u64).contains(&range.start);
+            has_live |= is_live;
+            let scope = if is_live { Scope::Live } else { Scope::Spare };
             let what = "bytes of an unused file of the log are not zero";
-            report.fault(Fault::at(name, range, what).in_scope(Scope::Spare));
+            report.fault(Fault::at(name, range, what).in_scope(scope));
         }
-        false
+        has_live
     }
 
     /// Checks header and groups; says whether something was lost.

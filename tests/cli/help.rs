@@ -1,6 +1,6 @@
 //! What help says: every verb has examples, and they work.
 
-use super::stage::Stage;
+use super::stage::{Done, Stage};
 
 /// The help of a verb, or of the command.
 fn help(verb: &[&str]) -> String {
@@ -51,6 +51,17 @@ pub fn examples() -> Vec<Vec<String>> {
     found
 }
 
+/// Runs an example. What it writes to a new folder goes into one of its own.
+pub fn call_example(stage: &Stage, example: &[String]) -> Done {
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = folder.path().join("fresh");
+    let word = |word: &String| {
+        if word == "fresh" { fresh.to_str().unwrap().to_owned() } else { word.clone() }
+    };
+    let words: Vec<_> = example.iter().map(word).collect();
+    stage.call(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
 #[test]
 fn every_verb_has_an_example_that_works() {
     let stage = Stage::new();
@@ -58,13 +69,8 @@ fn every_verb_has_an_example_that_works() {
     for verb in verbs() {
         let examples = examples_of(&help(&[&verb]));
         assert!(!examples.is_empty(), "{verb} has no example");
-        for mut example in examples {
-            // What is written goes into a folder of its own.
-            let fresh = tempfile::tempdir().unwrap();
-            for word in example.iter_mut().filter(|word| *word == "fresh") {
-                *word = fresh.path().join("fresh").to_str().unwrap().to_owned();
-            }
-            let done = stage.call(&example.iter().map(String::as_str).collect::<Vec<_>>());
+        for example in examples {
+            let done = call_example(&stage, &example);
             // A comparison that finds a difference says so by its exit code.
             let most = u8::from(verb == "diff");
             assert!(done.code <= most && done.errors.is_empty(), "{example:?}: {done:?}");

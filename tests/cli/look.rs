@@ -7,7 +7,7 @@ fn no_verb_that_looks_changes_a_byte_of_the_store() {
     let stage = Stage::new();
     let before = contents(&stage.store());
     for words in super::help::examples() {
-        stage.call(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        super::help::call_example(&stage, &words);
     }
     assert!(contents(&stage.store()) == before);
 }

@@ -267,8 +267,12 @@ impl Layout {
     fn log(&mut self, wal: FileNumber, bytes: &[u8]) {
         let (file, length) = (FileName::Wal(wal), bytes.len() as u64);
         let Ok(header) = WalHeader::decode(&bytes[..4096]) else {
-            let unit = self.push(file, "pool", 0..length);
-            (unit.scope, unit.is_bytewise) = (Some(Scope::Spare), true);
+            // Something where the first group would stand is taken for one.
+            let parts = [(0..4096, Scope::Spare), (4096..4608, Scope::Live)];
+            for (range, scope) in parts.into_iter().chain([(4608..length, Scope::Spare)]) {
+                let unit = self.push(file, "pool", range);
+                (unit.scope, unit.is_bytewise) = (Some(scope), true);
+            }
             return;
         };
         self.halves(file, "log");

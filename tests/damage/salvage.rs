@@ -102,7 +102,7 @@ fn check_flip(
         return;
     }
     if salvaged.log_damage.is_some() {
-        assert_eq!(unit.kind, "log", "{about}");
+        assert!(["log", "pool"].contains(&unit.kind), "{about}");
         return;
     }
     let is_hurt = unit.scope == Some(Scope::Live);

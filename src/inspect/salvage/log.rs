@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::group::WalHeader;
 use crate::format::header::HEADER_BLOCK_BYTES;
 use crate::format::record::{Operation, Operations, RecordKind, RecordView, records};
-use crate::ids::{FileNumber, LogPosition, Lsn};
+use crate::ids::{Address, FileNumber, LogPosition, Lsn};
 use crate::inspect::catalog::CATALOG;
 use crate::inspect::files::{Listing, read_block};
 use crate::inspect::lost::KNOWN_MAX;
@@ -69,9 +69,10 @@ impl Source<'_> {
 
     pub(super) fn hand_out_log(&mut self, target: &mut dyn Target) -> Result<()> {
         let (mut failed, mut commits, mut unknown) = (None, 0, BTreeSet::new());
+        let mut adopted = BTreeSet::new();
         let mut position = self.manifest.cut;
         let damage = self.replay(&mut |record, _| {
-            let handed = self.hand_out_commit(&record, target);
+            let handed = self.hand_out_commit(&record, &mut adopted, target);
             match handed {
                 Ok(is_known) => {
                     position = record.header.lsn;
@@ -95,14 +96,24 @@ impl Source<'_> {
         for address in unknown {
             self.lose(address, None, "commits of it were left out: its namespace is lost");
         }
-        match damage {
-            Some(damage) => self.look_behind(&damage, target),
-            None => Ok(()),
+        if let Some(damage) = damage {
+            self.look_behind(&damage, &mut adopted, target)?;
         }
+        for address in adopted {
+            let what = "a restoration or fork behind the last checkpoint, and what follows it";
+            self.lose(address, None, what);
+        }
+        Ok(())
     }
 
-    /// Hands out one commit; says whether its object has a namespace.
-    fn hand_out_commit(&self, record: &RecordView<'_>, target: &mut dyn Target) -> Result<bool> {
+    /// Hands out one commit; says whether its object has a namespace. A commit that takes over
+    /// pages means nothing in another store: it is left out with all that follows it, and noted.
+    fn hand_out_commit(
+        &self,
+        record: &RecordView<'_>,
+        adopted: &mut BTreeSet<Address>,
+        target: &mut dyn Target,
+    ) -> Result<bool> {
         let address = record.header.address;
         if !self.namespaces.contains_key(&address.namespace) {
             return Ok(false);
@@ -111,7 +122,12 @@ impl Source<'_> {
         let operations = Operations::new(record.payload).map_while(std::result::Result::ok);
         let operations: Vec<Operation<'_>> = operations.collect();
         let is_new = matches!(operations.first(), Some(Operation::DeleteAll { .. }));
-        if self.unfinished.contains(&address) && !is_new {
+        if operations.iter().any(|operation| matches!(operation, Operation::Adopt(_))) {
+            adopted.insert(address);
+        } else if is_new {
+            adopted.remove(&address);
+        }
+        if adopted.contains(&address) || (self.unfinished.contains(&address) && !is_new) {
             return Ok(true);
         }
         target.commit(address, &operations)?;
@@ -119,7 +135,12 @@ impl Source<'_> {
     }
 
     /// What stands in the log behind its first damage.
-    fn look_behind(&mut self, damage: &Error, target: &mut dyn Target) -> Result<()> {
+    fn look_behind(
+        &mut self,
+        damage: &Error,
+        adopted: &mut BTreeSet<Address>,
+        target: &mut dyn Target,
+    ) -> Result<()> {
         let position = self.done.position;
         self.done.log_damage = Some(damage.to_string());
         let mut groups = BTreeMap::new();
@@ -156,7 +177,7 @@ impl Source<'_> {
                 for record in records(&body).map_while(std::result::Result::ok) {
                     let kind = record.header.kind;
                     if matches!(kind, RecordKind::Commit | RecordKind::Purge) {
-                        self.hand_out_commit(&record, target)?;
+                        self.hand_out_commit(&record, adopted, target)?;
                     } else {
                         self.done.note("a long commit behind damage of the log was left out");
                     }
