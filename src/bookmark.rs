@@ -7,6 +7,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Address, Lsn, StoreId, Term};
+use crate::marks::{Mark, mark};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
@@ -80,12 +81,14 @@ impl Bookmark {
         if self.tag == tag(store, address) {
             return Ok(());
         }
+        mark(Mark::RefusedForeign);
         Err(Error::invalid("bookmark.foreign", "the bookmark is of another object"))
     }
 
     /// The error for a moment that never became durable.
     #[cold]
     pub(crate) fn lost(&self) -> Error {
+        mark(Mark::RefusedLost);
         let what = format!("the moment of bookmark {self} was lost in a crash");
         Error::new(ErrorKind::NotFound, "bookmark.lost", what)
     }

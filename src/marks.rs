@@ -96,6 +96,30 @@ marks! {
     GapClosed,
     /// Files of history were merged.
     HistoryMerged,
+    /// Files of history expired.
+    HistoryExpired,
+    /// A namespace got another retention class.
+    ClassChanged,
+    /// An object was restored to a moment of its past.
+    Restored,
+    /// A restoration that had waited was applied when its object was opened.
+    RestoredAtOpen,
+    /// An object became a fork of another.
+    Forked,
+    /// The bytes of a purged object were gone from all files.
+    PurgeErased,
+    /// A backup was completed.
+    BackedUp,
+    /// A bookmark of another object was refused.
+    RefusedForeign,
+    /// A bookmark of a moment that a crash had taken was refused.
+    RefusedLost,
+    /// A moment was refused because no history is kept.
+    RefusedOff,
+    /// A moment was refused because its history had expired.
+    RefusedExpired,
+    /// A moment was refused because it was before a purge.
+    RefusedPurged,
 }
 
 static REACHED: AtomicU64 = AtomicU64::new(0);

@@ -63,6 +63,18 @@ mistakes! {
     CrossAdoptions = 21,
     /// Adopt pages in files whose names are not durable.
     AdoptEarly = 22,
+    /// Let history expire before its time.
+    ExpireEarly = 23,
+    /// Show moments before a purge.
+    IgnorePurge = 24,
+    /// Work a restoration out against a state that is not the present one.
+    RestoreStale = 25,
+    /// Fork into an object that is not empty.
+    ForkOver = 26,
+    /// Forget a purge before its history is written anew.
+    EraseEarly = 27,
+    /// Do not check that the moment of a bookmark became durable.
+    UncheckedTerm = 28,
 }
 
 /// Whether this mistake is to be made.

@@ -264,6 +264,37 @@ fn any_difference_from_git_is_an_error_that_names_it() {
 }
 
 #[test]
+fn files_as_of_dates_are_what_git_says_and_a_mass_deletion_is_undone() {
+    if !has_git() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    every_kind().import(folder.path());
+    replay(folder.path(), folder.path(), &["--check-time"]).unwrap();
+}
+
+#[test]
+fn a_date_that_shows_another_commit_is_an_error() {
+    if !has_git() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    every_kind().import(folder.path());
+    let repository = example::git::Repository::open(folder.path()).unwrap();
+    let truth = Truth::of(&repository).unwrap();
+    let commits = example::time::commit_times(&repository).unwrap();
+    assert_eq!((commits.len(), commits[0].1), (20, 1_000_001));
+    let disk = example::time::replay(&repository, &commits).unwrap();
+    let store = Store::options().threads(false).open_on(disk).unwrap();
+    let round = store.namespace("round-1").unwrap();
+    assert!(example::time::compare_dates(&round, &truth, &commits).is_ok());
+    let mut late = commits;
+    late.iter_mut().skip(1).for_each(|(_, time)| *time += 1);
+    let error = example::time::compare_dates(&round, &truth, &late).unwrap_err().to_string();
+    assert!(error.contains("as of 10000"), "{error}");
+}
+
+#[test]
 fn a_shallow_clone_starts_at_its_boundary() {
     if !has_git() {
         return;
@@ -301,7 +332,13 @@ fn the_command_line_is_read_or_refused() {
     let parse = |words: &[&str]| example::Arguments::parse(words.iter().map(OsString::from));
     assert!(matches!(parse(&["--help"]), Ok(None)));
     assert!(matches!(parse(&["--kill", "x", "--rounds", "3"]), Ok(Some(_))));
-    for words in [&["--rounds"][..], &["--rounds", "0"], &["--what"], &["a", "b"]] {
+    for words in [
+        &["--kill", "--check-time"][..],
+        &["--rounds"],
+        &["--rounds", "0"],
+        &["--what"],
+        &["a", "b"],
+    ] {
         assert!(parse(words).is_err(), "{words:?}");
     }
 }

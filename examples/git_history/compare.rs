@@ -11,9 +11,11 @@ use dostore::store::Store;
 use dostore::store::list::ListOptions;
 use dostore::store::namespace::Namespace;
 use dostore::store::objects::ObjectInfo;
+use dostore::store::snapshot::Snapshot;
 use std::collections::{BTreeMap, HashMap};
 
-type Keys = BTreeMap<Vec<u8>, Vec<u8>>;
+/// The keys of an object.
+pub type Keys = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Compares a round that was replayed to its end. Says how many keys it has.
 pub fn complete(store: &Store, round: u32, truth: &Truth) -> Outcome<u64> {
@@ -90,12 +92,7 @@ fn read(namespace: &Namespace, info: &ObjectInfo) -> Outcome<(String, Keys)> {
     if namespace.id_from_name(&name) != info.id {
         return Err(differs(namespace, &name, "its id is that of another name"));
     }
-    let snapshot = namespace.snapshot(info.id)?;
-    let mut object = Keys::new();
-    for entry in snapshot.list(ListOptions::new())? {
-        let (key, value) = entry?;
-        object.insert(key.to_vec(), value.to_vec());
-    }
+    let object = keys(&namespace.snapshot(info.id)?)?;
     if !info.is_approximate && info.keys != object.len() as u64 {
         let what = format!("it is listed with {} keys and has {}", info.keys, object.len());
         return Err(differs(namespace, &name, &what));
@@ -103,8 +100,18 @@ fn read(namespace: &Namespace, info: &ObjectInfo) -> Outcome<(String, Keys)> {
     Ok((name, object))
 }
 
+/// Every key of a snapshot.
+pub fn keys(snapshot: &Snapshot) -> Outcome<Keys> {
+    let mut keys = Keys::new();
+    for entry in snapshot.list(ListOptions::new())? {
+        let (key, value) = entry?;
+        keys.insert(key.to_vec(), value.to_vec());
+    }
+    Ok(keys)
+}
+
 /// The lines of a file in the end; those of a file that ever was binary are not known.
-fn lines_at_head(name: &str, object: &Keys, at_head: AtHead) -> Outcome<()> {
+pub fn lines_at_head(name: &str, object: &Keys, at_head: AtHead) -> Outcome<()> {
     let is_binary = object.contains_key(layout::BINARY);
     let net = number(object, layout::LINES, 0)?;
     let expected = match at_head {
@@ -128,7 +135,7 @@ fn number(object: &Keys, key: &[u8], place: usize) -> Outcome<i128> {
 }
 
 /// The first key that is not as it should be.
-fn difference(expected: &Keys, object: &Keys) -> Option<String> {
+pub fn difference(expected: &Keys, object: &Keys) -> Option<String> {
     let shown = |value: Option<&Vec<u8>>| {
         value.map_or("nothing".to_owned(), |value| format!("\"{}\"", value.escape_ascii()))
     };

@@ -45,7 +45,7 @@ pub fn child(repository: &Repository, folder: &Path, rounds: u32) -> Outcome<()>
     let store = options(Load::Small).open(folder)?;
     let mut told = BufWriter::new(std::io::stdout().lock());
     let mut replay = Replay::new(&store, rounds, WINDOW)?;
-    replay.run(repository, &ProgressBar::hidden(), Some(&mut told))?;
+    replay.run(repository, &ProgressBar::hidden(), Some(&mut told), &mut |_| Ok(()))?;
     Ok(())
 }
 

@@ -6,7 +6,8 @@
 //! every object is compared with what git says, asked by other commands.
 //!
 //! ```text
-//! cargo run --release --example git_history -- [PATH] [--kill] [--store DIR] [--rounds N]
+//! cargo run --release --example git_history -- [PATH] [--kill | --check-time] [--store DIR]
+//!     [--rounds N]
 //! ```
 //!
 //! Invariants:
@@ -21,6 +22,7 @@ pub mod kill;
 pub mod layout;
 pub mod log;
 pub mod replay;
+pub mod time;
 pub mod truth;
 
 use dostore::store::Store;
@@ -36,12 +38,14 @@ use truth::Truth;
 /// A result whose error is a message for whoever runs the program.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str = "usage: git_history [PATH] [--kill] [--store DIR] [--rounds N]
+const USAGE: &str = "usage: git_history [PATH] [--kill | --check-time] [--store DIR] [--rounds N]
 
 Replays the history of the git repository at PATH (default: this one) into a store, one object
 per file and one turn per commit that touches it, and compares every key with git.
 
   --kill       kill the replaying process again and again, and compare after each time
+  --check-time replay on a simulated machine whose clock is that of the commits, compare files as
+               of dates with git, then delete everything, restore it and compare again
   --store DIR  keep the store in DIR; what is there already is not replayed again
   --rounds N   replay N times at once, each into a namespace of its own (default: 1)";
 
@@ -55,6 +59,7 @@ pub struct Arguments {
     store: Option<PathBuf>,
     rounds: u32,
     is_kill: bool,
+    is_time: bool,
     /// Set in a process that is there to be killed: the commit to replay up to.
     head: Option<String>,
 }
@@ -69,6 +74,7 @@ impl Arguments {
             store: None,
             rounds: 1,
             is_kill: false,
+            is_time: false,
             head: None,
         };
         while let Some(word) = words.next() {
@@ -76,6 +82,7 @@ impl Arguments {
             match word.to_str() {
                 Some("--help" | "-h") => return Ok(None),
                 Some("--kill") => arguments.is_kill = true,
+                Some("--check-time") => arguments.is_time = true,
                 Some("--store") => arguments.store = Some(PathBuf::from(value()?)),
                 Some("--rounds") => {
                     let rounds = value()?.to_str().and_then(|word| word.parse().ok());
@@ -90,6 +97,9 @@ impl Arguments {
                 _ if path.is_some() => return Err(format!("more than one PATH\n\n{USAGE}").into()),
                 _ => path = Some(PathBuf::from(word)),
             }
+        }
+        if arguments.is_kill && arguments.is_time {
+            return Err(format!("--kill and --check-time do not go together\n\n{USAGE}").into());
         }
         arguments.path = path.unwrap_or(arguments.path);
         Ok(Some(arguments))
@@ -106,6 +116,9 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     let temporary = tempfile::tempdir()?;
     let folder = arguments.store.as_deref().unwrap_or(temporary.path());
     println!("{}: {} commits", repository.path().display(), repository.commits());
+    if arguments.is_time {
+        return time::check(&repository);
+    }
     if arguments.is_kill {
         return kill::parent(&repository, folder, arguments.rounds);
     }
@@ -141,7 +154,7 @@ pub fn fill(repository: &Repository, store: Store, rounds: u32) -> Outcome<()> {
     let progress = ProgressBar::new(repository.commits()).with_style(style);
     let begun = Instant::now();
     let mut replay = Replay::new(&store, rounds, WINDOW)?;
-    let replayed = replay.run(repository, &progress, None)?;
+    let replayed = replay.run(repository, &progress, None, &mut |_| Ok(()))?;
     let time = begun.elapsed();
     drop(replay);
     progress.finish_and_clear();

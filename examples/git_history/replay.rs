@@ -73,12 +73,14 @@ impl Replay {
         })
     }
 
-    /// Replays the log to its end; all of it is durable then.
+    /// Replays the log to its end; all of it is durable then. `begins` is called before each turn,
+    /// with the number of its commit.
     pub fn run(
         &mut self,
         repository: &Repository,
         progress: &ProgressBar,
         mut told: Acknowledgements<'_>,
+        begins: &mut dyn FnMut(u64) -> Outcome<()>,
     ) -> Outcome<Replayed> {
         let mut log = Log::of(repository)?;
         let mut commit = Commit::default();
@@ -91,6 +93,7 @@ impl Replay {
                     progress.inc(1);
                 }
                 Event::Change(change) => {
+                    begins(ordinal)?;
                     for round in 0..self.rounds.len() {
                         self.apply(round, ordinal, &commit, &change, told.is_some())?;
                         self.land(self.window, &mut told)?;

@@ -58,7 +58,7 @@ impl Truth {
     pub fn of(repository: &Repository) -> Outcome<Self> {
         let commits = commits(repository)?;
         let touches = touches(repository, &commits)?;
-        Ok(Self { commits, touches, at_head: at_head(repository)? })
+        Ok(Self { commits, touches, at_head: lines_at(repository, repository.head())? })
     }
 
     /// Every file that ever existed.
@@ -268,11 +268,11 @@ fn numbers(line: &[u8]) -> Option<(Numbers, &[u8])> {
     Some((Some((number(added)?, number(removed)?)), path))
 }
 
-/// The lines of every file that is there in the end.
-fn at_head(repository: &Repository) -> Outcome<HashMap<String, AtHead>> {
+/// The lines of every file that is there at a commit.
+pub fn lines_at(repository: &Repository, commit: &str) -> Outcome<HashMap<String, AtHead>> {
     let nothing = repository.ask(&["hash-object", "-t", "tree", "/dev/null"])?;
     let fixed = ["diff", "--numstat"];
-    let arguments = [&fixed[..], DIFF_OPTIONS, &[&nothing, repository.head(), "--"]].concat();
+    let arguments = [&fixed[..], DIFF_OPTIONS, &[&nothing, commit, "--"]].concat();
     let bytes = output(&mut repository.command(&arguments).spawn()?, "diff")?;
     let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     words

@@ -237,6 +237,18 @@ impl<'e> Archive<'e> {
         self.keep(exact, self.until, What::Absent);
     }
 
+    /// The object is not known: it never was, or nothing was in it since it was purged.
+    pub fn never(&mut self, address: Address) {
+        match self.version.manifest.purge_of(address) {
+            None => self.absent(Lsn::ZERO),
+            Some(purge) => {
+                self.absent(purge.lsn);
+                let (time, alarm, adopted) = (Timestamp(0), None, false);
+                self.keep(purge.lsn, self.until, What::Head { time, alarm, adopted });
+            }
+        }
+    }
+
     /// What was in a key range cannot be read.
     pub fn lost(&mut self, exact: Lsn, life: Life, range: KeyRange) {
         self.keep(exact, self.until, What::Lost { life, range });
@@ -378,7 +390,7 @@ impl Builder<'_> {
     /// Says what an object without content was, before it changes.
     pub(super) fn archive_bare(&mut self, address: Address, old: Option<&Head>) {
         match old {
-            None => self.archive.absent(Lsn::ZERO),
+            None => self.archive.never(address),
             Some(old) if old.deleted || old.page.is_none() && self.has_no_page(address, old) => {
                 self.archive.absent(old.last_lsn);
             }

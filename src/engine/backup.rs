@@ -23,6 +23,7 @@ use crate::format::checksum;
 use crate::format::manifest::Manifest;
 use crate::ids::{FileNumber, LogPoint, Lsn, Term, Timestamp};
 use crate::manifest::{self, WriteError};
+use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use crate::object::version::Version;
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,6 +114,7 @@ impl Engine {
             Err(WriteError::AfterRename(error)) => return Err(error),
         }
         copied.removed = remove_others(&**target, &next)?;
+        mark(Mark::BackedUp);
         Ok(copied)
     }
 

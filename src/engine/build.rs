@@ -101,7 +101,7 @@ impl<'e> Builder<'e> {
         self.archive.begin(address, layer.purged);
         let Some(life) = layer.after.life else {
             // Deletes of what never was: there is nothing to say.
-            self.archive.absent(Lsn::ZERO);
+            self.archive.never(address);
             self.archive.finish(address, layer.records(), &mut self.created)?;
             return Ok(layer.after.deleted);
         };

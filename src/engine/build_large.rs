@@ -16,6 +16,7 @@ use crate::ids::{Address, Life};
 use crate::marks::{Mark, mark};
 use crate::object::changes::Changes;
 use crate::object::fold::fold;
+use crate::object::overlay::{RESTORE_KEY, Word};
 use crate::object::version::Stack;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -45,6 +46,8 @@ struct Change {
     count: u64,
     content_bytes: u64,
     is_approximate: bool,
+    /// Whether a restoration waits for the next open afterwards.
+    restores: bool,
 }
 
 impl Builder<'_> {
@@ -55,6 +58,9 @@ impl Builder<'_> {
         changes: &Changes<'_>,
     ) -> Result<Content> {
         let mut change = Change::of(address, head);
+        if let Some(word) = changes.find(RESTORE_KEY) {
+            change.restores = matches!(word, Word::Value(..));
+        }
         let mut position = first_change(changes, Bound::Unbounded);
         while let Some(key) = position {
             let Some(span) = self.span_at(&change, &key)? else {
@@ -329,7 +335,8 @@ impl Builder<'_> {
         mark(Mark::PagesCollapsed);
         content.pages.retain(|(fence, _)| !fence.is_empty());
         content.pages.insert(0, (Vec::new(), None));
-        let is_bare = |base: &&PagePart| base.count == 0 && base.content_bytes == 0;
+        let is_bare =
+            |base: &&PagePart| base.count == 0 && base.content_bytes == 0 && !change.restores;
         if entry.deltas.is_empty()
             && let Some(base) = entry.base.as_ref().filter(is_bare)
         {
@@ -375,6 +382,7 @@ impl Change {
             count: head.count,
             content_bytes: head.content_bytes,
             is_approximate: head.approximate,
+            restores: head.restores,
         }
     }
 

@@ -127,6 +127,9 @@ impl Engine {
         enter_purges(&mut next, &purges_of(&frozen));
         self.note_term(&mut next, open.cut.lsn);
         next.classes.extend(&classes.then);
+        if !classes.then.is_empty() {
+            mark(Mark::ClassChanged);
+        }
         let wants_end = !classes.then.is_empty() || self.wants_epoch_end();
         let ends_epoch = self.turn_epoch(&mut next, open.record_bytes, wants_end);
         if planted(Mistake::DropLayersEarly) {
@@ -169,7 +172,9 @@ impl Engine {
         self.table.evict_missed();
         let mut freed = 0;
         for Frozen { object, layer, deleted } in frozen {
-            let bottom = HeadState { deleted, ..layer.after.clone() };
+            // What has nothing is named anew.
+            let named = layer.after.named && !deleted;
+            let bottom = HeadState { named, deleted, ..layer.after.clone() };
             drop(layer);
             let mut inner = object.inner.lock();
             let bytes = inner.drop_layers(cut, bottom);

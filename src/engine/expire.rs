@@ -12,9 +12,11 @@
 
 use super::Engine;
 use crate::error::{Error, Result};
-use crate::format::manifest::{HistoryFile, Manifest};
+use crate::format::manifest::{ClassChange, HistoryFile, Manifest};
 use crate::ids::{FileNumber, Lsn, NamespaceNumber, Timestamp, micros};
+use crate::marks::{Mark, mark};
 use crate::object::retention::{OFF_CLASS, classes, readable_from};
+use crate::planted::{Mistake, planted};
 use crate::retention::Retention;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,6 +130,7 @@ impl Plan {
         let most = bytes.unwrap_or(u64::MAX);
         for files in closed_epochs(manifest, class).values() {
             let is_old = files.iter().all(|file| file.end_time < horizon);
+            let is_old = is_old || planted(Mistake::ExpireEarly);
             if !is_old && left <= most {
                 return;
             }
@@ -176,23 +179,23 @@ impl Plan {
     }
 }
 
-/// Forgets changes of classes that no readable moment asks for.
+/// Forgets changes of classes that no readable moment asks for: each that the next one followed
+/// before the first moment that can be read, unless that moment follows from it.
 fn forget_changes(manifest: &mut Manifest) {
     let numbers: BTreeSet<_> = manifest.classes.iter().map(|change| change.namespace).collect();
     for number in numbers {
         let readable = readable_from(manifest, number);
-        let first = |manifest: &Manifest| {
-            manifest.classes.iter().position(|change| change.namespace == number)
-        };
-        let own = |manifest: &Manifest| {
-            manifest.classes.iter().filter(|change| change.namespace == number).count()
-        };
-        while own(manifest) > 1
-            && let Some(at) = first(manifest)
-        {
-            let change = manifest.classes.remove(at);
+        let is_over = |next: &ClassChange| readable.is_none_or(|readable| next.from <= readable);
+        loop {
+            let places = manifest.classes.iter().enumerate();
+            let mut own = places.filter(|(_, change)| change.namespace == number);
+            let Some((first, _)) = own.next() else { break };
+            if !own.next().is_some_and(|(_, next)| is_over(next)) {
+                break;
+            }
+            let change = manifest.classes.remove(first);
             if readable_from(manifest, number) != readable {
-                manifest.classes.insert(at, change);
+                manifest.classes.insert(first, change);
                 break;
             }
         }
@@ -241,6 +244,7 @@ impl Engine {
         let mut next = publisher.manifest.clone();
         plan.apply(&mut next);
         self.publish(&mut publisher, next)?;
+        mark(Mark::HistoryExpired);
         self.counters.expired_files.fetch_add(plan.files.len() as u64, Ordering::Relaxed);
         Ok(true)
     }
@@ -296,7 +300,6 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::manifest::ClassChange;
     use crate::format::run::{RunFacts, RunUse};
     use proptest::prelude::*;
 
@@ -331,6 +334,23 @@ mod tests {
     fn settings(own: &[(u32, Option<Retention>)]) -> Settings {
         let own = own.iter().map(|(number, own)| (NamespaceNumber(*number), *own)).collect();
         Settings { default: Retention::days(30), own }
+    }
+
+    #[test]
+    fn a_change_is_kept_while_a_moment_of_the_class_before_it_can_be_read() {
+        let change =
+            |class, from| ClassChange { namespace: NamespaceNumber(1), class, from: Lsn(from) };
+        let left = |changes: &[ClassChange], horizon| {
+            let horizons = vec![(18, Lsn(horizon))];
+            let mut manifest =
+                Manifest { classes: changes.to_vec(), horizons, ..Manifest::default() };
+            forget_changes(&mut manifest);
+            manifest.classes.len()
+        };
+        let back_and_forth = [change(18, 10), change(1, 30), change(18, 50)];
+        assert_eq!([5, 20, 30, 50].map(|horizon| left(&back_and_forth, horizon)), [3, 3, 2, 1]);
+        // Where the class before the first one kept history, nothing says that it was off.
+        assert_eq!(left(&[change(0, 10), change(18, 30)], 20), 2);
     }
 
     #[test]

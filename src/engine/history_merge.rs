@@ -20,6 +20,7 @@ use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::history::{bundle_of, order};
 use crate::object::version::Version;
+use crate::planted::{Mistake, planted};
 use crate::run::cursor::Position;
 use crate::run::{Run, RunCursor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,23 +40,34 @@ const DAY_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 impl Engine {
     /// Whether there are files of history to merge.
     pub fn wants_history_merge(&self) -> bool {
-        choose(&self.version()).is_some()
+        choose(&self.version(), &self.unmergeable.lock()).is_some()
     }
 
-    /// Merges files of history. Says whether there were any to merge.
+    /// Merges files of history. Says whether there were any to merge. A file that is damaged as a
+    /// whole is left as it is from then on, and the others are merged around it.
     pub fn merge_history(&self) -> Result<bool> {
         self.check_alive()?;
         let version = self.version();
-        match choose(&version) {
-            Some(inputs) => Ok(self.replace_history(&version, &inputs)?.is_some()),
-            None => Ok(false),
+        let inputs = choose(&version, &self.unmergeable.lock());
+        let Some(inputs) = inputs else { return Ok(false) };
+        let merged = self.replace_history(&version, &inputs);
+        if merged.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
+            let is_damaged = |file: &&HistoryFile| version.history.open_file(file).is_err();
+            let damaged: Vec<_> = inputs.iter().filter(is_damaged).collect();
+            // What opens and cannot be merged all the same: nobody knows which of them it was.
+            let left = if damaged.is_empty() { inputs.iter().collect() } else { damaged };
+            self.unmergeable.lock().extend(left.into_iter().map(|file| file.facts.number));
         }
+        merged.map(|merged| merged.is_some())
     }
 
     /// Writes every file of history again that may hold something of these objects from before
     /// their purges. Notes the purges that files which cannot be read leave something of.
     pub(super) fn erase_history(&self, purges: &[Purge], left: &mut Left) -> Result<()> {
         let mut done = BTreeSet::new();
+        if planted(Mistake::EraseEarly) {
+            return Ok(());
+        }
         loop {
             let version = self.version();
             let mut files = version.manifest.history.iter();
@@ -116,7 +128,7 @@ impl Engine {
         let is_there = |input: &HistoryFile| next.history.contains(input);
         if !inputs.iter().all(is_there) || is_purged_since(version, &next, inputs) {
             mark(Mark::MergeDiscarded);
-            let _ = self.disk.remove(name);
+            self.discard(&publisher, name);
             return Ok(None);
         }
         next.history.retain(|file| !inputs.contains(file));
@@ -165,8 +177,9 @@ fn is_purged_since(version: &Version, now: &Manifest, inputs: &[HistoryFile]) ->
     })
 }
 
-/// Neighbours that are worth merging, in the order of their spans.
-fn choose(version: &Version) -> Option<Vec<HistoryFile>> {
+/// Neighbours that are worth merging, in the order of their spans, without any of `unmergeable`
+/// between them.
+fn choose(version: &Version, unmergeable: &BTreeSet<FileNumber>) -> Option<Vec<HistoryFile>> {
     let mut classes: BTreeMap<u32, Vec<HistoryFile>> = BTreeMap::new();
     for file in &version.manifest.history {
         classes.entry(file.class).or_default().push(*file);
@@ -174,9 +187,11 @@ fn choose(version: &Version) -> Option<Vec<HistoryFile>> {
     let (open, changes) = (version.manifest.epoch, &version.manifest.classes);
     classes.into_values().find_map(|mut files| {
         files.sort_by_key(order);
-        closed_epoch(&files, open)
-            .or_else(|| tier(&files, open))
-            .or_else(|| day(&files, open, changes))
+        files.split(|file| unmergeable.contains(&file.facts.number)).find_map(|files| {
+            closed_epoch(files, open)
+                .or_else(|| tier(files, open))
+                .or_else(|| day(files, open, changes))
+        })
     })
 }
 

@@ -77,7 +77,7 @@ impl Engine {
             self.counters.merges.fetch_add(1, Ordering::Relaxed);
         } else {
             mark(Mark::MergeDiscarded);
-            let _ = self.disk.remove(name);
+            self.discard(&publisher, name);
         }
         Ok(is_installed)
     }
@@ -152,7 +152,8 @@ fn nameless(version: &Version) -> Result<BTreeSet<Address>> {
     let mut nameless = BTreeSet::new();
     for purge in &version.manifest.purged {
         match version.head(purge.address) {
-            Ok(Some(head)) if head.named && !head.deleted => {}
+            // It was named after the purge, also if it has nothing else since.
+            Ok(Some(head)) if head.named => {}
             Ok(_) => drop(nameless.insert(purge.address)),
             Err(error) if error.kind() == ErrorKind::Corrupt => {}
             Err(error) => return Err(error),

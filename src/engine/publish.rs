@@ -311,6 +311,16 @@ impl Engine {
         self.retired.lock().front().map(|oldest| oldest.generation)
     }
 
+    /// Removes a file that no manifest ever named: later, if it cannot be removed now.
+    pub(super) fn discard(&self, publisher: &Publisher, name: FileName) {
+        if self.remove_file(name).is_ok() {
+            return;
+        }
+        let (at, generation) = (self.clock.uptime(), publisher.manifest.generation);
+        let (last_namer, files) = (Weak::new(), [name].into());
+        self.retired.lock().push_back(Retired { last_namer, files, bytes: 0, at, generation });
+    }
+
     /// Bytes of files that wait for their time to be removed.
     pub(super) fn retired_bytes(&self) -> u64 {
         self.retired.lock().iter().map(|retired| retired.bytes).sum()

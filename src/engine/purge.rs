@@ -22,6 +22,7 @@ use super::held::{concerned, held_by};
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::manifest::{Manifest, Purge};
 use crate::ids::{Address, FileNumber, Lsn};
+use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use crate::object::retention::readable_from;
 use crate::object::write_set::WriteSet;
@@ -48,6 +49,16 @@ impl Engine {
     pub fn purge(&self, address: Address) -> Result<Grant> {
         let changes = WriteSet::purge(&self.options.limits)?;
         self.commit_from_outside(address, changes)
+    }
+
+    /// The last commit that purged an object, if one did. Reads nothing from the disk.
+    pub fn last_purge(&self, address: Address) -> Option<Lsn> {
+        // Before the version: a checkpoint publishes it first, and then drops the layer.
+        let object = self.table.get(&address);
+        let layers = object.map(|object| object.inner.lock().layers.clone()).unwrap_or_default();
+        let committed = layers.iter().filter_map(|layer| layer.purged).max();
+        let version = self.version();
+        committed.max(version.manifest.purge_of(address).map(|purge| purge.lsn))
     }
 
     /// Commits changes of an object that no handle of it asks for, and fences its open handle.
@@ -240,6 +251,7 @@ impl Engine {
         let is_changed = next != publisher.manifest;
         if is_changed {
             self.publish(&mut publisher, next)?;
+            mark(Mark::PurgeErased);
         }
         drop(publisher);
         self.erasing.lock().rewritten.retain(|purge, _| !gone.contains(purge));

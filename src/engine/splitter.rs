@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //!   * Nothing is written for a fold without content, unless the caller keeps its first page. The
-//!     store's own words about an object are not content.
+//!     store's own words about an object are not content, but for a restoration that waits.
 //!   * An entry's count is of the user's keys; its bytes are keys with kinds, and values, of all
 //!     content, so that they are zero only where there is none.
 //!   * Each page but the first has its first key as its fence.
@@ -17,6 +17,7 @@ use crate::format::entry::PageEntry;
 use crate::format::page::{PageBuilder, PageKind, PageMeta};
 use crate::ids::{Address, Codec, KeyKind, Life, Lsn};
 use crate::marks::{Mark, mark};
+use crate::object::overlay::RESTORE_KEY;
 
 /// Takes the entries of one fold.
 pub(super) struct Splitter<'b, 'e> {
@@ -37,6 +38,8 @@ struct Open {
     page: PageBuilder,
     users: u32,
     content_bytes: u64,
+    /// Whether it holds a word of the store's own that must not be lost.
+    is_needed: bool,
     is_closed: bool,
 }
 
@@ -93,6 +96,7 @@ impl<'b, 'e> Splitter<'b, 'e> {
             open.page.push(key, codec, value);
             let is_user = is_user_key(key);
             open.users += u32::from(is_user);
+            open.is_needed |= key == RESTORE_KEY;
             if key.first() != Some(&(KeyKind::Meta as u8)) {
                 // A user's key is what the user gave, without its kind.
                 open.content_bytes += (key.len() - usize::from(is_user) + value.len()) as u64;
@@ -112,7 +116,8 @@ impl<'b, 'e> Splitter<'b, 'e> {
             until: Lsn::ZERO,
             fence: fence.clone(),
         });
-        Open { fence, page, users: 0, content_bytes: 0, is_closed: false }
+        let (is_needed, is_closed) = (false, false);
+        Open { fence, page, users: 0, content_bytes: 0, is_needed, is_closed }
     }
 
     fn finish_page(&mut self) -> Result<()> {
@@ -128,7 +133,7 @@ impl<'b, 'e> Splitter<'b, 'e> {
     /// The entries of the pages written.
     pub fn finish(mut self) -> Result<Vec<(Vec<u8>, PageEntry)>> {
         // What the store itself says about an object does not make it exist.
-        let is_empty = |open: &Open| open.users == 0 && open.content_bytes == 0;
+        let is_empty = |open: &Open| open.users == 0 && open.content_bytes == 0 && !open.is_needed;
         let is_bare = self.page.as_ref().is_none_or(is_empty);
         if self.is_first_kept || !self.done.is_empty() || !is_bare {
             self.finish_page()?;

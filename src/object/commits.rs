@@ -109,6 +109,7 @@ impl View {
     /// Fails where the commits behind an LSN are not all there.
     pub fn check_commits(&self, after: Lsn) -> Result<()> {
         retention::check_view(self, after)?;
+        // The purge itself is told of.
         if self.last_purge().is_some_and(|purged| after.next() < purged) {
             let what = format!("the object's commits behind {after} were purged");
             return Err(Error::new(ErrorKind::NotRetained, "history.purged", what));

@@ -84,7 +84,8 @@ pub fn head_state(head: &Head) -> HeadState {
         last_time: head.last_time,
         adopted: head.adopted,
         alarm: head.alarm,
-        named: head.named,
+        // What has nothing is named anew.
+        named: head.named && !head.deleted,
         unfinished: head.unfinished,
         restores: head.restores,
         deleted: head.deleted,

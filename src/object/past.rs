@@ -22,6 +22,7 @@ use crate::format::history::{Group, ItemKey, State};
 use crate::format::page::PageHeader;
 use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, without_adoption};
 use crate::ids::{Address, Life, Lsn, Timestamp};
+use crate::marks::{Mark, mark};
 use crate::object::version::Version;
 use crate::planted::{Mistake, planted};
 use crate::run::Run;
@@ -35,6 +36,9 @@ const LAYER_BYTES_MAX: usize = 4 << 20;
 impl View {
     /// The last commit that purged the object, if one did.
     pub fn last_purge(&self) -> Option<Lsn> {
+        if planted(Mistake::IgnorePurge) {
+            return None;
+        }
         let published = self.version.manifest.purge_of(self.address).map(|purge| purge.lsn);
         self.layers.iter().filter_map(|layer| layer.purged).max().max(published)
     }
@@ -44,12 +48,13 @@ impl View {
     /// Fails with `history.gap` where history does not hold what is needed, with
     /// `history.purged` for a moment before a purge, and with the codes of damaged pages and runs.
     pub fn as_of(self, at: Lsn) -> Result<Self> {
-        if at >= self.state.last_lsn {
+        if retention::is_present(&self, at) {
             return Ok(self);
         }
         retention::check(&self.version.manifest, self.address.namespace, at)?;
         let purged = self.last_purge();
         if purged.is_some_and(|purged| at < purged) {
+            mark(Mark::RefusedPurged);
             let what = format!("the history of the object before {at} was purged");
             return Err(Error::new(ErrorKind::NotRetained, "history.purged", what));
         }
@@ -117,8 +122,9 @@ impl<'a> Search<'a> {
         let Some(epoch) = spans().find(|run| run.file.end >= at).map(|run| run.file.epoch) else {
             return Err(gap(at));
         };
-        let earlier = spans().filter(|run| run.file.epoch < epoch);
-        let before = earlier.map(|run| run.file.end).max().unwrap_or(Lsn::ZERO);
+        // Earlier epochs may have expired.
+        let starts = spans().filter(|run| run.file.epoch == epoch).map(|run| run.file.start);
+        let before = starts.min().unwrap_or(Lsn::ZERO);
         let own = files.iter().copied().filter(|run| run.file.epoch == epoch).collect();
         let past = Past::new(version, address, at);
         let (head, adopted) = (None, Lsn::ZERO);
@@ -134,7 +140,8 @@ impl<'a> Search<'a> {
         purged: Option<Lsn>,
     ) -> Result<()> {
         let mut found = Vec::new();
-        if let Some(purged) = purged {
+        // Of an epoch behind the purge there are states of its own.
+        if let Some(purged) = purged.filter(|purged| *purged > self.before) {
             found.push(Finding::absent(purged, purged));
             let state = HeadState { last_lsn: purged, deleted: true, ..HeadState::default() };
             self.note_head(FoundHead { exact: purged, until: purged, state });

@@ -74,6 +74,21 @@ impl Finding {
     }
 }
 
+/// The deltas that lie over a page one above the other, the oldest first, and up to where all of it
+/// is exact. `found` has the newest first.
+fn deltas_over(base: &Finding, found: &[Finding]) -> (Vec<Finding>, Lsn) {
+    let (mut deltas, mut until) = (Vec::new(), base.until);
+    for delta in found.iter().rev().filter(|finding| finding.lies_over(base)) {
+        // One between them was lost, or it lies over another base: commits say the same.
+        if delta.over != until {
+            break;
+        }
+        until = delta.until;
+        deltas.push(delta.clone());
+    }
+    (deltas, until)
+}
+
 /// What serves a key range.
 #[derive(Clone, Debug)]
 struct Source {
@@ -198,15 +213,7 @@ impl Past {
             if !self.claims.claim(&base.fence, base.end.as_deref(), number) {
                 continue;
             }
-            let (mut deltas, mut until) = (Vec::new(), base.until);
-            for delta in found.iter().rev().filter(|finding| finding.lies_over(base)) {
-                // One between them was lost, or it lies over another base: commits say the same.
-                if delta.over != until {
-                    break;
-                }
-                until = delta.until;
-                deltas.push(delta.clone());
-            }
+            let (deltas, until) = deltas_over(base, &found);
             let has_gap = until < self.at && until < before;
             self.sources.push(Source { base: base.clone(), deltas, until, has_gap });
         }
@@ -474,5 +481,36 @@ fn clipped<'a>(
         | Operation::ClearAlarm
         | Operation::Restored(_)
         | Operation::Adopt(_) => Some(*operation),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(kind: FoundKind, exact: u64, until: u64, over: u64) -> Finding {
+        let mut finding = Finding::absent(Lsn(exact), Lsn(until));
+        (finding.kind, finding.over) = (kind, Lsn(over));
+        finding
+    }
+
+    #[test]
+    fn a_chain_of_deltas_ends_where_one_of_them_is_missing() {
+        let base = finding(FoundKind::Page, 10, 20, 0);
+        let chain = [(25, 30, 20), (35, 40, 30), (45, 50, 40)];
+        let over = |left_out: Option<usize>| {
+            let is_there = |(at, _): &(usize, &(u64, u64, u64))| Some(*at) != left_out;
+            let deltas = chain.iter().enumerate().filter(is_there);
+            let delta = |(_, &(exact, until, over))| finding(FoundKind::Delta, exact, until, over);
+            let mut found: Vec<_> = deltas.map(delta).collect();
+            found.reverse();
+            found.push(base.clone());
+            let (deltas, until) = deltas_over(&base, &found);
+            (deltas.iter().map(|delta| delta.exact.0).collect::<Vec<_>>(), until.0)
+        };
+        assert_eq!(over(None), (vec![25, 35, 45], 50));
+        assert_eq!(over(Some(0)), (vec![], 20));
+        assert_eq!(over(Some(1)), (vec![25], 30));
+        assert_eq!(over(Some(2)), (vec![25, 35], 40));
     }
 }

@@ -9,6 +9,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::ids::{Lsn, NamespaceNumber, Timestamp};
+use crate::marks::{Mark, mark};
 
 use super::View;
 use super::history::DEFAULT_CLASS;
@@ -62,6 +63,7 @@ pub fn readable_from(manifest: &Manifest, namespace: NamespaceNumber) -> Option<
 /// `history.expired`, which says from when on it is there.
 pub fn check(manifest: &Manifest, namespace: NamespaceNumber, at: Lsn) -> Result<()> {
     let Some(from) = readable_from(manifest, namespace) else {
+        mark(Mark::RefusedOff);
         let what = "no history is kept of this namespace";
         return Err(Error::new(ErrorKind::NotRetained, "history.off", what));
     };
@@ -79,6 +81,7 @@ fn time_of(manifest: &Manifest, from: Lsn) -> Timestamp {
 
 #[cold]
 fn expired(manifest: &Manifest, from: Lsn) -> Error {
+    mark(Mark::RefusedExpired);
     let time = time_of(manifest, from);
     let what = format!("history is there from commit {from} on, made at {} us since 1970", time.0);
     Error::new(ErrorKind::NotRetained, "history.expired", what)
@@ -89,9 +92,24 @@ fn first_of(view: &View) -> Lsn {
     readable_from(&view.version.manifest, view.address.namespace).unwrap_or(Lsn::MAX)
 }
 
+/// Whether a moment of an object is its present one, as `view` shows it.
+///
+/// An object of which nothing is known may have been forgotten after it ended: it is as it was
+/// only since a moment from which on nothing is forgotten.
+pub fn is_present(view: &View, at: Lsn) -> bool {
+    at >= present_since(view)
+}
+
+fn present_since(view: &View) -> Lsn {
+    match view.state.last_lsn {
+        Lsn::ZERO => first_of(view).min(view.version.manifest.cut),
+        last => last,
+    }
+}
+
 /// Fails where history does not reach back to a moment of an object, as `view` shows it.
 pub fn check_view(view: &View, at: Lsn) -> Result<()> {
-    if at >= view.state.last_lsn {
+    if is_present(view, at) {
         return Ok(());
     }
     check(&view.version.manifest, view.address.namespace, at)
@@ -100,7 +118,7 @@ pub fn check_view(view: &View, at: Lsn) -> Result<()> {
 /// The moment from which on the commits of an object can be told: right before a purge of it, if
 /// there was one.
 pub fn history_start(view: &View) -> Lsn {
-    first_of(view).min(view.state.last_lsn).max(behind_purge(view))
+    first_of(view).min(present_since(view)).max(behind_purge(view))
 }
 
 /// The moment right before the object's last purge; the beginning without one.
@@ -127,7 +145,9 @@ pub fn history_from(view: &View, time: Timestamp) -> Result<Lsn> {
 /// `history.purged`.
 pub fn moment_at(view: &View, time: Timestamp) -> Result<Option<Lsn>> {
     if view.state.last_time <= time {
-        return Ok(None);
+        // Of an object that was forgotten nobody can tell when it ended.
+        let is_unknown = view.state.last_lsn == Lsn::ZERO;
+        return if is_unknown { history_from(view, time).map(|_| None) } else { Ok(None) };
     }
     let purged = behind_purge(view);
     let from = history_from(view, time)?.max(purged);

@@ -164,11 +164,15 @@ fn count_all(view: &View) -> Result<Option<(u64, u64)>> {
 /// Keys, bytes and whether they are approximate; none for an object without content.
 fn count(view: &View, head: Option<&Head>) -> Result<Option<(u64, u64, bool)>> {
     let live = head.filter(|head| !head.deleted);
-    if view.layers.is_empty() {
+    let is_known = view.layers.is_empty();
+    // One that waits to be restored may have nothing else.
+    if is_known && !view.state.restores {
         return Ok(live.map(|head| (head.count, head.content_bytes, head.approximate)));
     }
     if let Some(head) = live {
-        return Ok((!is_empty(view)?).then_some((head.count, head.content_bytes, true)));
+        let is_approximate = head.approximate || !is_known;
+        let counts = (head.count, head.content_bytes, is_approximate);
+        return Ok((!is_empty(view)?).then_some(counts));
     }
     Ok(count_all(view)?.map(|(keys, bytes)| (keys, bytes, false)))
 }

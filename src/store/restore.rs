@@ -23,8 +23,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::Restoration;
 use crate::ids::{Address, Lsn, ObjectId};
 use crate::limits::check_name;
+use crate::marks::{Mark, mark};
 use crate::object::write_set::WriteSet;
 use crate::object::{Inner, ObjectState, View};
+use crate::planted::{Mistake, planted};
 use crate::wal::group_commit::Grant;
 use std::sync::Arc;
 
@@ -126,7 +128,9 @@ fn try_to_apply(
     for _ in 0..TRIES {
         let now = engine.view(request.address)?;
         let seen = now.state.last_lsn;
-        let changes = (way.changes)(&now)?;
+        let stale = planted(Mistake::RestoreStale).then(|| Lsn(seen.0.saturating_sub(1)));
+        let stale = stale.and_then(|at| engine.view_at(request.address, at).ok());
+        let changes = (way.changes)(stale.as_ref().unwrap_or(&now))?;
         let granted = engine.with_object(request.address, |object, inner| {
             if inner.state().last_lsn != seen {
                 return Ok(None);
@@ -164,7 +168,20 @@ fn commit(
         (Ok(grant), Some(prepared)) => prepared.adopted(grant.lsn),
         (Ok(_), None) => {}
     }
+    if granted.is_ok() {
+        mark(request.mark());
+    }
     granted
+}
+
+impl Request<'_> {
+    fn mark(&self) -> Mark {
+        match (self.is_fork, self.restoration.is_at_open) {
+            (true, _) => Mark::Forked,
+            (false, true) => Mark::RestoredAtOpen,
+            (false, false) => Mark::Restored,
+        }
+    }
 }
 
 /// The view and the LSN of the state that a bookmark of an object names.
@@ -318,7 +335,7 @@ impl Namespace {
             Ok(())
         })?;
         // Two objects are never locked at once, so a purge of the source may have come between.
-        let purged = engine.view(source)?.last_purge();
+        let purged = engine.last_purge(source);
         if let Err(error) = request.check_purge(purged, grant.lsn) {
             engine.purge(address)?;
             return Err(error);

@@ -20,6 +20,7 @@ use crate::object::difference::{Pair, Pairs};
 use crate::object::overlay::{Found, NAME_KEY, RESTORE_KEY};
 use crate::object::range::{Entry, KeyBounds, RangeIter};
 use crate::object::write_set::WriteSet;
+use crate::planted::{Mistake, planted};
 use std::ops::Bound;
 
 /// The code of the error that changes are more than one commit may be.
@@ -169,7 +170,7 @@ impl Request<'_> {
     }
 
     fn check_vacant(&self, now: &View) -> Result<()> {
-        if !self.is_fork || is_vacant(now)? {
+        if !self.is_fork || planted(Mistake::ForkOver) || is_vacant(now)? {
             return Ok(());
         }
         let what = "the object that is to become a fork has content; delete it first";

@@ -119,6 +119,8 @@ pub(super) struct Open<C> {
 /// A group on its way to the disk.
 struct Taken {
     header: GroupHeader,
+    /// The least LSN that a commit from here on may have.
+    least_lsn: Lsn,
     bytes: Vec<u8>,
     file: Arc<LogFile>,
     offset: u64,
@@ -421,6 +423,7 @@ impl<C> Wal<C> {
         let bytes_taken = std::mem::replace(&mut open.buffer, buffer);
         let taken = Taken {
             header,
+            least_lsn: Lsn(last_lsn.0 + 1 - open.commits),
             bytes: bytes_taken,
             file: Arc::clone(&open.file),
             offset: point.offset,
@@ -463,7 +466,7 @@ impl<C> Wal<C> {
 
     fn write_bytes(&self, writer: &Writer, taken: &Taken) -> Result<()> {
         if taken.fresh {
-            self.pool.write_header(&taken.file, writer.last, taken.header.first_lsn)?;
+            self.pool.write_header(&taken.file, writer.last, taken.least_lsn)?;
         }
         let file = &*taken.file.file;
         let failed =

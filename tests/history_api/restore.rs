@@ -432,3 +432,38 @@ fn a_mark_is_refused_at_once_for_a_moment_that_is_not_there() {
     drop(storage);
     assert!(stage.rooms.cancel_restore(stage.id("lobby")).unwrap().is_none());
 }
+
+#[test]
+fn what_waits_for_the_next_open_outlasts_restorations_and_crashes() {
+    for (by_handle, undone_by_handle) in
+        [(true, true), (true, false), (false, true), (false, false)]
+    {
+        let stage = Stage::new(40);
+        let id = stage.room("lobby").id();
+        let mut lobby = stage.rooms.open(id).unwrap();
+        let full = lobby.put("a", "1").unwrap().bookmark();
+        let mut turn = lobby.turn();
+        turn.delete_all().unwrap();
+        turn.commit().unwrap().wait().unwrap();
+        lobby.restore_on_next_open(&full).unwrap().0.wait().unwrap();
+        let restore = |lobby: &mut Object, by_handle: bool, to: &Bookmark| {
+            let restored =
+                if by_handle { lobby.restore(to) } else { stage.rooms.restore(id, to) }.unwrap();
+            restored.commit.wait().unwrap();
+            restored.undo
+        };
+        let undo = restore(&mut lobby, by_handle, &full);
+        if !by_handle && undone_by_handle {
+            continue;
+        }
+        restore(&mut lobby, undone_by_handle, &undo);
+        stage.store.steps().checkpoint().unwrap();
+        stage.store.steps().merge().unwrap();
+        drop(lobby);
+        let stage = stage.power_cut();
+        assert!(
+            stage.rooms.cancel_restore(id).unwrap().is_some(),
+            "{by_handle} {undone_by_handle}"
+        );
+    }
+}

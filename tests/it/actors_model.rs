@@ -200,13 +200,14 @@ impl Model {
                 }
             }
             Change::DeleteAll => self.now.clear(),
+            Change::Become(map) => self.now.clone_from(map),
         }
     }
 
     /// The content of a new value.
     pub fn new_content(&mut self, bytes: usize) -> Content {
         let shape = super::model::Shape::Noise;
-        Content { version: self.new_version(), bytes, shape }
+        Content { owner: None, version: self.new_version(), bytes, shape }
     }
 
     /// What becomes of the open turn, where a gate that is taken now waits for it.

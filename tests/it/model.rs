@@ -3,8 +3,11 @@
 //! Invariants:
 //!   * A value follows from its object, its key and its version, so a stale or foreign byte shows.
 //!   * `settled` is what survives any crash; `now` is `settled` with the pending commits on top.
+//!   * Every commit that survives is kept for good, so that any moment can be told.
 
-use dostore::ids::{Lsn, ObjectId};
+use dostore::bookmark::Bookmark;
+use dostore::ids::{Lsn, ObjectId, Timestamp};
+use dostore::store::commit::Position;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
@@ -26,6 +29,8 @@ pub enum Shape {
 /// A value, told short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content {
+    /// The object that it was written to, where that is another than the one that it is in.
+    pub owner: Option<usize>,
     pub version: u64,
     pub bytes: usize,
     pub shape: Shape,
@@ -38,6 +43,7 @@ impl Content {
         if self.shape == Shape::Zeros {
             return bytes;
         }
+        let object = self.owner.unwrap_or(object);
         let stamp = [
             self.version,
             (object as u64) << 32 | u64::from(crc32(key)),
@@ -71,6 +77,8 @@ pub enum Change {
     Delete(Vec<u8>),
     DeleteRange(Bound<Vec<u8>>, Bound<Vec<u8>>),
     DeleteAll,
+    /// It becomes what it, or another, was.
+    Become(Map),
 }
 
 impl fmt::Debug for Change {
@@ -81,7 +89,7 @@ impl fmt::Debug for Change {
         };
         match self {
             Self::Put(at, content) => {
-                let Content { version, bytes, shape } = content;
+                let Content { version, bytes, shape, .. } = content;
                 write!(out, "put {} = {shape:?} {version} of {bytes}", key(at))
             }
             Self::Delete(at) => write!(out, "delete {}", key(at)),
@@ -91,6 +99,7 @@ impl fmt::Debug for Change {
                 write!(out, "delete {from:?} to {to:?}")
             }
             Self::DeleteAll => out.write_str("delete all"),
+            Self::Become(map) => write!(out, "become {} keys of the past", map.len()),
         }
     }
 }
@@ -135,18 +144,81 @@ fn apply(map: &mut Map, change: &Change, undo: &mut Vec<Undo>) {
             }
         }
         Change::DeleteAll => undo.push(Undo::Everything(std::mem::take(map))),
+        Change::Become(then) => undo.push(Undo::Everything(std::mem::replace(map, then.clone()))),
     }
 }
 
-/// A commit that a crash may still take.
-#[derive(Debug)]
-struct Pending {
+/// What a commit is, beyond its changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A turn, a restoration, a fork.
+    Plain,
+    /// The end of a life, from outside.
+    Deletion,
+    /// The same, and of all that can be known of it.
+    Purge,
+    /// The next open is to restore this moment.
+    Wish(Lsn),
+    /// What waited for the next open does so no more.
+    NoWish,
+}
+
+/// A commit that happened.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    pub lsn: Lsn,
+    pub time: Timestamp,
+    pub kind: Kind,
+    /// The moment right behind it.
+    pub bookmark: Bookmark,
+    pub changes: Vec<Change>,
+}
+
+/// An object at one moment.
+#[derive(Clone, Debug, Default)]
+struct State {
+    map: Map,
     lsn: Lsn,
-    changes: Vec<Change>,
+    /// The moment that waits for the next open.
+    wish: Option<Lsn>,
+    /// Nothing before this commit can be known.
+    purged: Lsn,
+}
+
+impl State {
+    /// What else a commit does than its changes.
+    fn note(&mut self, lsn: Lsn, kind: Kind) {
+        self.lsn = lsn;
+        match kind {
+            Kind::Plain => {}
+            Kind::Wish(moment) => self.wish = Some(moment),
+            Kind::Deletion | Kind::NoWish => self.wish = None,
+            Kind::Purge => (self.wish, self.purged) = (None, lsn),
+        }
+    }
+}
+
+/// A bookmark that was handed out.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    pub bookmark: Bookmark,
+    /// Whether a crash of other objects' commits may have taken it.
+    pub is_in_doubt: bool,
+}
+
+/// A moment of an object, and the bookmarks of it.
+#[derive(Debug)]
+pub struct Moment<'m> {
+    /// How many commits were before it.
+    pub number: usize,
+    /// The commit that made it; zero before the first.
+    pub lsn: Lsn,
+    pub map: &'m Map,
+    pub bookmarks: Vec<Bookmark>,
 }
 
 /// One object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ObjectModel {
     pub index: usize,
     pub id: ObjectId,
@@ -154,15 +226,17 @@ pub struct ObjectModel {
     pub namespace: usize,
     /// The name that handles open it by, if they do.
     pub name: Option<String>,
-    settled: Map,
-    settled_lsn: Lsn,
+    settled: State,
     /// Every commit that made `settled`.
     past: Vec<Pending>,
     pending: VecDeque<Pending>,
-    now: Map,
-    now_lsn: Lsn,
+    now: State,
     /// Every LSN that a commit of it was given in this life of the store or survived an earlier.
     pub next_version: u64,
+    /// Bookmarks beside those of its commits.
+    pub kept: Vec<Kept>,
+    /// Bookmarks that a crash took.
+    pub lost: Vec<Bookmark>,
 }
 
 impl ObjectModel {
@@ -172,24 +246,34 @@ impl ObjectModel {
             id,
             namespace,
             name,
-            settled: Map::new(),
-            settled_lsn: Lsn::ZERO,
+            settled: State::default(),
             past: Vec::new(),
             pending: VecDeque::new(),
-            now: Map::new(),
-            now_lsn: Lsn::ZERO,
+            now: State::default(),
             next_version: 1,
+            kept: Vec::new(),
+            lost: Vec::new(),
         }
     }
 
     /// What it has now.
     pub fn now(&self) -> &Map {
-        &self.now
+        &self.now.map
     }
 
     /// Its last commit.
     pub fn last_lsn(&self) -> Lsn {
-        self.now_lsn
+        self.now.lsn
+    }
+
+    /// The moment that its next open is to restore.
+    pub fn wish(&self) -> Option<Lsn> {
+        self.now.wish
+    }
+
+    /// The commit that purged it last.
+    pub fn purged(&self) -> Lsn {
+        self.now.purged
     }
 
     /// Begins a turn.
@@ -202,49 +286,100 @@ impl ObjectModel {
         while let Some(pending) = self.pending.pop_front_if(|pending| pending.lsn <= durable) {
             let mut undo = Vec::new();
             for change in &pending.changes {
-                apply(&mut self.settled, change, &mut undo);
+                apply(&mut self.settled.map, change, &mut undo);
                 undo.clear();
             }
-            self.settled_lsn = pending.lsn;
+            self.settled.note(pending.lsn, pending.kind);
             self.past.push(pending);
         }
     }
 
-    /// How many commits it has had.
-    pub fn commits(&self) -> usize {
-        self.past.len() + self.pending.len()
+    /// Every commit that it has had, the oldest first.
+    pub fn commits(&self) -> impl DoubleEndedIterator<Item = &Pending> {
+        self.past.iter().chain(&self.pending)
     }
 
-    /// What it was after each of its commits: hands out the number of the commit, its LSN, the last
-    /// one before that of the next commit, and the keys.
-    pub fn moments<E>(
-        &self,
-        mut each: impl FnMut(usize, (Lsn, Lsn), &Map) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut map = Map::new();
-        let mut undo = Vec::new();
-        let all = || self.past.iter().chain(&self.pending);
-        let next = all().skip(1).map(|commit| Lsn(commit.lsn.0 - 1));
-        let next = next.chain([self.now_lsn]);
-        for (number, (commit, until)) in all().zip(next).enumerate() {
-            for change in &commit.changes {
+    /// What it was after each of its commits, and before the first.
+    pub fn moments<E>(&self, mut each: impl FnMut(Moment<'_>) -> Result<(), E>) -> Result<(), E> {
+        let (mut map, mut undo) = (Map::new(), Vec::new());
+        let mut kept: Vec<_> = self.kept.iter().filter(|kept| !kept.is_in_doubt).collect();
+        kept.sort_by_key(|kept| kept.bookmark.lsn());
+        let mut kept = kept.into_iter().map(|kept| kept.bookmark).peekable();
+        let mut commits = self.commits().peekable();
+        let (mut lsn, mut own) = (Lsn::ZERO, None);
+        for number in 0.. {
+            let next = commits.next();
+            let end = next.map_or(Lsn(u64::MAX), |next| next.lsn);
+            let mut bookmarks: Vec<_> = Option::into_iter(own).collect();
+            while let Some(bookmark) = kept.next_if(|bookmark| bookmark.lsn() < end) {
+                bookmarks.push(bookmark);
+            }
+            each(Moment { number, lsn, map: &map, bookmarks })?;
+            let Some(next) = next else { break };
+            for change in &next.changes {
                 apply(&mut map, change, &mut undo);
                 undo.clear();
             }
-            each(number, (commit.lsn, until), &map)?;
+            (lsn, own) = (next.lsn, Some(next.bookmark));
         }
         Ok(())
+    }
+
+    /// What it was after its commits up to here.
+    pub fn map_at(&self, at: Lsn) -> Map {
+        if at >= self.now.lsn {
+            return self.now.map.clone();
+        }
+        let (mut map, mut undo) = (Map::new(), Vec::new());
+        for commit in self.commits().take_while(|commit| commit.lsn <= at) {
+            commit.changes.iter().for_each(|change| apply(&mut map, change, &mut undo));
+            undo.clear();
+        }
+        map
+    }
+
+    /// It, as a copy of the store as of this commit has it.
+    pub fn as_of(&self, at: Lsn) -> Self {
+        let mut twin = self.clone();
+        twin.kept.retain(|kept| kept.bookmark.lsn() <= at);
+        let first = twin.past.partition_point(|commit| commit.lsn <= at);
+        if first == twin.past.len() {
+            twin.truncate(at);
+            return twin;
+        }
+        twin.pending = twin.past.drain(..).collect();
+        (twin.settled, twin.now) = Default::default();
+        twin.settle(at);
+        twin.pending.clear();
+        twin.now.clone_from(&twin.settled);
+        twin
+    }
+
+    /// A bookmark was handed out that names its present moment or an earlier one.
+    pub fn keep(&mut self, bookmark: Bookmark) {
+        const KEPT_MAX: usize = 60;
+        if self.kept.len() < KEPT_MAX {
+            self.kept.push(Kept { bookmark, is_in_doubt: false });
+        }
     }
 
     /// A crash has taken everything behind here.
     pub fn truncate(&mut self, last: Lsn) {
         self.settle(last);
-        if self.pending.is_empty() && self.now_lsn == self.settled_lsn {
+        let first_lost = self.pending.front().map(|pending| pending.lsn);
+        for kept in &mut self.kept {
+            kept.is_in_doubt |= kept.bookmark.lsn() > last;
+        }
+        if self.pending.is_empty() && self.now.lsn == self.settled.lsn {
             return;
         }
-        self.pending.clear();
+        if let Some(first_lost) = first_lost {
+            let is_lost = |kept: &Kept| kept.is_in_doubt && kept.bookmark.lsn() >= first_lost;
+            self.lost.extend(self.kept.iter().filter(|kept| is_lost(kept)).map(|k| k.bookmark));
+            self.kept.retain(|kept| !is_lost(kept));
+        }
+        self.lost.extend(self.pending.drain(..).map(|pending| pending.bookmark));
         self.now.clone_from(&self.settled);
-        self.now_lsn = self.settled_lsn;
     }
 }
 
@@ -261,7 +396,7 @@ pub struct Mark(usize, usize);
 
 impl Draft<'_> {
     pub fn map(&self) -> &Map {
-        &self.object.now
+        &self.object.now.map
     }
 
     pub fn object(&self) -> usize {
@@ -278,7 +413,7 @@ impl Draft<'_> {
     }
 
     pub fn last_lsn(&self) -> Lsn {
-        self.object.now_lsn
+        self.object.now.lsn
     }
 
     /// A version that no value of the object has had.
@@ -295,7 +430,7 @@ impl Draft<'_> {
     }
 
     pub fn apply(&mut self, change: Change) {
-        apply(&mut self.object.now, &change, &mut self.undo);
+        apply(&mut self.object.now.map, &change, &mut self.undo);
         self.changes.push(change);
     }
 
@@ -307,19 +442,20 @@ impl Draft<'_> {
         self.changes.truncate(to.0);
         while self.undo.len() > to.1 {
             match self.undo.pop().expect("longer than the mark") {
-                Undo::Everything(map) => self.object.now = map,
-                Undo::Key(key, Some(content)) => drop(self.object.now.insert(key, content)),
-                Undo::Key(key, None) => drop(self.object.now.remove(&key)),
+                Undo::Everything(map) => self.object.now.map = map,
+                Undo::Key(key, Some(content)) => drop(self.object.now.map.insert(key, content)),
+                Undo::Key(key, None) => drop(self.object.now.map.remove(&key)),
             }
         }
     }
 
-    /// The turn was logged under this LSN.
-    pub fn keep(mut self, lsn: Lsn) {
+    /// The turn was logged as this.
+    pub fn keep(mut self, position: Position, bookmark: Bookmark, kind: Kind) {
         self.undo.clear();
         let changes = std::mem::take(&mut self.changes);
-        self.object.pending.push_back(Pending { lsn, changes });
-        self.object.now_lsn = lsn;
+        let Position { lsn, time } = position;
+        self.object.pending.push_back(Pending { lsn, time, kind, bookmark, changes });
+        self.object.now.note(lsn, kind);
     }
 }
 
@@ -334,19 +470,24 @@ mod tests {
     use super::*;
 
     fn put(key: &[u8], version: u64) -> Change {
-        Change::Put(key.to_vec(), Content { version, bytes: 9, shape: Shape::Noise })
+        Change::Put(key.to_vec(), Content { owner: None, version, bytes: 9, shape: Shape::Noise })
     }
 
-    fn object() -> ObjectModel {
+    fn object() -> (ObjectModel, Bookmark) {
         let folder = dostore::disk::sim::SimDisk::new(1);
         let store = dostore::store::Store::options().threads(false).open_on(folder).unwrap();
-        let id = store.namespace("n").unwrap().id_from_name("o");
-        ObjectModel::new(0, 0, id, None)
+        let namespace = store.namespace("n").unwrap();
+        let id = namespace.id_from_name("o");
+        (ObjectModel::new(0, 0, id, None), namespace.current_bookmark(id).unwrap())
+    }
+
+    fn position(lsn: u64) -> Position {
+        Position { lsn: Lsn(lsn), time: Timestamp(lsn) }
     }
 
     #[test]
     fn a_dropped_draft_changes_nothing_and_a_savepoint_goes_back_to_its_place() {
-        let mut object = object();
+        let (mut object, bookmark) = object();
         let mut draft = object.draft();
         draft.apply(put(b"a", 1));
         let mark = draft.mark();
@@ -354,7 +495,7 @@ mod tests {
         draft.apply(put(b"b", 2));
         draft.roll_back(mark);
         assert_eq!(draft.map().keys().collect::<Vec<_>>(), [b"a"]);
-        draft.keep(Lsn(5));
+        draft.keep(position(5), bookmark, Kind::Plain);
         let before = object.now().clone();
         let mut draft = object.draft();
         draft.apply(Change::DeleteRange(Bound::Unbounded, Bound::Unbounded));
@@ -365,11 +506,11 @@ mod tests {
 
     #[test]
     fn truncating_keeps_a_prefix_of_the_commits() {
-        let mut object = object();
+        let (mut object, bookmark) = object();
         for lsn in 1..=4 {
             let mut draft = object.draft();
             draft.apply(put(&[u8::try_from(lsn).unwrap()], lsn));
-            draft.keep(Lsn(lsn));
+            draft.keep(position(lsn), bookmark, Kind::Plain);
         }
         object.settle(Lsn(1));
         object.truncate(Lsn(3));

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 120;
 /// From so many seeds on, the shares of crashes and the marks are checked too.
 const CAMPAIGN: u64 = 2_000;
 /// One seed in so many runs twice.
@@ -183,13 +183,25 @@ impl World {
         self.limit_space(None);
         self.open_undisturbed()?;
         self.check_drained()?;
-        for index in 0..self.objects.len().min(8) {
-            self.check_past_of(index)?;
-        }
+        self.check_some_pasts()?;
+        self.erase()?;
+        self.check_expired()?;
+        self.check_some_pasts()?;
+        self.check_traces()?;
         if self.plan.is_damaged_at_the_end {
             self.damage()?;
         }
         self.counts.calls = self.disk.calls();
+        Ok(())
+    }
+
+    fn check_some_pasts(&mut self) -> Outcome {
+        for index in 0..self.objects.len().min(8) {
+            self.check_past_of(index)?;
+        }
+        for what in std::mem::take(&mut self.seen) {
+            self.counts.seeds.insert(what, 1);
+        }
         Ok(())
     }
 
@@ -292,16 +304,21 @@ fn tell(seeds: u64, counts: &Counts) {
         "  {} commits, {} reads, {} errors, {} poisoned, {} damages, {} calls to the disk",
         counts.commits, counts.reads, counts.errors, counts.poisoned, counts.damages, counts.calls
     );
-    println!("  {} keys at moments of the past", counts.past);
+    println!("  {} keys at moments of the past, after {:?}", counts.past, counts.seeds);
+    println!("  {} values of purged objects looked for", counts.looked_for);
     println!("  marks not reached: {:?}", unreached());
 }
 
-fn check_campaign(counts: &Counts) {
+fn check_campaign(seeds: u64, counts: &Counts) {
     let cycles = counts.cycles();
     let in_steps = counts.crashes_in(&[Activity::Checkpoint, Activity::Clean, Activity::Merge]);
     assert!(in_steps * 100 >= cycles * 30, "too few crashes in steps: {in_steps} of {cycles}");
     let in_recovery = counts.crashes_in(&[Activity::Recovery]);
     assert!(in_recovery * 100 >= cycles * 10, "too few in recovery: {in_recovery} of {cycles}");
+    for what in ["a crash", "cleaning", "merging", "expiry"] {
+        let count = counts.seeds.get(what).copied().unwrap_or(0);
+        assert!(count * 2 >= seeds, "{what} in {count} of {seeds} seeds only");
+    }
     let missed: Vec<Mark> =
         unreached().into_iter().filter(|mark| !REACHED_ELSEWHERE.contains(mark)).collect();
     assert!(missed.is_empty(), "branches never taken: {missed:?}");
@@ -322,6 +339,6 @@ fn a_store_loses_nothing_that_it_showed_to_be_durable() {
     tell(seeds, &counts);
     assert!(wrong.is_none(), "\n{}", wrong.unwrap_or_default());
     if seeds >= CAMPAIGN {
-        check_campaign(&counts);
+        check_campaign(seeds, &counts);
     }
 }

@@ -4,7 +4,7 @@
 //!   * What is expected is found by the plainest means: a walk over the whole map.
 
 use super::chance::Chance;
-use super::model::Map;
+use super::model::{Content, Map};
 use dostore::error::{Error, Result};
 use dostore::store::list::{Entries, ListOptions};
 use dostore::store::object::Object;
@@ -84,6 +84,14 @@ impl Readable for Snapshot {
 pub fn shown(key: &[u8]) -> String {
     let text = key[..key.len().min(40)].escape_ascii().to_string();
     format!("`{text}` of {} bytes", key.len())
+}
+
+/// Whether two states of an object read the same: other versions may have the same bytes.
+pub fn reads_same(object: usize, one: &Map, other: &Map) -> bool {
+    let is_same = |((key, one), (other_key, other)): ((&Vec<u8>, &Content), (_, &Content))| {
+        key == other_key && (one == other || one.render(object, key) == other.render(object, key))
+    };
+    one.len() == other.len() && one.iter().zip(other).all(is_same)
 }
 
 /// One key.

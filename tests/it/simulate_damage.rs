@@ -112,7 +112,7 @@ impl Patient {
                 Err(error) => return self.wrong(format_args!("opening says {error:?}")),
             };
             let bytes = if index % 3 == 0 { 3_000 } else { 20 };
-            let content = Content { version: 1 << 40, bytes, shape: Shape::Noise };
+            let content = Content { owner: None, version: 1 << 40, bytes, shape: Shape::Noise };
             let key = b"k00001".to_vec();
             match handle
                 .put(&key, content.render(index, &key))
@@ -175,6 +175,10 @@ impl World {
     pub fn damage(&mut self) -> Outcome {
         for _ in 0..self.chance.below(20) {
             self.turn()?;
+        }
+        for index in 0..self.objects.len() {
+            // Whoever opens an object next would change it.
+            self.take_wish_back(index)?;
         }
         self.act(Action::WaitForAll)?;
         self.step(Activity::OtherStep, Action::WriteMark)?;

@@ -140,7 +140,7 @@ impl World {
     fn name_an_earlier_life(&mut self, healthy: &SimDisk) -> Outcome {
         let mut patient = self.patient(healthy, "a page of an earlier life in the directory");
         let index = self.chance.index(self.objects.len());
-        let content = |version| Content { version, bytes: 30, shape: Shape::Noise };
+        let content = |version| Content { owner: None, version, bytes: 30, shape: Shape::Noise };
         let everyone: BTreeSet<usize> = (0..self.objects.len()).collect();
         let old = content(1 << 41);
         let new = content(1 << 42);
@@ -245,7 +245,8 @@ impl World {
         let mut handle = namespace.open(object.id)?;
         for number in 0..COMMITS {
             let key = format!("past {number}").into_bytes();
-            let content = Content { version: version + number, bytes: 40, shape: Shape::Noise };
+            let content =
+                Content { owner: None, version: version + number, bytes: 40, shape: Shape::Noise };
             handle.put(&key, content.render(0, &key))?.wait()?;
             patient.maps[0].insert(key, content);
         }

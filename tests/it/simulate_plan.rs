@@ -38,6 +38,15 @@ pub enum Action {
     DeleteMuch,
     TouchMany,
     Past,
+    Restore,
+    RestoreLater,
+    Fork,
+    RestoreAll,
+    Purge,
+    Erase,
+    Expire,
+    Retain,
+    BackUp,
 }
 
 impl Action {
@@ -65,6 +74,15 @@ impl Action {
         Self::DeleteMuch,
         Self::TouchMany,
         Self::Past,
+        Self::Restore,
+        Self::RestoreLater,
+        Self::Fork,
+        Self::RestoreAll,
+        Self::Purge,
+        Self::Erase,
+        Self::Expire,
+        Self::Retain,
+        Self::BackUp,
     ];
 
     /// How often it happens, where a seed does not say otherwise.
@@ -73,15 +91,26 @@ impl Action {
             Self::Turn => 60,
             Self::Read => 12,
             Self::Snapshot | Self::Checkpoint | Self::WaitForAll | Self::WriteGroup => 6,
-            Self::DeleteObject | Self::LetGo | Self::Clean | Self::Merge => 4,
-            Self::Listing | Self::RemoveRetired | Self::Past => 3,
-            Self::WriteMark | Self::PrepareFile | Self::Advance | Self::Evict => 2,
+            Self::DeleteObject | Self::LetGo | Self::Clean | Self::Merge | Self::Past => 4,
+            Self::Restore => 5,
+            Self::Listing | Self::RemoveRetired | Self::Expire => 3,
+            Self::WriteMark
+            | Self::PrepareFile
+            | Self::Advance
+            | Self::Evict
+            | Self::RestoreLater
+            | Self::Fork
+            | Self::Erase => 2,
             Self::SetWall
             | Self::Space
             | Self::SecondWriter
             | Self::Figures
             | Self::DeleteMuch
-            | Self::TouchMany => 1,
+            | Self::TouchMany
+            | Self::RestoreAll
+            | Self::Purge
+            | Self::Retain
+            | Self::BackUp => 1,
         }
     }
 }
@@ -163,10 +192,13 @@ pub struct Plan {
     clean_bytes: u64,
     cache_bytes: usize,
     retire_after: Duration,
-    /// Whether history is kept and read.
-    pub has_history: bool,
+    /// How long history is kept where a namespace has no setting of its own.
+    pub retention: Retention,
+    /// What namespaces may be set to.
+    pub retentions: Vec<Option<Retention>>,
     epoch_bytes: u64,
     history_state_bytes: usize,
+    adopt_operations: usize,
 }
 
 /// One seed in so many has an object of 100,000 keys.
@@ -218,9 +250,11 @@ impl Plan {
             clean_bytes: chance.pick(&[4 << 10, 64 << 10, 1 << 20]),
             cache_bytes: chance.pick(&[0, 4 << 10, 64 << 10]),
             retire_after: Duration::from_secs(chance.pick(&[0, 0, 60])),
-            has_history: chance.percent(85),
+            retention: if chance.percent(10) { Retention::Off } else { retention(chance) },
+            retentions: retentions(chance),
             epoch_bytes: chance.pick(&[0, 4_000, 40_000, 1 << 30]),
             history_state_bytes: chance.pick(&[1_000, 8_000, 64 << 10]),
+            adopt_operations: chance.pick(&[2, 20, 65_536, 65_536]),
         };
         if seed % ALIKE_EVERY == 13 { plan.alike() } else { plan }
     }
@@ -259,10 +293,26 @@ impl Plan {
             .clean_bytes(self.clean_bytes)
             .cache_bytes(self.cache_bytes)
             .retire_after(self.retire_after)
-            .retention(if self.has_history { Retention::default() } else { Retention::Off })
+            .retention(self.retention)
             .epoch(Duration::ZERO, self.epoch_bytes, Duration::from_hours(24))
             .history_state_bytes(self.history_state_bytes)
+            .adopt_operations(self.adopt_operations)
     }
+}
+
+/// From nothing at all to more than a seed lasts.
+fn retention(chance: &mut Chance) -> Retention {
+    let seconds = chance.pick(&[0, 60, 100_000, 30 * 86_400, 30 * 86_400]);
+    let bytes = chance.pick(&[None, None, None, Some(0), Some(10_000), Some(100_000)]);
+    Retention::Keep { age: Duration::from_secs(seconds), bytes }
+}
+
+/// What settings change to, where they change at all.
+fn retentions(chance: &mut Chance) -> Vec<Option<Retention>> {
+    if chance.percent(50) {
+        return Vec::new();
+    }
+    vec![None, Some(Retention::Off), Some(retention(chance)), Some(retention(chance))]
 }
 
 fn weight(action: Action, chance: &mut Chance) -> u64 {

@@ -5,8 +5,8 @@
 //!   * Each read is compared with the model at once.
 
 use super::chance::Chance;
-use super::model::{Change, Content, Draft};
-use super::simulate_checks::{Fault, Readable, check_all, check_some, draw_span};
+use super::model::{Change, Content, Draft, Kind};
+use super::simulate_checks::{Fault, check_all, check_some, draw_span};
 use super::simulate_plan::{Action, ObjectPlan, Plan};
 use super::simulate_world::{Activity, Outcome, Stop, World};
 use dostore::error::{Error, ErrorKind};
@@ -33,7 +33,7 @@ impl Pen<'_> {
     fn content(&self, chance: &mut Chance, version: u64) -> Content {
         let bytes = chance.pick(&self.plan.value_bytes);
         let bytes = usize::try_from(bytes).expect("a small size");
-        Content { version, bytes, shape: chance.pick(&self.plan.shapes) }
+        Content { owner: None, version, bytes, shape: chance.pick(&self.plan.shapes) }
     }
 
     /// One operation, in the turn and in the draft.
@@ -100,7 +100,7 @@ impl Pen<'_> {
         let bytes = usize::try_from(bytes).expect("a small size");
         let (version, shape) = (draft.new_version(), chance.pick(&self.plan.shapes));
         for number in first..first + count {
-            let content = Content { version, bytes, shape };
+            let content = Content { owner: None, version, bytes, shape };
             Self::put(turn, draft, self.object.style.key(number), content)?;
         }
         Ok(())
@@ -152,7 +152,7 @@ impl Pen<'_> {
 
 impl World {
     /// Opens a handle on the object where there is none. False where that failed.
-    fn hold(&mut self, index: usize) -> Outcome<bool> {
+    pub fn hold(&mut self, index: usize) -> Outcome<bool> {
         if self.running().handles.contains_key(&index) {
             return Ok(true);
         }
@@ -163,17 +163,11 @@ impl World {
             Some(name) => namespace.open_by_name(name),
             None => namespace.open(id),
         };
-        match opened {
-            Ok(handle) => {
-                self.running().handles.insert(index, handle);
-                Ok(true)
-            }
-            Err(error) => self.judge("opening an object", &error).map(|()| false),
-        }
+        self.opened(index, opened)
     }
 
     /// A commit was given its place.
-    fn check_position(&mut self, position: Position) -> Outcome {
+    pub fn check_position(&mut self, position: Position) -> Outcome {
         self.counts.commits += 1;
         if position.lsn <= self.issued {
             let (lsn, issued) = (position.lsn, self.issued);
@@ -189,7 +183,7 @@ impl World {
     }
 
     /// Everything up to here was acknowledged.
-    fn acknowledged(&mut self, lsn: Lsn) {
+    pub fn acknowledged(&mut self, lsn: Lsn) {
         self.floor = self.floor.max(lsn);
         self.note_durable();
         let floor = self.floor;
@@ -239,7 +233,7 @@ impl World {
             }
             Ok(commit) => {
                 let (position, told) = (commit.position(), draft.told());
-                draft.keep(position.lsn);
+                draft.keep(position, commit.bookmark(), Kind::Plain);
                 self.note(format_args!("commit {} of object {index}, {told}", position.lsn));
                 self.check_position(position)?;
                 self.settle_commit(commit)
@@ -248,7 +242,7 @@ impl World {
     }
 
     /// Waits for a commit, polls it, or lets it be.
-    fn settle_commit(&mut self, mut commit: Commit) -> Outcome {
+    pub fn settle_commit(&mut self, mut commit: Commit) -> Outcome {
         let lsn = commit.position().lsn;
         match self.chance.below(10) {
             0..=3 => match commit.wait() {
@@ -269,29 +263,18 @@ impl World {
         Ok(())
     }
 
-    fn delete_object(&mut self, index: usize) -> Outcome {
+    pub fn delete_object(&mut self, index: usize) -> Outcome {
         let (namespace, id) = (self.objects[index].namespace, self.objects[index].id);
         let deleted = self.running().namespaces[namespace].delete(id);
         let commit = match deleted {
             Err(error) => return self.judge("deleting an object", &error),
             Ok(commit) => commit,
         };
-        let mut draft = self.objects[index].draft();
-        draft.apply(Change::DeleteAll);
-        draft.keep(commit.position().lsn);
-        self.note(format_args!("commit {} deletes object {index}", commit.position().lsn));
-        self.check_position(commit.position())?;
-        if let Some(handle) = self.running().handles.remove(&index) {
-            match handle.value(b"k") {
-                Err(error) if error.code() == "handle.fenced" => {}
-                Err(error) => self.judge("reading by a fenced handle", &error)?,
-                Ok(_) => {
-                    let what = format!("a handle outlives the deletion of object {index}");
-                    return Err(Stop::Violation(what));
-                }
-            }
+        self.note_commit(index, commit, Some(Change::DeleteAll), Kind::Deletion)?;
+        match self.running().handles.remove(&index) {
+            Some(handle) => self.check_fenced(index, &handle),
+            None => Ok(()),
         }
-        self.settle_commit(commit)
     }
 
     fn read(&mut self) -> Outcome {
@@ -360,6 +343,8 @@ impl World {
             Action::WriteGroup => steps.write_group(),
             Action::WriteMark => steps.write_mark(),
             Action::PrepareFile => steps.prepare_file().map(|()| true),
+            Action::Expire => steps.expire(),
+            Action::Erase => steps.erase(),
             _ => steps.remove_retired().map(|count| count > 0),
         };
         drop(store);
@@ -378,6 +363,11 @@ impl World {
             let (floor, issued) = (self.floor, self.issued_here);
             let what = format!("pages hold {issued}, the log is durable up to {floor}");
             return Err(Stop::Violation(what));
+        }
+        match activity {
+            Activity::Clean if did => drop(self.seen.insert("cleaning")),
+            Activity::Merge if did => drop(self.seen.insert("merging")),
+            _ => {}
         }
         if did {
             self.calls_of.insert(activity, self.disk.calls() - before);
@@ -467,6 +457,15 @@ impl World {
                 Ok(())
             }
             Action::Past => self.check_past(),
+            Action::Restore => self.restore(),
+            Action::RestoreLater => self.restore_later(),
+            Action::Fork => self.fork(),
+            Action::RestoreAll => self.restore_all(),
+            Action::Purge => self.purge(),
+            Action::Erase => self.erase(),
+            Action::Expire => self.expire().map(drop),
+            Action::Retain => self.retain(),
+            Action::BackUp => self.back_up(),
             Action::SecondWriter => self.second_writer(),
             Action::Figures => self.figures(),
             Action::TouchMany => {

@@ -9,14 +9,16 @@ use super::chance::Chance;
 use super::model::ObjectModel;
 use super::simulate_checks::{self, Fault};
 use super::simulate_plan::{Plan, Weather};
+use super::simulate_retention::Purged;
 use dostore::disk::sim::{Faults, SimDisk};
 use dostore::error::{Error, ErrorKind};
 use dostore::ids::{Lsn, Timestamp};
 use dostore::inspect::verify::verify;
+use dostore::retention::Retention;
 use dostore::store::Store;
 use dostore::store::namespace::Namespace;
 use dostore::store::object::Object;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Why a life ends.
 #[derive(Debug)]
@@ -56,7 +58,11 @@ pub struct Counts {
     pub past: u64,
     pub errors: u64,
     pub damages: u64,
+    /// Values of purged objects that were looked for in all files.
+    pub looked_for: u64,
     pub calls: u64,
+    /// Seeds, by what happened in them before moments of the past were compared.
+    pub seeds: BTreeMap<&'static str, u64>,
 }
 
 impl Counts {
@@ -71,6 +77,10 @@ impl Counts {
         self.past += other.past;
         self.errors += other.errors;
         self.damages += other.damages;
+        self.looked_for += other.looked_for;
+        for (what, count) in &other.seeds {
+            *self.seeds.entry(what).or_default() += count;
+        }
         self.calls += other.calls;
     }
 
@@ -118,6 +128,18 @@ pub struct World {
     pub has_open_cut: bool,
     /// Calls that each activity took the last time.
     pub calls_of: BTreeMap<Activity, u64>,
+    /// What has happened in this seed.
+    pub seen: BTreeSet<&'static str>,
+    /// The settings of namespaces, and those that failed: the next open tells.
+    pub retentions: Vec<Option<Retention>>,
+    pub retentions_tried: Vec<(usize, Option<Retention>)>,
+    /// Purges whose bytes may still be there; what may not be there any more.
+    pub purges: Vec<Purged>,
+    pub erased: Vec<Vec<u8>>,
+    /// Values that are in several objects, by owner and version.
+    pub shared: BTreeSet<(Option<usize>, u64)>,
+    /// The disk of the last backup.
+    pub backup: Option<SimDisk>,
     namespaces_made: bool,
     is_verbose: bool,
     journal: VecDeque<String>,
@@ -152,6 +174,13 @@ impl World {
             late_before: 0,
             has_open_cut: false,
             calls_of: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            retentions: Vec::new(),
+            retentions_tried: Vec::new(),
+            purges: Vec::new(),
+            erased: Vec::new(),
+            shared: BTreeSet::new(),
+            backup: None,
             namespaces_made: false,
             is_verbose,
             journal: VecDeque::new(),
@@ -265,6 +294,7 @@ impl World {
     /// The process ends, or the machine does.
     pub fn crash(&mut self, with_power: bool) {
         self.note_durable();
+        self.seen.insert("a crash");
         *self.counts.crashes.entry(self.activity).or_default() += 1;
         let is_off = self.disk.is_off();
         let drop_first = self.chance.percent(30);
@@ -341,8 +371,8 @@ impl World {
         if !store.report().created {
             self.calls_of.insert(Activity::Recovery, self.disk.calls() - before);
         }
-        let report = store.report().clone();
-        self.note(format_args!("open: {report:?}"));
+        let (report, durable) = (store.report().clone(), store.durable());
+        self.note(format_args!("open: {report:?}, durable up to {durable}"));
         self.activity = Activity::Turns;
         let namespaces = Vec::new();
         self.running = Some(Running { handles: BTreeMap::new(), namespaces, store });
@@ -379,8 +409,10 @@ impl World {
         }
         if !self.namespaces_made {
             self.namespaces_made = true;
+            self.retentions = vec![None; self.plan.namespaces];
             self.make_objects();
         }
+        self.check_retentions()?;
         Ok(true)
     }
 
@@ -420,6 +452,7 @@ impl World {
             self.note(format_args!("survived beyond what was durable: up to {last}"));
         }
         self.floor = last;
+        self.forget_lost_purges();
         for (index, view) in views.iter().enumerate() {
             let object = &mut self.objects[index];
             object.truncate(last);
