@@ -12,6 +12,10 @@ use std::time::Duration;
 /// None of them is part of the format: each may change from one open to the next.
 #[derive(Clone, Debug)]
 #[must_use]
+#[cfg_attr(
+    feature = "admin",
+    expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")
+)]
 pub struct Options {
     pub(crate) create: bool,
     pub(crate) limits: Limits,
@@ -30,6 +34,9 @@ pub struct Options {
     pub(crate) history_state_bytes: usize,
     pub(crate) retention: Retention,
     pub(crate) adopt_operations: usize,
+    /// Whether history neither expires by itself nor gives way on a full file system: where a
+    /// store is opened for one request, which may need it.
+    pub(crate) spares_history: bool,
     pub(crate) reader_threads: usize,
     pub(crate) is_threaded: bool,
     #[cfg(feature = "admin")]
@@ -56,6 +63,7 @@ impl Default for Options {
             history_state_bytes: 64 << 10,
             retention: Retention::default(),
             adopt_operations: COMMIT_OPERATIONS_MAX,
+            spares_history: false,
             reader_threads: 2,
             is_threaded: true,
             #[cfg(feature = "admin")]

@@ -4,6 +4,7 @@
 //! it is a line of [`Verb`] and a line of [`Verb::run`].
 
 use super::call::{Call, Globals};
+use super::change::{backup, bench, compact, delete, fork, moving, restore, write};
 use super::failure::{EXIT_CODES, Outcome};
 use super::{
     alarms, bigkeys, bookmark, debug, diff, get, history, inspect, keys, ls, salvage, segments,
@@ -52,6 +53,18 @@ pub enum Verb {
     Salvage(salvage::Arguments),
     Segments(segments::Arguments),
     Debug(debug::Arguments),
+    Restore(restore::Arguments),
+    Undo(restore::Undo),
+    Fork(fork::Arguments),
+    Put(write::Put),
+    Rm(write::Rm),
+    Delete(delete::Delete),
+    Purge(delete::Purge),
+    Backup(backup::Arguments),
+    Dump(moving::Dump),
+    Load(moving::Load),
+    Compact(compact::Arguments),
+    Bench(bench::Arguments),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -77,6 +90,18 @@ impl Verb {
             Self::Salvage(arguments) => arguments.run(call),
             Self::Segments(arguments) => arguments.run(call),
             Self::Debug(arguments) => arguments.run(call),
+            Self::Restore(arguments) => arguments.run(call),
+            Self::Undo(arguments) => arguments.run(call),
+            Self::Fork(arguments) => arguments.run(call),
+            Self::Put(arguments) => arguments.run(call),
+            Self::Rm(arguments) => arguments.run(call),
+            Self::Delete(arguments) => arguments.run(call),
+            Self::Purge(arguments) => arguments.run(call),
+            Self::Backup(arguments) => arguments.run(call),
+            Self::Dump(arguments) => arguments.run(call),
+            Self::Load(arguments) => arguments.run(call),
+            Self::Compact(arguments) => arguments.run(call),
+            Self::Bench(arguments) => arguments.run(call),
             Self::Completions(arguments) => arguments.run(call),
             Self::Man(arguments) => arguments.run(call),
         }

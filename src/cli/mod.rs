@@ -16,6 +16,7 @@ mod arguments;
 mod bigkeys;
 mod bookmark;
 mod call;
+mod change;
 mod debug;
 mod diff;
 mod failure;

@@ -224,7 +224,8 @@ impl Engine {
     /// Whether it is time to look for history that may go.
     pub fn wants_expire(&self) -> bool {
         let seen = self.expiry.state.lock().seen;
-        let is_time = seen.is_none_or(|(_, at)| self.clock.uptime() >= at + EVERY);
+        let is_time = !self.options.spares_history
+            && seen.is_none_or(|(_, at)| self.clock.uptime() >= at + EVERY);
         is_time && !self.version().manifest.history.is_empty()
     }
 
@@ -278,7 +279,9 @@ impl Engine {
             }
         }
         drop(guard);
-        plan.free(manifest, self.excess_bytes()?);
+        if !self.options.spares_history {
+            plan.free(manifest, self.excess_bytes()?);
+        }
         Ok(plan)
     }
 

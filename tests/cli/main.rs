@@ -7,6 +7,7 @@
 #[path = "../../examples/git_history/main.rs"]
 mod example;
 
+mod change;
 mod counts;
 mod help;
 mod live;

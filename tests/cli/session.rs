@@ -85,7 +85,8 @@ fn rerun(session: &str, store: &Path) -> String {
         assert!(done.code <= 1 && done.errors.is_empty(), "{line}: {done:?}");
         let gap = if text.is_empty() { "" } else { "\n" };
         writeln!(text, "{gap}{line}").unwrap();
-        done.out.lines().for_each(|line| writeln!(text, "{}", line.trim_end()).unwrap());
+        let out = done.out.replace(store.to_str().unwrap(), "data");
+        out.lines().for_each(|line| writeln!(text, "{}", line.trim_end()).unwrap());
     }
     text
 }

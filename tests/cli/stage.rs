@@ -137,6 +137,13 @@ impl Stage {
         self.folder.path().join("data")
     }
 
+    /// A folder beside the store.
+    pub fn copies(&self) -> PathBuf {
+        let folder = self.folder.path().join("copies");
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
     /// Calls the command on the store.
     pub fn call(&self, words: &[&str]) -> Done {
         call(&self.store(), words)

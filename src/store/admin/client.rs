@@ -31,7 +31,8 @@ const FOREVER: Duration = Duration::from_hours(1000 * 365 * 24);
 /// that, and closed again; where one has, that one is asked through its socket.
 ///
 /// A store opened for this keeps its history as it is: how long its process keeps the history of
-/// namespaces without a setting of their own is not known, so none of it expires.
+/// namespaces without a setting of their own is not known, so none of it expires. That of others
+/// expires in [`Request::Compact`] only.
 ///
 /// Fails with `store.locked` where a process has the store open and does not listen
 /// ([`Options::admin`]), with `admin.refused` and the kind of what went wrong where it was asked in
@@ -101,14 +102,15 @@ fn open(folder: &Path, request: &Request) -> Result<Store> {
         Ok(disk) => manifest::read(&disk)?,
         Err(_) => None,
     };
-    Options::default()
+    let mut options = Options::default()
         .create(creates(request))
         .retention(manifest.as_ref().map_or_else(Retention::default, kept_by))
         .wal_file_bytes(WAL_FILE_BYTES)
         .pool_files(0)
         .reader_threads(0)
-        .threads(!does_steps(request))
-        .open(folder)
+        .threads(!does_steps(request));
+    options.spares_history = true;
+    options.open(folder)
 }
 
 /// What keeps the history of namespaces without a setting of their own as it is.
@@ -203,9 +205,8 @@ mod tests {
     #[test]
     fn a_store_opened_for_a_request_gives_up_no_history_and_begins_none() {
         let mut manifest = Manifest::default();
-        assert!(
-            matches!(kept_by(&manifest), Retention::Keep { age, bytes: None } if age == FOREVER)
-        );
+        let kept = Retention::Keep { age: FOREVER, bytes: None };
+        assert_eq!(kept_by(&manifest), kept);
         let off = ClassChange { namespace: CATALOG.namespace, class: OFF_CLASS, from: Lsn(1) };
         manifest.classes.push(off);
         assert_eq!(kept_by(&manifest), Retention::Off);

@@ -316,6 +316,34 @@ pub struct Refusal {
     pub what: String,
 }
 
+const KINDS: [ErrorKind; 12] = [
+    ErrorKind::Aborted,
+    ErrorKind::Broken,
+    ErrorKind::Busy,
+    ErrorKind::Corrupt,
+    ErrorKind::Full,
+    ErrorKind::Invalid,
+    ErrorKind::Io,
+    ErrorKind::Locked,
+    ErrorKind::NotFound,
+    ErrorKind::NotRetained,
+    ErrorKind::Poisoned,
+    ErrorKind::Unsupported,
+];
+
+/// Codes that callers tell from others of their kind, whoever had the store open.
+const TOLD_CODES: [&str; 9] = [
+    "bookmark.foreign",
+    "bookmark.lost",
+    "bookmark.malformed",
+    "fork.occupied",
+    "import.exists",
+    "key.missing",
+    "namespace.missing",
+    "object.missing",
+    "restore.none",
+];
+
 impl Refusal {
     fn of(error: &Error) -> Self {
         let what = match std::error::Error::source(error) {
@@ -325,24 +353,15 @@ impl Refusal {
         Self { kind: format!("{:?}", error.kind()), code: error.code().to_owned(), what }
     }
 
-    /// The same as an error: its kind is that of the refusal, its code `admin.refused`.
+    /// The same as an error. Kinds are the same; codes that are not of [`TOLD_CODES`] become
+    /// `admin.refused`.
     fn into_error(self) -> Error {
-        let kinds = [
-            ErrorKind::Aborted,
-            ErrorKind::Broken,
-            ErrorKind::Busy,
-            ErrorKind::Corrupt,
-            ErrorKind::Full,
-            ErrorKind::Invalid,
-            ErrorKind::Locked,
-            ErrorKind::NotFound,
-            ErrorKind::NotRetained,
-            ErrorKind::Poisoned,
-            ErrorKind::Unsupported,
-        ];
-        let kind = kinds.into_iter().find(|kind| format!("{kind:?}") == self.kind);
-        let what = format!("{} [{}]", self.what, self.code);
-        Error::new(kind.unwrap_or(ErrorKind::Io), "admin.refused", what)
+        let kind = KINDS.into_iter().find(|kind| format!("{kind:?}") == self.kind);
+        let kind = kind.unwrap_or(ErrorKind::Io);
+        match TOLD_CODES.iter().find(|code| **code == self.code) {
+            Some(code) => Error::new(kind, code, self.what),
+            None => Error::new(kind, "admin.refused", format!("{} [{}]", self.what, self.code)),
+        }
     }
 }
 

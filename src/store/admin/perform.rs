@@ -28,13 +28,22 @@ const FAILURES_TOLD: usize = 100;
 /// Restorations that are not waited for one by one.
 const UNWAITED: u64 = 256;
 
-/// Performs a request. What it says is durable when this returns. `operator` hears how far long
-/// ones have come, and gives what follows the request.
+/// Performs a request. What it says is durable when this returns, and readers see it. `operator`
+/// hears how far long ones have come, and gives what follows the request.
 ///
 /// Fails with `namespace.missing`, `object.missing` and `key.missing` where there is no such thing,
 /// with `restore.none` where an undo finds no restoration, and with the errors of the calls that
 /// it stands for.
 pub fn perform(store: &Store, request: &Request, operator: &mut dyn Operator) -> Result<Reply> {
+    let done = dispatch(store, request, operator)?;
+    if !matches!(request, Request::Stats | Request::Backup { .. }) {
+        // A reader shows what something later proves durable. It is durable without that, too.
+        let _ = store.steps().write_mark();
+    }
+    Ok(done)
+}
+
+fn dispatch(store: &Store, request: &Request, operator: &mut dyn Operator) -> Result<Reply> {
     match request {
         Request::Stats => figures(store),
         Request::Put { of, key, value, codec, create } => {

@@ -1,0 +1,245 @@
+//! `dump` and `load`: objects as streams apart from any store.
+
+use super::{Consent, ask_with, unexpected};
+use crate::cli::address::Address;
+use crate::cli::call::{Call, Format, Past, fields};
+use crate::cli::failure::{DONE, Failure, Outcome};
+use crate::cli::figures::{bytes, count, digits};
+use crate::cli::place::{Place, half_of, moment, moment_of_many, space, system_time};
+use crate::cli::time::When;
+use crate::cli::usage;
+use crate::error::Error;
+use crate::ids::Timestamp;
+use crate::store::admin::{Existing, Reply, Request};
+use crate::store::reader::{Reader, ReaderNamespace};
+use crate::store::transfer::{Exported, Exporter, Form};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+const DUMP_EXAMPLES: &str = "\
+Examples:
+  dostore dump > copies/store.jsonl
+  dostore dump rooms/lobby
+  dostore dump rooms --at -8d
+  dostore dump --compact -o copies/store.dump";
+
+const LOAD_EXAMPLES: &str = "\
+Examples:
+  dostore load copies/lobby.jsonl --existing keep
+  dostore load copies/lobby.jsonl --into elsewhere
+  dostore load copies/lobby.jsonl --existing replace --yes";
+
+/// Writes objects as lines of JSON, or as compact blocks
+///
+/// All are as of one moment. The lines are in a stable order and say nothing of when they were
+/// made, so that those of two moments can be compared by `diff`. `dostore load` reads both forms.
+#[derive(Debug, Args)]
+#[command(after_help = DUMP_EXAMPLES)]
+pub struct Dump {
+    /// NS/NAME, NS/~HEX or NS, with @TIME behind it if wanted; all namespaces without
+    address: Option<String>,
+    #[command(flatten)]
+    past: Past,
+    /// Writes compressed blocks with checksums
+    #[arg(long)]
+    compact: bool,
+    /// Writes to a file, which must not be there yet
+    #[arg(short = 'o', long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// What becomes of objects that are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum There {
+    /// The load ends there
+    #[default]
+    Refuse,
+    /// They are deleted first; needs --yes
+    Replace,
+    /// They stay as they are
+    Keep,
+}
+
+/// Reads objects that `dostore dump` has written into a store
+///
+/// A store and namespaces that are missing are made. One that was interrupted goes on with
+/// --existing keep.
+#[derive(Debug, Args)]
+#[command(after_help = LOAD_EXAMPLES)]
+pub struct Load {
+    /// The file; - for the standard input
+    file: PathBuf,
+    /// Puts everything into this namespace
+    #[arg(long, value_name = "NS")]
+    into: Option<String>,
+    /// What becomes of objects that have content: refuse, replace or keep
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT", hide_possible_values = true)]
+    existing: There,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// A file to be read; the standard input for `-`.
+pub fn input(file: &Path) -> Result<Box<dyn Read>, Failure> {
+    if file == Path::new("-") {
+        return Ok(Box::new(io::stdin()));
+    }
+    let opened = File::open(file);
+    let opened = opened.map_err(|cause| Error::io(format!("opening {}", file.display()), cause))?;
+    Ok(Box::new(opened))
+}
+
+/// What is written.
+enum Wanted {
+    Object(Address, Option<When>),
+    Many(Option<String>, Option<Timestamp>),
+}
+
+impl Dump {
+    pub fn run(&self, call: &mut Call<'_>) -> Outcome {
+        call.allow(&[Format::Table, Format::Raw])?;
+        let wanted = self.wanted(call)?;
+        let form = if self.compact { Form::Binary } else { Form::Text };
+        let mut file = self.output.as_deref().map(create).transpose()?;
+        call.reading(|reader, call| {
+            let Some(file) = &mut file else {
+                write(reader, &wanted, form, Printed(call))?;
+                return Ok(DONE);
+            };
+            // A read that begins again begins a file anew.
+            file.set_len(0)?;
+            io::Seek::rewind(file)?;
+            let done = write(reader, &wanted, form, &mut *file)?;
+            let what = count(done.objects, "object");
+            call.line(&format!("wrote {what}, {}", bytes(done.bytes)))?;
+            Ok(DONE)
+        })
+    }
+
+    fn wanted(&self, call: &Call<'_>) -> Result<Wanted, Failure> {
+        let at = self.past.at.as_deref();
+        let Some(text) = &self.address else {
+            return Ok(Wanted::Many(None, moment_of_many(call, None, at)?));
+        };
+        let address = Address::parse(text)?;
+        if address.key.is_some() {
+            return Err(usage(format!("{text:?} is a key; `get --format raw` prints its value")));
+        }
+        if address.who.is_some() {
+            let when = moment(call, &address, at)?;
+            return Ok(Wanted::Object(address, when));
+        }
+        let at = moment_of_many(call, address.when.as_deref(), at)?;
+        Ok(Wanted::Many(Some(address.space), at))
+    }
+}
+
+/// The output of a call, for an exporter.
+struct Printed<'a, 'c>(&'a mut Call<'c>);
+
+impl Write for Printed<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.bytes(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(Failure::Output(cause)) => Err(cause),
+            Err(other) => Err(io::Error::other(other.to_string())),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn create(path: &Path) -> Result<File, Failure> {
+    let created = File::create_new(path);
+    Ok(created.map_err(|cause| Error::io(format!("creating {}", path.display()), cause))?)
+}
+
+fn write(
+    reader: &Reader,
+    wanted: &Wanted,
+    form: Form,
+    out: impl Write,
+) -> Result<Exported, Failure> {
+    let mut exporter = Exporter::new(form, out)?;
+    match wanted {
+        Wanted::Object(address, when) => {
+            let place = Place::find(reader, address)?;
+            let snapshot = place.content(*when)?;
+            exporter.namespace(place.space.name())?;
+            exporter.object(place.id, &snapshot)?;
+        }
+        Wanted::Many(Some(name), at) => add(&mut exporter, &space(reader, name)?, *at)?,
+        Wanted::Many(None, at) => {
+            for space in reader.namespaces() {
+                add(&mut exporter, &space, *at)?;
+            }
+        }
+    }
+    Ok(exporter.finish()?)
+}
+
+/// Writes the objects of a namespace as of a time, or as the reader shows them.
+fn add<W: Write>(
+    exporter: &mut Exporter<W>,
+    space: &ReaderNamespace,
+    at: Option<Timestamp>,
+) -> Result<(), Failure> {
+    exporter.namespace(space.name())?;
+    let objects = match at {
+        Some(at) => space.objects_at(space.id_from_short(half_of("")), system_time(at))?,
+        None => space.objects(),
+    };
+    for info in objects {
+        let info = match info {
+            // Of what was purged there is nothing to be written.
+            Err(error) if error.code() == "history.purged" => continue,
+            info => info?,
+        };
+        if info.is_unfinished {
+            continue;
+        }
+        let snapshot = match at {
+            Some(at) => space.at_time(info.id, system_time(at))?,
+            None => space.snapshot(info.id)?,
+        };
+        exporter.object(info.id, &snapshot)?;
+    }
+    Ok(())
+}
+
+impl Load {
+    pub fn run(&self, call: &mut Call<'_>) -> Outcome {
+        call.allow(super::restore::LAYOUTS)?;
+        if self.existing == There::Replace && !self.consent.yes {
+            return Err(usage("--existing replace deletes what is there: add --yes to do it"));
+        }
+        let existing = match self.existing {
+            There::Refuse => Existing::Refuse,
+            There::Replace => Existing::Replace,
+            There::Keep => Existing::Keep,
+        };
+        let mut input = input(&self.file)?;
+        let request = Request::Load { namespace: self.into.clone(), existing };
+        let loaded = match ask_with(call, "loading", &request, &mut *input)? {
+            Reply::Loaded(loaded) => loaded,
+            other => return Err(unexpected(&other)),
+        };
+        let kept = match loaded.kept {
+            0 => String::new(),
+            kept => format!("; {} stayed as they are", digits(kept)),
+        };
+        let objects = count(loaded.objects, "object");
+        let text = format!("loaded {objects} with {} entries{kept}", digits(loaded.items));
+        let document = fields([
+            ("objects", json!(loaded.objects)),
+            ("kept", json!(loaded.kept)),
+            ("items", json!(loaded.items)),
+        ]);
+        call.document("load", document, &text)
+    }
+}
