@@ -20,6 +20,7 @@ pub mod fold;
 pub mod history;
 pub mod overlay;
 pub mod past;
+mod past_commits;
 mod past_pages;
 pub mod range;
 pub mod retention;

@@ -487,6 +487,32 @@ impl Sorted {
         }
     }
 
+    /// Forgets the last keys, so that about `most` bytes are left of what is said. Says how many
+    /// are, and from which key on nothing is said any more: `end`, if nothing was forgotten.
+    pub fn keep_first(&mut self, most: usize, end: Option<Vec<u8>>) -> (usize, Option<Vec<u8>>) {
+        let mut bytes = 0;
+        let mut first_gone = None;
+        for (key, found) in &self.map {
+            if bytes > most {
+                first_gone = Some(key.clone());
+                break;
+            }
+            bytes += key.0.len();
+            if let Found::Value(_, value) = found {
+                bytes += value.len();
+            }
+        }
+        let Some(gone) = first_gone else { return (bytes, end) };
+        drop(self.map.split_off(&gone));
+        drop(self.ranges.split_off(&gone));
+        if let Some((_, last)) = self.ranges.iter_mut().next_back()
+            && **last > *gone.0
+        {
+            *last = gone.0.clone();
+        }
+        (bytes, Some(gone.0.to_vec()))
+    }
+
     /// What these changes say of a key.
     pub fn find(&self, key: &[u8]) -> Option<Found> {
         let found = self.map.get(key).cloned();

@@ -4,9 +4,10 @@
 //!   * Each key has one state, the nearest that was found; claimed ranges do not overlap.
 //!   * Pages are read when a key range is, and not kept.
 
-use super::history::{HistoryRun, whole_value};
+use super::history::whole_value;
 use super::overlay::{Found, Sorted};
-use super::past::{commits_between, gap};
+use super::past::gap;
+use super::past_commits::Ahead;
 use super::version::{Base, Stack, Version};
 use crate::disk::bytes::SharedBytes;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,11 +15,11 @@ use crate::format::Malformed;
 use crate::format::entry::{Head, PageEntry, PagePart, counts_from};
 use crate::format::history::{ItemKey, State};
 use crate::format::page::{Page, verified};
-use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES};
 use crate::ids::{Address, Life, Lsn};
 use crate::run::Run;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// What a state found in history is.
@@ -109,7 +110,7 @@ struct Claims(BTreeMap<Vec<u8>, (Option<Vec<u8>>, usize)>);
 type Claim<'a> = (&'a Vec<u8>, Option<&'a [u8]>, usize);
 
 /// Whether a range that ends there holds the key.
-fn reaches(end: Option<&[u8]>, key: &[u8]) -> bool {
+pub(super) fn reaches(end: Option<&[u8]>, key: &[u8]) -> bool {
     end.is_none_or(|end| key < end)
 }
 
@@ -177,16 +178,18 @@ pub(super) struct PastWindow {
 /// The pages of an object at a past moment.
 #[derive(Debug)]
 pub struct Past {
-    version: Arc<Version>,
-    address: Address,
-    at: Lsn,
+    pub(super) version: Arc<Version>,
+    pub(super) address: Address,
+    pub(super) at: Lsn,
     claims: Claims,
     sources: Vec<Source>,
     /// The pages that serve what no state was found for.
     present: Option<Head>,
     /// Whether commits are laid over each key range when it is read.
     lays_commits: bool,
-    before: Lsn,
+    pub(super) before: Lsn,
+    /// Commits over the key ranges that are read next. A leaf lock.
+    pub(super) ahead: Mutex<Ahead>,
 }
 
 impl Past {
@@ -200,6 +203,7 @@ impl Past {
             present: None,
             lays_commits: false,
             before: Lsn::ZERO,
+            ahead: Mutex::default(),
         }
     }
 
@@ -276,6 +280,11 @@ impl Past {
         let present = if self.is_covered() { self.at } else { before };
         let sources = self.sources.iter().map(|source| source.until);
         sources.fold(present, std::cmp::min)
+    }
+
+    /// Behind which LSN the states that were found need commits.
+    pub(super) fn sources_until(&self) -> Lsn {
+        self.sources.iter().map(|source| source.until).min().unwrap_or(self.at)
     }
 
     /// What lies below the layers of the view.
@@ -385,37 +394,13 @@ impl Past {
         }
         let mut overlay = None;
         if self.lays_commits && until < self.at {
-            let (sorted, is_wiped) = self.commits(until, &lower, upper.as_deref())?;
-            if is_wiped {
+            let commits = self.commits_over(until, &lower, upper.as_deref())?;
+            if commits.is_wiped {
                 stack = Stack::default();
             }
-            overlay = Some(Arc::new(sorted));
+            overlay = Some(commits.sorted);
         }
         Ok(PastWindow { stack, overlay, lower, upper })
-    }
-
-    /// The commits behind `from`, as far as they are about keys of a range; and whether a life
-    /// ended in them.
-    fn commits(&self, from: Lsn, lower: &[u8], upper: Option<&[u8]>) -> Result<(Sorted, bool)> {
-        let (mut sorted, mut is_wiped) = (Sorted::default(), false);
-        let manifest = &self.version.manifest;
-        let files: Vec<&Arc<HistoryRun>> =
-            self.version.history.of(manifest, self.address.namespace).collect();
-        let span = (from.max(self.before), self.at);
-        commits_between(&self.version, &files, self.address, span, |record, _, _| {
-            let payload = record.get(RECORD_HEADER_BYTES..).unwrap_or_default();
-            for operation in Operations::new(payload) {
-                let operation = operation.map_err(|Malformed(what)| {
-                    Error::new(ErrorKind::Corrupt, "history.commit", what)
-                })?;
-                is_wiped |= matches!(operation, Operation::DeleteAll { .. });
-                if let Some(operation) = clipped(&operation, lower, upper) {
-                    sorted.apply_operation(&operation, |part| SharedBytes::from(part));
-                }
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok((sorted, is_wiped))
     }
 
     /// The pages of a source, the newest first.
@@ -457,30 +442,6 @@ impl Past {
             return Err(bad(Malformed("the page of another object or moment")));
         }
         Ok(page)
-    }
-}
-
-/// The part of an operation that is about keys of a range.
-fn clipped<'a>(
-    operation: &Operation<'a>,
-    lower: &'a [u8],
-    upper: Option<&'a [u8]>,
-) -> Option<Operation<'a>> {
-    let is_inside = |key: &[u8]| lower <= key && reaches(upper, key);
-    match *operation {
-        Operation::Put { key, .. } | Operation::Delete { key } => {
-            is_inside(key).then_some(*operation)
-        }
-        Operation::DeleteRange { start, end } => {
-            let start = start.max(lower);
-            let end = upper.map_or(end, |upper| end.min(upper));
-            (start < end).then_some(Operation::DeleteRange { start, end })
-        }
-        Operation::DeleteAll { .. }
-        | Operation::SetAlarm(_)
-        | Operation::ClearAlarm
-        | Operation::Restored(_)
-        | Operation::Adopt(_) => Some(*operation),
     }
 }
 

@@ -72,6 +72,38 @@ fn run(seed: u64, is_told: bool) -> u64 {
     stage.compared
 }
 
+/// Commits behind a state that are more than what is laid over all of it at once, and more than what
+/// is taken ahead of who reads on.
+#[test]
+fn a_large_object_is_read_whole_amid_many_commits() {
+    let day = Duration::from_hours(24);
+    let options = Options::default().threads(false).epoch(day, 1 << 40, day);
+    let mut stage = Stage::new(2, options, &[(3_000, 0)]);
+    let fill = |stage: &mut Stage, first: u64, mark: u8| {
+        let mut change = Change::of(&stage.objects[0]);
+        for number in 0..500 {
+            change.put(&key((first + number * 5) % 3_000), vec![mark; 1_500]);
+        }
+        let (from, to) = (key(first), key(first + 3));
+        change.delete_range(&from, &to);
+        stage.apply(0, change)
+    };
+    for first in 0..10 {
+        fill(&mut stage, first, b'a');
+    }
+    stage.engine().checkpoint().expect("it succeeds");
+    let middle = (0..26_u8).map(|round| fill(&mut stage, u64::from(round) * 7, b'b' + round));
+    let middle = middle.last().expect("it succeeds");
+    for first in 0..3 {
+        fill(&mut stage, first, b'z');
+    }
+    stage.engine().checkpoint().expect("it succeeds");
+    let object = &stage.objects[0];
+    let view = stage.engine().view_at(object.address, middle).expect("it succeeds");
+    let moment = object.at(middle);
+    check_view(&view, &moment, "amid commits", &mut stage.chance);
+}
+
 /// A page keeps what it was exact about when the range behind it falls to it.
 #[test]
 fn a_range_that_falls_to_the_page_before_it_is_not_taken_for_empty_in_the_past() {
