@@ -68,10 +68,12 @@ pub fn run(settings: &Settings) -> Result<()> {
 }
 
 fn steps(steps: &Steps<'_>, folder: &std::path::Path, keys: usize) -> Result<()> {
-    let store = Store::options().open(folder)?;
+    let store = options().open(folder)?;
     let namespace = load::namespace(&store)?;
     let mut object = namespace.open_by_name("large")?;
     let full = steps.take("filled", || fill(&mut object, keys))?;
+    let checkpoint = || Ok(store.steps().checkpoint().map(drop)?);
+    steps.take("  checkpoint", checkpoint)?;
     check(steps, &object, keys)?;
     steps.take("deleted", || {
         let mut turn = object.turn();
@@ -79,6 +81,7 @@ fn steps(steps: &Steps<'_>, folder: &std::path::Path, keys: usize) -> Result<()>
         Ok(turn.commit_durable()?)
     })?;
     check(steps, &object, 0)?;
+    steps.take("  checkpoint, into history", checkpoint)?;
     let restored = steps.take("restored", || {
         let restored = object.restore(&full)?;
         restored.commit.wait()?;
@@ -96,7 +99,7 @@ fn steps(steps: &Steps<'_>, folder: &std::path::Path, keys: usize) -> Result<()>
     drop(object);
     drop(namespace);
     steps.take("closed", || Ok(store.close()?))?;
-    let store = Store::options().open(folder)?;
+    let store = options().open(folder)?;
     let object = load::namespace(&store)?.open_by_name("large")?;
     check(steps, &object, keys)?;
     let stats = store.stats()?;
@@ -104,6 +107,11 @@ fn steps(steps: &Steps<'_>, folder: &std::path::Path, keys: usize) -> Result<()>
     line("adopt: history", stats.history_bytes as f64 / 1e6, "MB", Goal::None, None);
     drop(object);
     Ok(store.close()?)
+}
+
+/// With little kept of what is committed: what memory there is, is that of the steps.
+fn options() -> dostore::store::Options {
+    Store::options().dirty_bytes(16 << 20)
 }
 
 fn value(key: usize) -> [u8; VALUE_BYTES] {

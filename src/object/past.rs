@@ -20,7 +20,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
 use crate::format::history::{Group, ItemKey, State};
 use crate::format::page::PageHeader;
-use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, without_adoption};
+use crate::format::record::{
+    Operation, Operations, RECORD_HEADER_BYTES, RecordHeader, RecordKind, is_purge,
+    without_adoption,
+};
 use crate::ids::{Address, Life, Lsn, Timestamp};
 use crate::marks::{Mark, mark};
 use crate::object::version::Version;
@@ -68,18 +71,37 @@ impl View {
 
     /// The pages of its version, in the state `before`, with the commits of the layers up to `at`.
     fn with_commits_up_to(self, at: Lsn, before: HeadState) -> Self {
-        let mut layer = Layer::new(0, before);
         let cut = self.version.manifest.cut;
-        for record in self.layers.iter().flat_map(|layer| layer.records()) {
-            let Ok(header) = RecordHeader::decode(record) else { continue };
-            if header.lsn > cut && header.lsn <= at {
-                layer.apply(Arc::clone(record), header.lsn, header.time);
-            }
+        let records = self.layers.iter().flat_map(|layer| layer.records());
+        let decoded =
+            records.filter_map(|record| Some((RecordHeader::decode(record).ok()?, record)));
+        let counts = |header: &RecordHeader| header.lsn > cut && header.lsn <= at;
+        let counted: Vec<_> = decoded.filter(|(header, _)| counts(header)).collect();
+        // What a life ended with is no more; only the head remembers it.
+        let end = counted.iter().rposition(|(_, record)| ends_life(record)).unwrap_or(0);
+        let mut state = before;
+        let mut purged = None;
+        for (header, record) in &counted[..end] {
+            state.apply_record(record, header.lsn, header.time);
+            purged = if is_purge(record) { Some(header.lsn) } else { purged };
+        }
+        let mut layer = Layer::new(0, state);
+        layer.purged = purged;
+        for (header, record) in &counted[end..] {
+            layer.apply(Arc::clone(record), header.lsn, header.time);
         }
         let state = layer.after.clone();
         let layers = if layer.bytes > 0 { vec![Arc::new(layer)] } else { Vec::new() };
         Self { layers, state, ..self }
     }
+}
+
+/// Whether a commit ends the life of its object.
+fn ends_life(record: &[u8]) -> bool {
+    let payload = record.get(RECORD_HEADER_BYTES..).unwrap_or_default();
+    let mut operations = Operations::new(payload).map_while(std::result::Result::ok);
+    let is_end = |operation| matches!(operation, Operation::DeleteAll { .. } | Operation::Adopt(_));
+    operations.any(is_end)
 }
 
 #[cold]
