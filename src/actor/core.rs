@@ -393,12 +393,6 @@ impl Core {
         }
     }
 
-    /// What a call failed with. An object that was deleted or restored from outside is broken: what
-    /// its code holds in memory is of another past.
-    pub fn heed(&self, error: Error) -> Error {
-        if error.code() == "handle.fenced" { self.break_with(&error) } else { error }
-    }
-
     /// Drops the open turn and breaks the object: every later call fails with this error, or with
     /// an earlier one. Lets the object go, so that it can be opened again.
     pub fn break_with(&self, error: &Error) -> Error {

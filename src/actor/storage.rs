@@ -96,11 +96,10 @@ impl Storage {
     ) -> Result<R> {
         let core = &*self.core;
         core.book.check()?;
-        let done = match core.with_draft(|open| draft(open, &core.object)) {
+        match core.with_draft(|open| draft(open, &core.object)) {
             Some(done) => done,
             None => object(&core.object),
-        };
-        done.map_err(|error| core.heed(error))
+        }
     }
 
     /// Runs `call` inside a turn: the open one, or one of its own.
@@ -120,8 +119,7 @@ impl Storage {
         is_confirmed: bool,
         change: impl FnOnce(&mut Draft, &Object) -> Result<R>,
     ) -> Result<R> {
-        let done = self.in_turn(|core| core.edit(is_confirmed, change));
-        done.map_err(|error| self.core.heed(error))
+        self.in_turn(|core| core.edit(is_confirmed, change))
     }
 
     /// The value of a key.

@@ -71,8 +71,9 @@ impl Calendar {
         if text == "now" {
             return Some(now);
         }
-        // One word of a few letters or digits would be read as a zone or an hour.
-        if text.len() < 5 {
+        // One word of a few letters, or a few digits, would be read as a zone or an hour.
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        if text.len() < 5 || is_number && text.len() < 8 {
             return None;
         }
         parse_datetime::parse_datetime_at_date(now, text).ok()?.into_zoned()

@@ -425,7 +425,8 @@ mod tests {
         assert_eq!(left, [3, 4, 5]);
         assert_eq!(manifest.horizons, [(1, Lsn(20))]);
         assert_eq!(readable_from(&manifest, NamespaceNumber(1)), Some(Lsn(20)));
-        assert_eq!(manifest.classes, [change(18, 30)]);
+        // Moments up to the last change are looked up in the class before it.
+        assert_eq!(manifest.classes, [change(1, 15), change(18, 30)]);
         assert_eq!(manifest.terms.len(), 3);
     }
 

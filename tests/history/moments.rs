@@ -72,8 +72,8 @@ fn run(seed: u64, is_told: bool) -> u64 {
     stage.compared
 }
 
-/// Commits behind a state that are more than what is laid over all of it at once, and more than what
-/// is taken ahead of who reads on.
+/// Commits behind a state that are more than what is laid over all of it at once, and more than
+/// what is taken ahead of who reads on.
 #[test]
 fn a_large_object_is_read_whole_amid_many_commits() {
     let day = Duration::from_hours(24);

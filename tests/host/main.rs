@@ -223,41 +223,6 @@ fn a_namespace_has_one_class_and_ids_are_of_their_namespace() {
     assert_eq!(by_id.name(), Some("lobby"));
 }
 
-fn read_sum() -> Do {
-    alone(|context| async move { Ok(number(&context, "sum")?) })
-}
-
-#[test]
-fn an_object_that_is_restored_from_outside_starts_anew_and_no_message_fails() {
-    let world = World::new();
-    world.ask(add(1)).unwrap();
-    let (rooms, id) = (world.class.namespace(), world.lobby().id());
-    let before = rooms.current_bookmark(id).unwrap();
-    world.ask(add(10)).unwrap();
-    rooms.restore(id, &before).unwrap().commit.wait().unwrap();
-    assert_eq!(world.ask(read_sum()).unwrap(), 1);
-    assert_eq!(world.starts(), 2, "what the instance holds is of another past");
-}
-
-#[test]
-fn a_handler_that_reads_what_was_taken_away_meanwhile_resets_its_object() {
-    let world = World::new();
-    world.ask(add(1)).unwrap();
-    let (rooms, id) = (world.class.namespace(), world.lobby().id());
-    let signal = Signal::default();
-    let waits = signal.clone();
-    let reads = world.lobby().send(alone(move |context| async move {
-        waits.wait().await;
-        Ok(number(&context, "sum")?)
-    }));
-    world.run();
-    rooms.delete(id).unwrap().wait().unwrap();
-    signal.give();
-    assert_eq!(code(&world.outcome(reads).unwrap_err()), "actor.reset");
-    assert_eq!(world.ask(read_sum()).unwrap(), 0);
-    assert_eq!(world.starts(), 2);
-}
-
 #[test]
 fn objects_that_may_not_be_idle_at_all_leave_soon_and_the_host_does_not_spin() {
     let world = World::with(|builder| builder.idle_after(Duration::ZERO));

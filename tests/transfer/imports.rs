@@ -302,7 +302,8 @@ fn a_namespace_is_created_with_its_first_object_and_no_more_than_allowed() {
     let stream = exported(&source, Form::Text);
     let mut named = String::from_utf8(stream.clone()).unwrap();
     let first = named.find('\n').unwrap() + 1;
-    let lines: String = (0..2_000).map(|n| format!("{{\"namespace\":\"n{n}\"}}\n")).collect();
+    let lines: Vec<_> = (0..2_000).map(|n| format!("{{\"namespace\":\"n{n}\"}}\n")).collect();
+    let lines = lines.concat();
     named.insert_str(first, &lines);
     let target = fresh(72);
     let done = target.import(named.as_bytes(), ImportOptions::new().new_namespaces(3)).unwrap();
