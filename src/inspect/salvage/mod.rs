@@ -11,7 +11,7 @@
 //!
 //! Invariants:
 //!   * Nothing is handed out whose checksum was not right in this very read.
-//!   * Memory is one entry's pages, what is reported, and [`scan::PAGES_MAX`] places of pages.
+//!   * Memory is one entry's pages, what is reported, and `scan::PAGES_MAX` places of pages.
 
 mod log;
 mod objects;
