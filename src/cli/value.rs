@@ -153,7 +153,7 @@ impl Shown {
             Self::Base64 => base64(&value[..head]),
             _ => match self.tree(value) {
                 Tree::Text(text) => text.escape_debug().to_string().replace("\\\"", "\""),
-                Tree::Bytes(bytes) => hex(&bytes[..head]),
+                Tree::Bytes(bytes) => hex(&bytes[..bytes.len().min(characters_max)]),
                 tree => tree.to_string(),
             },
         };
@@ -270,6 +270,8 @@ mod tests {
         let text = Shown::Auto.text(&bytes);
         assert!(text.starts_with("00000000  00 61 ff ") && text.ends_with("  .a."), "{text}");
         assert_eq!(Shown::Auto.line(&value(Codec::Raw, b"abcdef"), 3), "abc...");
+        let fewer_than_stored = value(Codec::Cbor, b"\x45\xFF\xFE\xFD\xFC\xFB");
+        assert_eq!(Shown::Auto.line(&fewer_than_stored, 10), "fffefdfcfb");
     }
 
     proptest! {
