@@ -22,6 +22,7 @@ use dostore::segment::{ScannedPage, SegmentSet};
 use dostore::store::commit::Commit;
 use dostore::store::list::ListOptions;
 use dostore::store::namespace::Namespace;
+use dostore::store::object::Object;
 use dostore::store::{Options, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -255,6 +256,43 @@ fn what_a_purged_object_becomes_later_stays() {
     let (_, people) = open(&disk.power_cut());
     let ann = people.open(people.id_from_name(&name)).unwrap();
     assert_eq!(ann.get("note").unwrap().as_deref(), Some(&b"again"[..]));
+}
+
+#[test]
+fn a_name_outlives_deletions_and_is_taken_by_the_next_purge_alone() {
+    let disk = SimDisk::new(11);
+    let (store, people) = open(&disk);
+    let id = people.id_from_name("ann");
+    let note = |mut handle: Object| handle.put("note", "hello").unwrap().wait().unwrap();
+    let listed = |people: &Namespace| {
+        let mut all = people.objects().map(|info| info.unwrap().name);
+        (all.next().unwrap(), people.snapshot(id).unwrap().name().unwrap())
+    };
+    note(people.open_by_name("ann").unwrap());
+    settle(&store);
+    people.purge(id).unwrap().wait().unwrap();
+    note(people.open(id).unwrap());
+    assert_eq!(listed(&people), (None, None), "the purge is not in a manifest yet");
+    settle(&store);
+    assert_eq!(listed(&people), (None, None));
+    let ann = || Some("ann".to_owned());
+    note(people.open_by_name("ann").unwrap());
+    settle(&store);
+    assert_eq!(listed(&people), (ann(), ann()));
+    people.delete(id).unwrap().wait().unwrap();
+    settle(&store);
+    note(people.open(id).unwrap());
+    settle(&store);
+    assert_eq!(listed(&people), (ann(), ann()), "it follows from the id");
+    assert!(store.steps().erase().unwrap());
+    assert_eq!(listed(&people), (ann(), ann()), "it was given after the purge");
+    drop((people, store));
+    let (store, people) = open(&disk.power_cut());
+    assert_eq!(listed(&people), (ann(), ann()));
+    people.purge(id).unwrap().wait().unwrap();
+    note(people.open(id).unwrap());
+    assert!(store.steps().erase().unwrap());
+    assert_eq!(listed(&people), (None, None));
 }
 
 #[test]

@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::format::Malformed;
 use crate::format::alarm::{Hint, hint_is_set};
 use crate::format::entry::{DirectoryKey, Head, PAGE_TOMBSTONE};
+use crate::format::object_name::ObjectName;
 use crate::ids::{Address, Life, Lsn};
 use crate::run::{Run, RunWriter};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a merge did.
@@ -66,17 +66,19 @@ struct Newest {
 }
 
 /// Writes runs of names, the newest first and none left out between them, as one: the newest name
-/// of each object stays. `bottom` says that no run is older than these: names of `nameless` objects
-/// are dropped.
+/// of each object stays. `bottom` says that no run is older than these: names from before an
+/// object's last purge, which `purged` tells, are dropped.
 pub fn merge_names(
     inputs: &[Arc<Run>],
     bottom: bool,
-    nameless: &BTreeSet<Address>,
+    purged: impl Fn(Address) -> Option<Lsn>,
     out: &mut RunWriter,
 ) -> Result<MergeStats> {
-    copy(inputs, out, |key, _, _| {
+    copy(inputs, out, |key, value, _| {
         let address = Address::from_bytes(key).ok_or(Malformed("a name of no object"))?;
-        Ok(!(bottom && nameless.contains(&address)))
+        let name = ObjectName::decode(value)?;
+        let is_taken = purged(address).is_some_and(|purge| name.is_taken_by(purge));
+        Ok(!(bottom && is_taken))
     })
 }
 

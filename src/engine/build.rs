@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::alarm::{HINT, HINT_TOMBSTONE, Hint};
 use crate::format::entry::{Head, PAGE_TOMBSTONE, PageEntry, PagePart, head_key, page_key};
 use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::object_name::ObjectName;
 use crate::format::page::{BuiltPage, SegmentFacts};
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::{Address, Life, Lsn, Timestamp};
@@ -134,7 +135,9 @@ impl<'e> Builder<'e> {
         self.archive.finish(address, layer.records(), &mut self.created)?;
         let head = head_of(layer, life, &mut content);
         if let Some(Word::Value(_, name)) = changes.find(NAME_KEY) {
-            self.names()?.add(&address.to_bytes(), name)?;
+            let name = &String::from_utf8_lossy(name);
+            let name = ObjectName { given: layer.after.last_lsn, name }.encode();
+            self.names()?.add(&address.to_bytes(), &name)?;
         }
         self.write_entries(address, &head, &content)?;
         Ok(head.deleted)

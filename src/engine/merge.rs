@@ -11,7 +11,7 @@ use super::Engine;
 use super::history::forgets;
 use super::publish::Publisher;
 use crate::directory;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::format::entry::Head;
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::{Address, FileNumber};
@@ -19,7 +19,6 @@ use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::version::Version;
 use crate::run::{Run, RunWriter};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -93,6 +92,7 @@ impl Engine {
         let mut out = RunWriter::create(&*self.disk, pace, self.context, number, usage)?;
         let all = runs_by_use(version).into_iter().find(|(of, _)| *of == usage);
         let is_bottom = all.is_some_and(|(_, runs)| runs.len() == inputs.len());
+        let purged = |address| version.manifest.purge_of(address).map(|purge| purge.lsn);
         let stats = match usage {
             RunUse::Directory => {
                 let forgets = |address: Address, head: &Head| {
@@ -100,14 +100,8 @@ impl Engine {
                 };
                 directory::merge(inputs, is_bottom, forgets, &mut out)?
             }
-            RunUse::Alarms => {
-                let purged = |address| version.manifest.purge_of(address).map(|purge| purge.lsn);
-                directory::merge_hints(inputs, is_bottom, purged, &mut out)?
-            }
-            _ => {
-                let nameless = nameless(version)?;
-                directory::merge_names(inputs, is_bottom, &nameless, &mut out)?
-            }
+            RunUse::Alarms => directory::merge_hints(inputs, is_bottom, purged, &mut out)?,
+            _ => directory::merge_names(inputs, is_bottom, purged, &mut out)?,
         };
         let facts = out.finish()?;
         // A run of holes alone still says what was lost.
@@ -144,22 +138,6 @@ fn runs_by_use(version: &Version) -> [(RunUse, &[Arc<Run>]); 3] {
         (RunUse::Names, &version.names),
         (RunUse::Alarms, &version.alarms),
     ]
-}
-
-/// Purged objects that have no name now. Those that a damaged directory keeps silent about may
-/// have one.
-fn nameless(version: &Version) -> Result<BTreeSet<Address>> {
-    let mut nameless = BTreeSet::new();
-    for purge in &version.manifest.purged {
-        match version.head(purge.address) {
-            // It was named after the purge, also if it has nothing else since.
-            Ok(Some(head)) if head.named => {}
-            Ok(_) => drop(nameless.insert(purge.address)),
-            Err(error) if error.kind() == ErrorKind::Corrupt => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(nameless)
 }
 
 /// What a merge has written.

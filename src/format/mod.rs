@@ -21,6 +21,7 @@ pub mod history;
 pub mod item;
 pub mod manifest;
 pub mod namespace;
+pub mod object_name;
 pub mod page;
 pub mod record;
 pub mod run;

@@ -9,6 +9,7 @@
 use crate::format::alarm::Hint;
 use crate::format::entry::head_key;
 use crate::format::manifest::Manifest;
+use crate::format::object_name::ObjectName;
 use crate::format::run::RunUse;
 use crate::ids::{Address, NamespaceNumber};
 use crate::inspect::catalog::{CATALOG, Namespace};
@@ -141,7 +142,7 @@ pub fn name_objects(
 
 /// The name of an object, from the newest run that has it.
 pub fn name_of(names: &[Arc<Run>], address: Address) -> Option<String> {
-    let read = |name: &[u8]| std::str::from_utf8(name).ok().map(str::to_owned);
+    let read = |value: &[u8]| ObjectName::decode(value).ok().map(|own| own.name.to_owned());
     let mut runs = names.iter().filter(|run| run.may_hold(&address));
     runs.find_map(|run| run.get(&address.to_bytes(), read).ok().flatten()).flatten()
 }

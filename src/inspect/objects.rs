@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::format::alarm::{Hint, decode_entry, name_in_key};
 use crate::format::entry::{Head, PageEntry, PagePart};
 use crate::format::manifest::Manifest;
+use crate::format::object_name::ObjectName;
 use crate::format::page::{Page, PageItem, PageKind};
 use crate::ids::{Address, FileNumber, KeyKind, Life, Lsn, NamespaceNumber};
 use crate::inspect::catalog::{CATALOG, Namespace};
@@ -335,9 +336,9 @@ impl<'a> Objects<'a> {
         if !head.named {
             return;
         }
-        let is_own = |name: &[u8]| {
-            std::str::from_utf8(name)
-                .is_ok_and(|name| namespace.key.named(name).short() == address.id)
+        let is_own = |value: &[u8]| {
+            ObjectName::decode(value)
+                .is_ok_and(|own| namespace.key.named(own.name).short() == address.id)
         };
         let mut found = None;
         for run in self.runs.names.iter().filter(|run| run.may_hold(&address)) {

@@ -6,11 +6,11 @@ use crate::format::Malformed;
 use crate::format::alarm::{Hint, hint_is_set};
 use crate::format::entry::{DirectoryKey, Head, PageEntry};
 use crate::format::manifest::{HistoryFile, Manifest};
+use crate::format::object_name::ObjectName;
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::Address;
 use crate::inspect::history;
 use crate::inspect::report::{Fault, Report, Scope, message};
-use crate::limits::NAME_BYTES_MAX;
 use crate::names::FileName;
 use crate::run::examine::{Examined, Harm, Wound, examine, lost};
 use crate::run::{Run, RunItem};
@@ -265,11 +265,9 @@ fn check_entry(usage: RunUse, key: &[u8], value: &[u8]) -> Result<(), Malformed>
             DirectoryKey::Page(..) => PageEntry::decode_value(value).map(drop),
         },
         RunUse::Names => {
-            let is_text = std::str::from_utf8(value).is_ok() && value.len() <= NAME_BYTES_MAX;
-            if key.len() == Address::BYTES && is_text {
-                return Ok(());
-            }
-            Err(Malformed("not the name of an object"))
+            ObjectName::decode(value)?;
+            let is_address = key.len() == Address::BYTES;
+            is_address.then_some(()).ok_or(Malformed("the name of no object"))
         }
         RunUse::Alarms => {
             Hint::decode(key)?;

@@ -6,6 +6,7 @@
 use super::namespace::Namespace;
 use crate::error::Result;
 use crate::format::entry::Head;
+use crate::format::object_name::ObjectName;
 use crate::ids::{Address, KeyKind, Lsn, ObjectId, Timestamp};
 use crate::object::View;
 use crate::object::overlay::{Found, NAME_KEY};
@@ -13,7 +14,6 @@ use crate::object::range::RangeIter;
 use crate::object::version::Version;
 use std::collections::VecDeque;
 use std::ops::Bound;
-use std::sync::Arc;
 
 /// How many of the directory's heads are looked at in one go.
 pub(crate) const PAGE_OF_HEADS: usize = 256;
@@ -177,24 +177,26 @@ fn count(view: &View, head: Option<&Head>) -> Result<Option<(u64, u64, bool)>> {
     Ok(count_all(view)?.map(|(keys, bytes)| (keys, bytes, false)))
 }
 
-/// The name kept with an object: in its overlay, or in the runs of names.
+/// The name kept with an object: in its overlay, or in the runs of names. It follows from the name
+/// which object this is, so the name outlives what the object has, until a purge.
 pub(crate) fn name_of(view: &View) -> Result<Option<String>> {
     for layer in view.live_layers() {
         if let Some(Found::Value(_, name)) = layer.find(NAME_KEY) {
             return Ok(Some(String::from_utf8_lossy(&name).into_owned()));
         }
     }
-    name_in_runs(&view.version, view.address)
+    let purge = view.last_purge();
+    let kept = name_in_runs(&view.version, view.address)?;
+    Ok(kept.filter(|(given, _)| purge <= Some(*given)).map(|(_, name)| name))
 }
 
-/// The name that the runs of names have for an object.
-pub(crate) fn name_in_runs(version: &Arc<Version>, address: Address) -> Result<Option<String>> {
-    for run in &version.names {
-        let read = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        if run.may_hold(&address)
-            && let Some(name) = run.get(&address.to_bytes(), read)?
-        {
-            return Ok(Some(name));
+/// The name that the runs of names have for an object, and the commit that gave it.
+fn name_in_runs(version: &Version, address: Address) -> Result<Option<(Lsn, String)>> {
+    for run in version.names.iter().filter(|run| run.may_hold(&address)) {
+        let read =
+            |value: &[u8]| ObjectName::decode(value).map(|own| (own.given, own.name.to_owned()));
+        if let Some(found) = run.get(&address.to_bytes(), read)? {
+            return found.map(Some).map_err(|fault| run.bad_entry(fault));
         }
     }
     Ok(None)

@@ -22,6 +22,7 @@ use crate::directory::Directory;
 use crate::disk::ReadDisk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
+use crate::format::object_name::ObjectName;
 use crate::format::record::Operation;
 use crate::ids::{Address, Codec, FileNumber, Lsn, NamespaceNumber, ShortId, StoreId};
 use crate::inspect::catalog::{CATALOG, Catalog, Namespace};
@@ -324,10 +325,10 @@ impl<'a> Source<'a> {
                     Ok(RunItem::Entry { key, value }) => Some((key, value)),
                     _ => None,
                 });
-                let Some((key, name)) = named else { continue };
+                let Some((key, value)) = named else { continue };
                 let address = Address::from_bytes(&key).unwrap_or_default();
-                let name = String::from_utf8_lossy(&name);
-                let fits = namespace.key.named(&name).short() == address.id;
+                let Ok(own) = ObjectName::decode(&value) else { continue };
+                let fits = namespace.key.named(own.name).short() == address.id;
                 if address.namespace == *number && !fits {
                     return wrong("ids of its objects do not follow from their names");
                 }

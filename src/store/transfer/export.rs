@@ -5,11 +5,11 @@ use crate::format::Malformed;
 use crate::format::alarm::{LastFailure, decode_entry};
 use crate::format::export::{Item, binary, is_carried, text};
 use crate::ids::{KeyKind, Lsn, ObjectId};
-use crate::object::overlay::{Found, NAME_KEY, USER_VERSION};
+use crate::object::overlay::USER_VERSION;
 use crate::object::range::{Entry, RangeIter};
 use crate::store::Store;
 use crate::store::namespace::Namespace;
-use crate::store::objects::ObjectInfo;
+use crate::store::objects::{ObjectInfo, name_of};
 use crate::store::reader::{Reader, ReaderNamespace};
 use crate::store::snapshot::Snapshot;
 use std::io::Write;
@@ -120,10 +120,7 @@ impl<W: Write> Exporter<W> {
             return Err(Error::invalid("export.namespace", what));
         }
         let view = snapshot.view();
-        let name = match view.state.named.then(|| view.find(NAME_KEY)).transpose()?.flatten() {
-            Some(Found::Value(_, name)) => Some(String::from_utf8_lossy(&name).into_owned()),
-            Some(Found::Deleted) | None => None,
-        };
+        let name = name_of(view)?;
         let begin = Item::Object { id: *id.as_bytes(), name: name.map(Into::into) };
         let mut items = 0;
         for entry in RangeIter::new(view.clone(), None, (Bound::Unbounded, Bound::Unbounded)) {
