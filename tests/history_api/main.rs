@@ -6,6 +6,7 @@ mod adopt;
 mod bookmarks;
 mod edges;
 mod expiry;
+mod found;
 mod many;
 mod model;
 mod past;
