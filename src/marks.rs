@@ -106,6 +106,20 @@ marks! {
     RestoredAtOpen,
     /// An object became a fork of another.
     Forked,
+    /// An object was restored by adopting pages.
+    Adopted,
+    /// An object became a fork by adopting pages.
+    AdoptedByFork,
+    /// Pages were written to be adopted, and none adopted them.
+    AdoptionLeft,
+    /// A commit that adopts pages was read again by an open.
+    AdoptionReplayed,
+    /// A checkpoint covered adopted pages that were given up before it.
+    AdoptionReplaced,
+    /// The same, and the object was purged.
+    AdoptionPurged,
+    /// A moment of the past was laid over pages that the object had adopted.
+    PastAdopted,
     /// The bytes of a purged object were gone from all files.
     PurgeErased,
     /// A backup was completed.

@@ -1,19 +1,24 @@
 //! What the past costs to read and to bring back: tiny objects at random moments of a long history,
-//! some of them committed to far more often than the others.
+//! some of them committed to far more often than the others; warm, by age, and from the device.
 //!
 //! Invariants:
+//!   * What is read from the device is read with no file of the store in memory, in the order in
+//!     which samples come, and is what the kernel says of this process.
 //!   * Moments are drawn evenly over all commits made, so hot objects have their share of commits,
 //!     and over all of the history's age.
 //!   * Every value read is compared with what was committed.
 
 use crate::load::{self, DataSet, LOADERS, Window};
 use crate::measure::{Goal, Histogram, Random, line};
-use crate::{Result, Settings};
+use crate::{Result, Settings, system};
 use dostore::bookmark::Bookmark;
 use dostore::ids::ObjectId;
 use dostore::store::Store;
 use dostore::store::namespace::Namespace;
-use std::time::Instant;
+use rustix::fs::{Advice, fadvise};
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Commits for each object in the mean.
 const COMMITS_EACH: usize = 100;
@@ -23,6 +28,10 @@ const IN_FLIGHT: usize = 20_000;
 /// One commit in so many is a moment to come back to.
 const SAMPLE_EVERY: usize = 500;
 const RESTORATIONS: usize = 2_000;
+/// Samples that are read, and restored, with nothing in memory.
+const COLD: usize = 1_000;
+const AGES: usize = 10;
+const COLD_BYTES_MAX: f64 = 256.0;
 const KEY: &str = "key-0";
 
 /// A commit to look at later.
@@ -62,10 +71,67 @@ pub fn run(settings: &Settings) -> Result<()> {
     line("past: record bytes of a commit", each(stats.record_bytes), "B", Goal::None, None);
     line("past: history bytes of a commit", each(stats.history_bytes), "B", Goal::None, None);
     shuffle(&mut samples);
+    drop(namespace);
+    store.close()?;
+    let folder = set.folder.join("data");
+    from_the_device(&set, &folder, &samples)?;
+    let store = set.open(Store::options())?;
+    let namespace = load::namespace(&store)?;
     read(&namespace, &samples, "first")?;
     read(&namespace, &samples, "warm")?;
     restore(&namespace, &samples)?;
+    drop(namespace);
     Ok(store.close()?)
+}
+
+/// Reads some samples and restores others, each when nothing of the store is in memory but what
+/// those before it have brought there.
+fn from_the_device(set: &DataSet, folder: &Path, samples: &[Sample]) -> Result<()> {
+    let (reads, rest) = samples.split_at(COLD.min(samples.len() / 2));
+    let restorations = &rest[..COLD.min(rest.len())];
+    for (what, samples) in [("read", reads), ("restoration", restorations)] {
+        evict(folder)?;
+        let store = set.open(Store::options().threads(false))?;
+        let namespace = load::namespace(&store)?;
+        // What every open reads, and every first look.
+        namespace.at(rest[rest.len() - 1].id, &rest[rest.len() - 1].bookmark)?;
+        let (mut bytes, mut times) = (Vec::new(), Histogram::new());
+        for sample in samples {
+            let (before, began) = (system::read_bytes()?, Instant::now());
+            if what == "read" {
+                check(sample, &namespace)?;
+            } else {
+                namespace.restore(sample.id, &sample.bookmark)?.commit.detach();
+            }
+            times.record(began.elapsed());
+            bytes.push((system::read_bytes()? - before) as f64 / 1024.0);
+        }
+        bytes.sort_by(f64::total_cmp);
+        let at = |share: f64| bytes[((bytes.len() - 1) as f64 * share) as usize];
+        let name = |part: &str| format!("past: {what} from the device, {part}");
+        line(&name("bytes, median"), at(0.5), "KiB", Goal::None, None);
+        line(&name("bytes, most"), at(1.0), "KiB", Goal::AtMost(COLD_BYTES_MAX), None);
+        line(&name("median"), times.micros(0.5), "us", Goal::None, None);
+        line(&name("p99"), times.micros(0.99), "us", Goal::None, None);
+        drop(namespace);
+        store.close()?;
+    }
+    Ok(())
+}
+
+/// Has nothing of a closed store in memory.
+fn evict(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            evict(&path)?;
+        } else if path.extension().is_none_or(|extension| extension != "sock") {
+            let file = File::open(&path)?;
+            file.sync_all()?;
+            fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }
 
 fn shuffle(samples: &mut [Sample]) {
@@ -105,30 +171,42 @@ fn fill(
     Ok(samples)
 }
 
-/// Reads a key of each sample as of its moment.
+/// Reads a key of a sample as of its moment. Says how long that took.
+fn check(sample: &Sample, namespace: &Namespace) -> Result<Duration> {
+    let began = Instant::now();
+    let found = namespace.at(sample.id, &sample.bookmark)?.get(KEY)?;
+    let took = began.elapsed();
+    if found.as_deref() == Some(&sample.value[..]) {
+        return Ok(took);
+    }
+    Err("a moment of the past is not what was committed".into())
+}
+
+/// Reads all samples, and tells apart those of hot objects and of each age.
 fn read(namespace: &Namespace, samples: &[Sample], which: &str) -> Result<()> {
-    let (mut all, mut hot, mut old) = (Histogram::new(), Histogram::new(), Histogram::new());
+    let (mut all, mut hot) = (Histogram::new(), Histogram::new());
+    let mut ages = vec![Histogram::new(); AGES];
     for sample in samples {
-        let began = Instant::now();
-        let found = namespace.at(sample.id, &sample.bookmark)?.get(KEY)?;
-        let took = began.elapsed();
-        if found.as_deref() != Some(&sample.value[..]) {
-            return Err("a moment of the past is not what was committed".into());
-        }
+        let took = check(sample, namespace)?;
         all.record(took);
         if sample.is_hot {
             hot.record(took);
         }
-        if sample.age < 0.1 {
-            old.record(took);
-        }
+        ages[(sample.age * AGES as f64) as usize].record(took);
     }
     let goal = if which == "warm" { Goal::AtMost(1000.0) } else { Goal::None };
     let name = |what: &str| format!("past: {which} read as of a moment{what}");
     line(&name(", median"), all.micros(0.5), "us", Goal::None, None);
     line(&name(", p99"), all.micros(0.99), "us", goal, None);
-    line(&name(" of a hot object, p99"), hot.micros(0.99), "us", Goal::None, None);
-    line(&name(", the oldest tenth, p99"), old.micros(0.99), "us", Goal::None, None);
+    line(&name(" of a hot object, median"), hot.micros(0.5), "us", Goal::None, None);
+    line(&name(" of a hot object, p99"), hot.micros(0.99), "us", goal, None);
+    if which == "warm" {
+        for (age, times) in (1..).zip(&ages) {
+            let name = |part| format!("past: warm read, tenth {age} of the commits, {part}");
+            line(&name("median"), times.micros(0.5), "us", Goal::None, None);
+            line(&name("p99"), times.micros(0.99), "us", goal, None);
+        }
+    }
     Ok(())
 }
 

@@ -26,6 +26,7 @@ use crate::format::manifest::Manifest;
 use crate::format::record::{Operation, RECORD_HEADER_BYTES, RecordHeader, RecordKind, adoption};
 use crate::format::run::RunFacts;
 use crate::ids::{Address, Life, Lsn, Timestamp};
+use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use crate::object::changes::Changes;
 use crate::object::overlay::{HeadState, Layer};
@@ -115,8 +116,11 @@ impl Prepared<'_> {
 
 impl Drop for Prepared<'_> {
     fn drop(&mut self) {
-        let left = if self.is_adopted.get() { &[] } else { &self.files[..] };
-        for name in left {
+        if self.is_adopted.get() {
+            return;
+        }
+        mark(Mark::AdoptionLeft);
+        for name in &self.files {
             let _ = self.engine.remove_file(*name);
         }
     }
@@ -215,6 +219,8 @@ impl Builder<'_> {
             self.archive.note_adopted(adoption.life, Some(header.lsn));
             self.archive.adopted(&state);
             if layer.adopted != Some(adoption.life) {
+                let is_purged = layer.purged.is_some_and(|purged| header.lsn < purged);
+                mark(if is_purged { Mark::AdoptionPurged } else { Mark::AdoptionReplaced });
                 self.release_pages(address, adoption.life, 0)?;
             }
         }

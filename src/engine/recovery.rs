@@ -423,6 +423,7 @@ impl<'a> Tail<'a> {
                 return Ok(());
             }
             if let Some(adoption) = adoption(record.payload) {
+                mark(Mark::AdoptionReplayed);
                 self.version.adopt(disk, &record.header, &adoption)?;
                 self.adopted.extend(adoption.files().map(|(name, _)| name));
             }

@@ -220,6 +220,7 @@ impl<'a> Search<'a> {
             if let State::Head { until, time, alarm, adopted } = state {
                 has_head = true;
                 if adopted {
+                    mark(Mark::PastAdopted);
                     self.adopted = self.adopted.max(key.lsn);
                 }
                 self.note_head(FoundHead::of(key.lsn, (until, time), alarm));

@@ -165,7 +165,10 @@ fn commit(
     let granted = engine.commit(object, inner, changes);
     match (&granted, prepared) {
         (Err(_), _) => (inner.fence, inner.is_open) = rights,
-        (Ok(grant), Some(prepared)) => prepared.adopted(grant.lsn),
+        (Ok(grant), Some(prepared)) => {
+            prepared.adopted(grant.lsn);
+            mark(if request.is_fork { Mark::AdoptedByFork } else { Mark::Adopted });
+        }
         (Ok(_), None) => {}
     }
     if granted.is_ok() {
@@ -337,7 +340,9 @@ impl Namespace {
         // Two objects are never locked at once, so a purge of the source may have come between.
         let purged = engine.last_purge(source);
         if let Err(error) = request.check_purge(purged, grant.lsn) {
-            engine.purge(address)?;
+            // Who is told that there is no fork must not find one after a crash.
+            let ended = engine.purge(address)?;
+            engine.wait_durable(ended.lsn)?;
             return Err(error);
         }
         Ok(Commit::of_grant(self.store.clone(), address, &grant))

@@ -237,7 +237,8 @@ impl Request<'_> {
             }
         }
         let waits = if self.restoration.is_at_open { None } else { now.find(RESTORE_KEY)? };
-        let mut name = now.find(NAME_KEY)?;
+        let keeps_name = has_data(self.then)? || self.keeps_any(now)?;
+        let mut name = if keeps_name { now.find(NAME_KEY)? } else { None };
         if !self.is_fork && !matches!(name, Some(Found::Value(..))) {
             name = self.then.find(NAME_KEY)?;
         }
@@ -281,15 +282,12 @@ impl Request<'_> {
     fn wipe(&self, plan: &mut Plan, now: &View) -> Result<()> {
         let keep_alarms = !self.options.alarms;
         plan.push(&Operation::DeleteAll { keep_alarms })?;
-        let alarms = full_bounds_of(KeyKind::Alarm);
-        let kept = [full_bounds_of(KeyKind::Socket)].into_iter();
-        let mut has_more = keep_alarms && now.state.alarm.is_some();
-        for bounds in kept.chain(keep_alarms.then_some(alarms)) {
+        for bounds in self.bounds_that_stay() {
             for entry in RangeIter::new(now.clone(), None, bounds) {
                 plan.put(&entry?)?;
-                has_more = true;
             }
         }
+        let has_more = self.keeps_any(now)?;
         // An object of which something stays keeps its name.
         for key in [RESTORE_KEY].into_iter().chain(has_more.then_some(NAME_KEY)) {
             if let Some(Found::Value(codec, value)) = now.find(key)? {
@@ -297,6 +295,25 @@ impl Request<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Entries that stay whatever the object becomes.
+    fn bounds_that_stay(&self) -> impl Iterator<Item = KeyBounds> + use<> {
+        let alarms = (!self.options.alarms).then(|| full_bounds_of(KeyKind::Alarm));
+        std::iter::once(full_bounds_of(KeyKind::Socket)).chain(alarms)
+    }
+
+    /// Whether anything stays of `now`, whatever it becomes.
+    fn keeps_any(&self, now: &View) -> Result<bool> {
+        if !self.options.alarms && now.state.alarm.is_some() {
+            return Ok(true);
+        }
+        for bounds in self.bounds_that_stay() {
+            if let Some(entry) = RangeIter::new(now.clone(), None, bounds).next() {
+                return entry.map(|_| true);
+            }
+        }
+        Ok(false)
     }
 
     fn alarms(&self, engine: &Engine, plan: &mut Plan, now: &View) -> Result<()> {

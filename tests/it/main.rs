@@ -13,6 +13,7 @@ mod merge_discarded;
 mod model;
 mod names_lost;
 mod pool_in_progress;
+mod purge_overtakes;
 mod simulate;
 mod simulate_backup;
 mod simulate_checks;

@@ -6,5 +6,6 @@ mod backup;
 mod backup_faults;
 mod example;
 mod exports;
+mod half;
 mod imports;
 mod world;
