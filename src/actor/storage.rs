@@ -12,8 +12,8 @@ use super::gate::{Gate, Gated};
 use super::sections::{Kind, Section};
 use super::turns::Run;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::own_keys::VERSION_KEY;
 use crate::ids::{Codec, KeyKind, ObjectId};
-use crate::object::overlay::USER_VERSION;
 use crate::store::draft::Draft;
 use crate::store::list::{Entries, ListOptions};
 use crate::store::object::Object;
@@ -25,6 +25,9 @@ use std::future::Future;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The key of the user's version without its kind.
+const USER_VERSION: &[u8] = VERSION_KEY.split_at(1).1;
 
 /// How a storage behaves.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use super::Engine;
 use super::alarms::hints_of;
 use super::archive::{Archive, every_key};
 use super::content::{Content, content_of, content_of_entry, head_of, inheriting};
-use super::delta::DeltaPages;
+use super::delta::write_deltas;
 use super::publish::Liveness;
 use super::splitter::Splitter;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +22,7 @@ use crate::format::alarm::{HINT, HINT_TOMBSTONE, Hint};
 use crate::format::entry::{Head, PAGE_TOMBSTONE, PageEntry, PagePart, head_key, page_key};
 use crate::format::manifest::{Manifest, SegmentState};
 use crate::format::object_name::ObjectName;
+use crate::format::own_keys::NAME_KEY;
 use crate::format::page::{BuiltPage, SegmentFacts};
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::{Address, Life, Lsn, Timestamp};
@@ -30,7 +31,7 @@ use crate::names::FileName;
 use crate::object::changes::Changes;
 use crate::object::fold::fold;
 use crate::object::head_state;
-use crate::object::overlay::{HeadState, Layer, NAME_KEY, Sorted, Word};
+use crate::object::overlay::{HeadState, Layer, Sorted, Word};
 use crate::object::version::{Stack, Version};
 use crate::run::RunWriter;
 use crate::segment::{Compression, SegmentWriter};
@@ -374,14 +375,7 @@ impl<'e> Builder<'e> {
                 self.liveness.remove(part.location.file, part.location.bytes);
             }
         }
-        let mut delta = DeltaPages { address, life, fence, page: None };
-        delta.open(self, changes, bounds);
-        for change in changes.between(bounds.0, bounds.1) {
-            if let Some(part) = delta.push(self, change)? {
-                changed.deltas.push(part);
-            }
-        }
-        changed.deltas.extend(delta.finish(self)?);
+        changed.deltas.extend(write_deltas(self, (address, life, fence), changes, bounds)?);
         let logged: u64 = changed.deltas[entry.deltas.len().min(changed.deltas.len())..]
             .iter()
             .map(|part| u64::from(part.location.bytes))

@@ -12,11 +12,12 @@ use super::content::{Content, inheriting};
 use super::splitter::Splitter;
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::entry::{Head, PageEntry, PagePart};
+use crate::format::own_keys::RESTORE_KEY;
 use crate::ids::{Address, Life};
 use crate::marks::{Mark, mark};
 use crate::object::changes::Changes;
 use crate::object::fold::fold;
-use crate::object::overlay::{RESTORE_KEY, Word};
+use crate::object::overlay::Word;
 use crate::object::version::Stack;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -322,16 +323,16 @@ impl Builder<'_> {
 
     /// The object's content after all ranges: a single page moves into the head.
     fn settle(&mut self, mut change: Change) -> Result<Content> {
+        let left = self.pages_left(&change)?;
         let mut content = Content {
-            inline: None,
-            pages: Vec::new(),
             count: change.count,
             bytes: change.content_bytes,
             is_approximate: change.is_approximate,
+            keeps_pages: matches!(left, Left::Several),
+            pages: std::mem::take(&mut change.pages).into_iter().collect(),
+            inline: None,
         };
-        let only = self.only_page(&change)?;
-        content.pages = std::mem::take(&mut change.pages).into_iter().collect();
-        let Some(entry) = only else { return Ok(content) };
+        let Left::First(entry) = left else { return Ok(content) };
         mark(Mark::PagesCollapsed);
         content.pages.retain(|(fence, _)| !fence.is_empty());
         content.pages.insert(0, (Vec::new(), None));
@@ -351,26 +352,35 @@ impl Builder<'_> {
         Ok(content)
     }
 
-    /// The entry with fence "", if no other page is left.
-    fn only_page(&self, change: &Change) -> Result<Option<PageEntry>> {
+    /// What pages the object has after a change: those that it changed, and those that it left.
+    fn pages_left(&self, change: &Change) -> Result<Left> {
         let is_other =
             |(fence, entry): (&Vec<u8>, &Option<PageEntry>)| !fence.is_empty() && entry.is_some();
         if change.pages.iter().any(is_other) {
-            return Ok(None);
+            return Ok(Left::Several);
         }
         let directory = self.version.pages_of(change.address, change.life);
-        let mut first = None;
+        let mut left = Left::Nothing;
         for page in directory.pages(change.address, change.life) {
             let (fence, entry) = page?;
             match change.pages.get(&fence) {
                 Some(None) => {}
-                _ if !fence.is_empty() => return Ok(None),
-                Some(Some(changed)) => first = Some(changed.clone()),
-                None => first = Some(entry),
+                _ if !fence.is_empty() => return Ok(Left::Several),
+                Some(Some(changed)) => left = Left::First(changed.clone()),
+                None => left = Left::First(entry),
             }
         }
-        Ok(first)
+        Ok(left)
     }
+}
+
+/// The pages of an object after a change.
+enum Left {
+    Nothing,
+    /// The one with fence "".
+    First(PageEntry),
+    /// One with another fence at least.
+    Several,
 }
 
 impl Change {

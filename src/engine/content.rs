@@ -17,13 +17,9 @@ pub(super) struct Content {
     pub count: u64,
     pub bytes: u64,
     pub is_approximate: bool,
-}
-
-impl Content {
-    /// Whether pages that were left as they are hold nothing.
-    fn is_nothing(&self) -> bool {
-        self.count == 0 && self.bytes == 0
-    }
+    /// Whether the directory has pages that were left as they are, whatever is counted of them:
+    /// what deltas hold is not.
+    pub keeps_pages: bool,
 }
 
 /// The head after a change; takes the page of a one-page object out of the content.
@@ -32,7 +28,7 @@ pub(super) fn head_of(layer: &Layer, life: Life, content: &mut Content) -> Head 
     let is_empty =
         content.inline.is_none() && content.pages.iter().all(|(_, entry)| entry.is_none());
     Head {
-        deleted: is_empty && content.is_nothing() && after.alarm.is_none(),
+        deleted: is_empty && !content.keeps_pages && after.alarm.is_none(),
         named: after.named,
         unfinished: after.unfinished,
         restores: after.restores,
@@ -81,7 +77,7 @@ pub(super) fn content_of_entry(entry: PageEntry) -> Content {
         bytes: entry.base.as_ref().map_or(0, |base| base.content_bytes),
         is_approximate: true,
         inline: Some(entry),
-        pages: Vec::new(),
+        ..Content::default()
     }
 }
 

@@ -14,10 +14,10 @@ use super::build::Builder;
 use super::content::is_user_key;
 use crate::error::Result;
 use crate::format::entry::PageEntry;
+use crate::format::own_keys::{RESTORE_KEY, is_content};
 use crate::format::page::{PageBuilder, PageKind, PageMeta};
-use crate::ids::{Address, Codec, KeyKind, Life, Lsn};
+use crate::ids::{Address, Codec, Life, Lsn};
 use crate::marks::{Mark, mark};
-use crate::object::overlay::RESTORE_KEY;
 
 /// Takes the entries of one fold.
 pub(super) struct Splitter<'b, 'e> {
@@ -97,7 +97,7 @@ impl<'b, 'e> Splitter<'b, 'e> {
             let is_user = is_user_key(key);
             open.users += u32::from(is_user);
             open.is_needed |= key == RESTORE_KEY;
-            if key.first() != Some(&(KeyKind::Meta as u8)) {
+            if is_content(key) {
                 // A user's key is what the user gave, without its kind.
                 open.content_bytes += (key.len() - usize::from(is_user) + value.len()) as u64;
             }

@@ -22,6 +22,7 @@ pub mod item;
 pub mod manifest;
 pub mod namespace;
 pub mod object_name;
+pub mod own_keys;
 pub mod page;
 pub mod record;
 pub mod run;

@@ -12,6 +12,7 @@ use crate::format::alarm::{Hint, decode_entry, name_in_key};
 use crate::format::entry::{Head, PageEntry, PagePart};
 use crate::format::manifest::Manifest;
 use crate::format::object_name::ObjectName;
+use crate::format::own_keys::is_content;
 use crate::format::page::{Page, PageItem, PageKind};
 use crate::ids::{Address, FileNumber, KeyKind, Life, Lsn, NamespaceNumber};
 use crate::inspect::catalog::{CATALOG, Namespace};
@@ -399,7 +400,7 @@ fn content(page: &Page) -> (u64, u64) {
         let kind = key.first().copied();
         let is_user = kind == Some(KeyKind::User as u8);
         count += u64::from(is_user);
-        if kind != Some(KeyKind::Meta as u8) {
+        if is_content(key) {
             // A user's key is counted without its kind.
             bytes += (key.len() - usize::from(is_user) + value.len()) as u64;
         }

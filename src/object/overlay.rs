@@ -15,6 +15,7 @@ use super::changes::Changes;
 use crate::alarm::Alarm;
 use crate::disk::bytes::SharedBytes;
 use crate::format::adoption::Adoption;
+use crate::format::own_keys::{IMPORT_KEY, NAME_KEY, RESTORE_KEY};
 use crate::format::page::Page;
 use crate::format::record::{
     Operation, Operations, RECORD_HEADER_BYTES, RecordHeader, adoption, is_purge,
@@ -31,16 +32,6 @@ const SMALL_OPERATIONS_MAX: usize = 16;
 const SMALL_BYTES_MAX: usize = 4 * 1024;
 /// What a processor fetches from memory at once.
 const CACHE_LINE_BYTES: usize = 64;
-/// The full key under which an object's own name stands.
-pub const NAME_KEY: &[u8] = &[KeyKind::Meta as u8, b'n', b'a', b'm', b'e'];
-/// The full key that an object has while an import of it is not complete.
-pub const IMPORT_KEY: &[u8] = &[KeyKind::Meta as u8, b'i', b'm', b'p', b'o', b'r', b't'];
-/// The key, of the kind [`KeyKind::Meta`], under which the user's version stands.
-pub const USER_VERSION: &[u8] = b"version";
-
-/// The full key under which stands what the object is to be restored to when it is opened next.
-pub const RESTORE_KEY: &[u8] = &[KeyKind::Meta as u8, b'r', b'e', b's', b't', b'o', b'r', b'e'];
-
 /// What one source says of a key that it knows.
 #[derive(Clone, Debug)]
 pub enum Found {

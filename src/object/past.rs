@@ -12,13 +12,14 @@
 //!   * Nothing of an epoch before that of the moment is read.
 
 use super::history::{HistoryRun, walk_commits, walk_down};
-use super::overlay::{Found, HeadState, IMPORT_KEY, Layer, NAME_KEY, RESTORE_KEY};
+use super::overlay::{Found, HeadState, Layer};
 use super::past_pages::{Finding, FoundKind, Past};
 use super::retention;
 use super::{View, head_state};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
 use crate::format::history::{Group, ItemKey, State};
+use crate::format::own_keys::{IMPORT_KEY, NAME_KEY, RESTORE_KEY};
 use crate::format::page::PageHeader;
 use crate::format::record::{
     Operation, Operations, RECORD_HEADER_BYTES, RecordHeader, RecordKind, is_purge,

@@ -17,9 +17,9 @@ use super::restore::RestoreOptions;
 use crate::bookmark::Bookmark;
 use crate::error::Result;
 use crate::format::Cursor;
+use crate::format::own_keys::RESTORE_KEY;
 use crate::format::record::Operation;
 use crate::ids::{Codec, Lsn, ObjectId, Term};
-use crate::object::overlay::RESTORE_KEY;
 use crate::object::write_set::WriteSet;
 
 /// The value of the entry: the moment's LSN and term.

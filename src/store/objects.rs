@@ -7,9 +7,10 @@ use super::namespace::Namespace;
 use crate::error::Result;
 use crate::format::entry::Head;
 use crate::format::object_name::ObjectName;
+use crate::format::own_keys::{NAME_KEY, VERSION_KEY};
 use crate::ids::{Address, KeyKind, Lsn, ObjectId, Timestamp};
 use crate::object::View;
-use crate::object::overlay::{Found, NAME_KEY};
+use crate::object::overlay::Found;
 use crate::object::range::RangeIter;
 use crate::object::version::Version;
 use std::collections::VecDeque;
@@ -136,10 +137,9 @@ pub(crate) fn info_at(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
     }))
 }
 
-/// Every entry of a view that makes its object be there.
+/// Every entry of a view that makes its object be there: all from the first key of this kind on.
 fn content(view: &View) -> RangeIter {
-    let any_kind = (Bound::Excluded(vec![KeyKind::Meta as u8, 0xFF]), Bound::Unbounded);
-    RangeIter::new(view.clone(), None, any_kind)
+    RangeIter::new(view.clone(), None, (Bound::Included(VERSION_KEY.to_vec()), Bound::Unbounded))
 }
 
 /// Whether a view shows that its object has nothing.

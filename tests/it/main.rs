@@ -12,6 +12,7 @@ mod interposed;
 mod merge_discarded;
 mod model;
 mod names_lost;
+mod pages;
 mod pool_in_progress;
 mod purge_overtakes;
 mod simulate;

@@ -318,6 +318,29 @@ fn s1_12_delete_all_does_not_disturb_a_list_that_is_walked() {
 }
 
 #[test]
+fn s1_13_a_version_alone_is_kept() {
+    let (stage, room) = Stage::with_room();
+    room.set_user_version(7).unwrap();
+    stage.checkpoint();
+    assert_eq!(room.user_version().unwrap(), 7);
+    drop(room);
+    let (stage, room) = stage.power_cut_with_room();
+    assert_eq!(room.user_version().unwrap(), 7);
+    // And behind the last key and the last alarm.
+    room.put("n", "1").unwrap();
+    room.set_alarm(dostore::ids::Timestamp(1)).unwrap();
+    stage.checkpoint();
+    room.delete("n").unwrap();
+    stage.checkpoint();
+    assert_eq!(room.user_version().unwrap(), 7);
+    room.clear_alarm().unwrap();
+    stage.checkpoint();
+    drop(room);
+    let (_stage, room) = stage.power_cut_with_room();
+    assert_eq!(room.user_version().unwrap(), 7);
+}
+
+#[test]
 fn s1_13_a_number_keeps_all_its_bits() {
     let (stage, room) = Stage::with_room();
     let odd = 9_007_199_254_740_993_u64;

@@ -7,16 +7,12 @@ use super::{Source, Target};
 use crate::alarm::Alarm;
 use crate::error::Result;
 use crate::format::entry::{Head, PageEntry};
+use crate::format::own_keys::{NAME_KEY, VERSION_KEY};
 use crate::format::page::{Page, PageItem};
 use crate::ids::{Address, Codec, KeyKind, Life};
 use crate::inspect::catalog::CATALOG;
 use crate::inspect::report::KeyRange;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The full key of an object's name.
-const NAME_KEY: &[u8] = b"\0name";
-/// The full key of the version that its user has given an object.
-const VERSION_KEY: &[u8] = b"\0version";
 
 /// The entries of one key range, folded from its base and its deltas.
 #[derive(Debug, Default)]

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::bookmark::Bookmark;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::own_keys::NAME_KEY;
 use crate::format::record::Operation;
 use crate::ids::{Codec, KeyKind, Lsn, ObjectId};
-use crate::object::overlay::NAME_KEY;
 use crate::object::write_set::WriteSet;
 use crate::store::Store;
 use crate::store::backup::BackupOptions;

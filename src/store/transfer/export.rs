@@ -4,8 +4,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
 use crate::format::alarm::{LastFailure, decode_entry};
 use crate::format::export::{Item, binary, is_carried, text};
+use crate::format::own_keys::VERSION_KEY;
 use crate::ids::{KeyKind, Lsn, ObjectId};
-use crate::object::overlay::USER_VERSION;
 use crate::object::range::{Entry, RangeIter};
 use crate::store::Store;
 use crate::store::namespace::Namespace;
@@ -246,7 +246,7 @@ fn item_of(entry: &Entry) -> std::result::Result<Option<Item<'_>>, Malformed> {
     }
     if kind == KeyKind::Meta {
         // Of the store's own words only the user's version means anything elsewhere.
-        if key != USER_VERSION {
+        if *entry.key != *VERSION_KEY {
             return Ok(None);
         }
         let version = <[u8; 8]>::try_from(&entry.value[..]);

@@ -12,10 +12,10 @@ use crate::alarm::Alarm;
 use crate::error::{Error, Result};
 use crate::format::alarm::{alarm_key, entry_of, failure_key};
 use crate::format::export::Item;
+use crate::format::own_keys::{IMPORT_KEY, VERSION_KEY};
 use crate::format::record::Operation;
-use crate::ids::{Codec, KeyKind, Lsn, ObjectId};
+use crate::ids::{Codec, Lsn, ObjectId};
 use crate::limits::check_name;
-use crate::object::overlay::{IMPORT_KEY, USER_VERSION};
 use crate::object::write_set::WriteSet;
 use crate::store::Store;
 use crate::store::namespace::Namespace;
@@ -205,7 +205,7 @@ impl<'s> Import<'s> {
             }
             Item::Object { id, name } => self.begin(ObjectId(*id), name.as_deref()),
             Item::UserVersion(version) => {
-                let key = FullKey::of(KeyKind::Meta, USER_VERSION);
+                let key = VERSION_KEY;
                 self.put(&key, Codec::Raw, &version.to_le_bytes())
             }
             Item::Entry { kind, key, codec, value } => {
