@@ -134,3 +134,11 @@ pub mod cli;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+// And those of the documents.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/history.md")]
+mod history {}
+#[cfg(all(doctest, feature = "json"))]
+#[doc = include_str!("../docs/actors.md")]
+mod actors {}

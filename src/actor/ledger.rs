@@ -24,7 +24,9 @@ struct Sealed {
     is_confirmed: bool,
 }
 
+/// In the order in which each turn touches it.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Ledger {
     /// The number of the open turn.
     open: u64,
@@ -33,8 +35,9 @@ struct Ledger {
     unconfirmed: usize,
     /// The first turn that failed, and how.
     failed: Option<(u64, Error)>,
-    /// Whether a gate covers the open turn, and who waits for its end.
+    /// Whether a gate covers the open turn. Without one nobody is in the two lists below.
     is_bound: bool,
+    /// Who waits for the open turn's end.
     bound: Vec<Waker>,
     /// Who wants to know where the open turn is logged.
     asked: Vec<Place>,
@@ -45,11 +48,13 @@ pub(super) type Place = Arc<OnceLock<Result<Option<Position>>>>;
 
 impl Ledger {
     fn end_turn(&mut self, place: &Result<Option<Position>>) -> Vec<Waker> {
+        self.open += 1;
+        if !std::mem::take(&mut self.is_bound) {
+            return Vec::new();
+        }
         for asked in self.asked.drain(..) {
             let _ = asked.set(place.clone());
         }
-        self.open += 1;
-        self.is_bound = false;
         std::mem::take(&mut self.bound)
     }
 
@@ -91,10 +96,11 @@ impl Ledger {
 
 /// What gates need of an object. They keep it, and not the object.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Book {
+    broken: OnceLock<Error>,
     durability: Arc<dyn Durability>,
     ledger: Mutex<Ledger>,
-    broken: OnceLock<Error>,
     /// Who must hear of a commit that failed.
     core: OnceLock<Weak<Core>>,
 }

@@ -87,6 +87,13 @@ impl Storage {
         self.core.object.name()
     }
 
+    /// The name that is kept with the object, whoever opened it and how: none where no commit was
+    /// ever made under a name, or the object was purged since. May read a block of a run.
+    pub fn stored_name(&self) -> Result<Option<String>> {
+        self.core.book.check()?;
+        self.core.object.stored_name()
+    }
+
     pub(super) fn core(&self) -> &Arc<Core> {
         &self.core
     }

@@ -6,6 +6,7 @@ use super::alarms::{Fired, LastFailure};
 use super::commit::{Commit, Position};
 use super::draft::Draft;
 use super::list::{Entries, ListOptions, range_bounds};
+use super::objects::name_of;
 use super::snapshot::Snapshot;
 use super::transfer::check_finished;
 use super::turn::Turn;
@@ -103,6 +104,12 @@ impl Object {
     /// The name it was opened by, if it was.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// The name that is kept with the object, whoever opened it and how: none where no commit was
+    /// ever made under a name, or the object was purged since. May read a block of a run.
+    pub fn stored_name(&self) -> Result<Option<String>> {
+        name_of(&self.view()?)
     }
 
     fn engine(&self) -> &Engine {

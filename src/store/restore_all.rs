@@ -31,7 +31,7 @@ pub struct RestoredObject {
 }
 
 /// How far a restoration of many objects has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoreProgress {
     /// Objects looked at.
     pub looked_at: u64,
@@ -41,6 +41,8 @@ pub struct RestoreProgress {
     pub failed: u64,
     /// The object that was looked at last: a later run may begin with it.
     pub last: Option<ObjectId>,
+    /// The namespace of that object.
+    pub namespace: Option<String>,
 }
 
 /// A restoration of many objects, one at each step. Dropping it keeps what was restored.
@@ -75,7 +77,7 @@ impl RestoreAll {
 
     /// How far it has come.
     pub fn progress(&self) -> RestoreProgress {
-        self.progress
+        self.progress.clone()
     }
 
     /// The next objects, those in memory first: an object leaves memory only after the version
@@ -141,6 +143,9 @@ impl Iterator for RestoreAll {
             let id = namespace.id_of(address.id);
             self.progress.looked_at += 1;
             self.progress.last = Some(id);
+            if self.progress.namespace.as_deref() != Some(namespace.name()) {
+                self.progress.namespace = Some(namespace.name().to_owned());
+            }
             let restored = match self.restore(&namespace, address) {
                 Ok(None) => continue,
                 Ok(Some(restored)) => {

@@ -77,6 +77,7 @@ fn a_restoration_of_many_goes_on_where_it_ended() {
     for _ in 0..3 {
         all.next().unwrap().unwrap().restored.unwrap().commit.wait().unwrap();
     }
+    assert_eq!(all.progress().namespace.as_deref(), Some(stage.rooms.name()));
     let last = all.progress().last.unwrap();
     drop(all);
     let stage = stage.power_cut();

@@ -77,6 +77,37 @@ fn an_object_that_somebody_else_has_open_is_busy() {
     assert_eq!(world.ask(add(1)).unwrap(), 1);
 }
 
+/// Panics when it goes.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn messages_that_panic_when_they_go_take_nobody_along() {
+    let world = World::new();
+    world.tools.refuses.store(true, Ordering::Relaxed);
+    let lobby = world.lobby();
+    let bomb = || {
+        let bomb = Bomb;
+        alone(move |_| async move {
+            drop(bomb);
+            Ok(0)
+        })
+    };
+    let replies: Vec<_> = (0..3).map(|_| lobby.send(bomb())).collect();
+    world.run();
+    for reply in replies {
+        assert_eq!(code(&world.outcome(reply).unwrap_err()), "actor.start");
+    }
+    world.tools.refuses.store(false, Ordering::Relaxed);
+    assert_eq!(code(&world.ask(bomb()).unwrap_err()), "actor.panicked");
+    assert_eq!(world.ask(add(1)).unwrap(), 1);
+}
+
 #[test]
 fn closing_handles_what_was_taken_and_takes_nothing_more() {
     let world = World::new();

@@ -11,7 +11,9 @@ mod stage;
 mod wakers;
 
 use dostore::actor::StorageOptions;
+use dostore::actor::host::Host;
 use dostore::actor::testing::ManualDurability;
+use dostore::error::ErrorKind;
 use stage::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,6 +212,51 @@ fn events_interleave_only_where_the_class_asks_for_it() {
 }
 
 #[test]
+fn an_object_runs_so_many_events_beside_and_takes_no_more_until_one_ends() {
+    let world = World::with(|builder| builder.beside(2));
+    let lobby = world.lobby();
+    let signals: [Signal; 3] = std::array::from_fn(|_| Signal::default());
+    let mut replies = Vec::new();
+    for signal in &signals {
+        let signal = signal.clone();
+        replies.push(lobby.send(beside(move |context| async move {
+            let begun = number(&context, "sum")? + 1;
+            context.storage().put("sum", begun.to_le_bytes())?;
+            signal.wait().await;
+            Ok(begun)
+        })));
+    }
+    let mut behind = lobby.send(add(0));
+    world.run();
+    assert!(look(&mut behind).is_pending(), "nothing overtakes what may not begin");
+    signals[0].give();
+    world.run();
+    assert!(look(&mut behind).is_pending(), "the third took the place of the first");
+    signals[1].give();
+    world.run();
+    assert!(look(&mut behind).is_ready(), "another one has ended");
+    signals.iter().for_each(Signal::give);
+    world.run();
+    let begun: Vec<_> = replies.into_iter().map(|reply| world.outcome(reply).unwrap()).collect();
+    assert_eq!(begun, [1, 2, 3]);
+}
+
+#[test]
+fn a_store_has_one_host_until_that_is_closed() {
+    let world = World::new();
+    let start = || Host::builder(&world.store).spawner(world.pool.clone()).start();
+    let error = start().unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Busy, "host.second"));
+    let World { host, .. } = world;
+    let closing = host.close();
+    let second = Host::builder(&world.store).spawner(world.pool.clone()).start().unwrap();
+    drop(second);
+    let third = Host::builder(&world.store).spawner(world.pool.clone()).start().unwrap();
+    world.pool.run_ready();
+    drop((closing, third));
+}
+
+#[test]
 fn a_namespace_has_one_class_and_ids_are_of_their_namespace() {
     let world = World::new();
     let again = world.host.class::<Script, _, _>("rooms", async |_| Err(Failed::Own("never")));
@@ -221,6 +268,33 @@ fn a_namespace_has_one_class_and_ids_are_of_their_namespace() {
     world.ask(add(1)).unwrap();
     assert_eq!(world.outcome(by_id.send(add(1))).unwrap(), 2);
     assert_eq!(by_id.name(), Some("lobby"));
+}
+
+#[test]
+fn an_object_that_comes_by_its_id_knows_the_name_that_is_kept_with_it() {
+    let world = World::new();
+    world.ask(add(1)).unwrap();
+    let id = world.lobby().id();
+    let known = |world: &World| {
+        let by_id = world.class.recipient_by_id(id).unwrap();
+        assert_eq!(by_id.name(), None, "nobody has said it");
+        let tells = alone(|context| async move {
+            assert_eq!(context.name(), Some("lobby"));
+            let storage = context.storage();
+            assert_eq!(storage.stored_name()?.as_deref(), Some("lobby"));
+            Ok(1)
+        });
+        assert_eq!(world.outcome(by_id.send(tells)).unwrap(), 1);
+    };
+    let mut disk = world.disk.clone();
+    drop(world);
+    // From the log, and from a run.
+    for _ in 0..2 {
+        let world = World::on(disk.kill(), |builder| builder);
+        known(&world);
+        world.store.steps().checkpoint().unwrap();
+        disk = world.disk.clone();
+    }
 }
 
 #[test]

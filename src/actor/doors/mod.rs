@@ -109,16 +109,18 @@ struct Waiter {
 
 type Queue = BTreeMap<u64, Waiter>;
 
+/// In the order in which each turn touches it.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Level {
-    /// None for the object itself.
-    place: Option<Arc<Place>>,
     /// The section's own event, and those around it.
     carriers: Vec<EventId>,
     sections: Queue,
     events: Queue,
     /// The section's waker, when it is over but for sections inside it.
     closing: Option<Waker>,
+    /// None for the object itself.
+    place: Option<Arc<Place>>,
     /// The section's waker while it waits for something else than the gate.
     task: Option<Waker>,
     /// When the section has run for too long, in uptime.
@@ -148,6 +150,7 @@ fn append(queue: &mut Queue, mut more: Queue) {
 
 /// The gate.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Doors {
     /// The event that has the turn, and those polled inside it. Empty between turns.
     polling: Stack<EventId>,

@@ -8,9 +8,10 @@ use std::ops::{Index, IndexMut};
 
 /// Items by their place, the last on top.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Stack<T> {
-    first: Option<T>,
     more: Vec<T>,
+    first: Option<T>,
 }
 
 impl<T> Default for Stack<T> {

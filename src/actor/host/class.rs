@@ -58,6 +58,10 @@ impl<A: Actor> Roster<A> {
         self.shared.settings.mailbox
     }
 
+    pub fn beside_limit(&self) -> usize {
+        self.shared.settings.beside
+    }
+
     pub fn tick(&self) -> u64 {
         self.shared.tick()
     }
@@ -111,14 +115,7 @@ impl<A: Actor> Registered for Roster<A> {
     }
 
     fn deliver(self: Arc<Self>, delivery: Box<Delivery>) {
-        let seat = self.seat(delivery.id);
-        // Without its name the object works as well.
-        if seat.name.get().is_none()
-            && let Ok(Some(name)) = delivery.fired.object_name()
-        {
-            let _ = seat.name.set(name.into());
-        }
-        seat.deliver(delivery);
+        self.seat(delivery.id).deliver(delivery);
     }
 
     fn sweep(&self, tick: u64) {

@@ -48,6 +48,7 @@ pub(super) struct Shared {
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub mailbox: usize,
+    pub beside: usize,
     pub idle_after: Duration,
     pub alarms: usize,
     pub storage: StorageOptions,
@@ -173,7 +174,10 @@ impl House {
     }
 
     fn begin_close(&self) {
-        self.shared.is_closing.store(true, Ordering::Release);
+        if self.shared.is_closing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.shared.store.scheduler().give_back();
         let keepers = std::mem::take(&mut self.shared.life.lock().keepers);
         keepers.into_iter().flatten().for_each(Waker::wake);
         self.classes().iter().for_each(|class| class.send_away());
@@ -275,6 +279,13 @@ impl HostBuilder {
         self
     }
 
+    /// Events that an object runs beside its messages at once ([`super::Event::Beside`]); 1,024 by
+    /// default, at least 1. While so many run, no message of it is begun.
+    pub fn beside(mut self, events: usize) -> Self {
+        self.settings.beside = events.max(1);
+        self
+    }
+
     /// How long an object without anything to do stays in memory; 10 seconds by default, and up to
     /// a quarter longer. Less than four milliseconds counts as four.
     pub fn idle_after(mut self, time: Duration) -> Self {
@@ -282,7 +293,9 @@ impl HostBuilder {
         self
     }
 
-    /// Alarms that objects handle at once; 256 by default, at least 1.
+    /// Alarms that are with objects at once; 256 by default, at least 1. One counts from the moment
+    /// when its object is told until it was handled, also while the object is busy with a message:
+    /// as many handlers that never end hold up the alarms of all.
     pub fn alarms(mut self, alarms: usize) -> Self {
         self.settings.alarms = alarms.max(1);
         self
@@ -300,7 +313,8 @@ impl HostBuilder {
         self
     }
 
-    /// Starts the host. Fails with `Io` where the system refuses a thread.
+    /// Starts the host. Fails with `host.second`, kind `Busy`, where the store has one that was not
+    /// closed; with `Io` where the system refuses a thread.
     pub fn start(mut self) -> Result<Host> {
         // One for all objects: a reply that looks whether it may show finds it in the cache.
         let local = || Arc::new(Local::new(&self.store)) as Arc<dyn Durability>;
@@ -309,6 +323,10 @@ impl HostBuilder {
             Some(spawner) => spawner,
             None => Box::new(Pool::start_default()?),
         };
+        if !self.store.scheduler().take() {
+            let what = "the store has a host already, which takes the alarms of all its objects";
+            return Err(Error::new(ErrorKind::Busy, "host.second", what));
+        }
         let permits = Permits::new(self.settings.alarms);
         let shared = Arc::new(Shared {
             store: self.store,
@@ -327,7 +345,8 @@ impl HostBuilder {
 
 /// The objects of a store that are active, and what keeps them so.
 ///
-/// One host for a store: it is the consumer of the store's alarms. Dropping it closes it without
+/// One host for a store, for it is the consumer of the store's alarms; the next may start once this
+/// one begins to close. Dropping it closes it without
 /// waiting: nothing is taken any more, and what was taken is handled in the background.
 pub struct Host {
     house: Arc<House>,
@@ -349,6 +368,7 @@ impl Host {
     pub fn builder(store: &Store) -> HostBuilder {
         let settings = Settings {
             mailbox: 1024,
+            beside: 1024,
             idle_after: Duration::from_secs(10),
             alarms: 256,
             storage: StorageOptions::default(),

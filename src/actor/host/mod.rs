@@ -218,7 +218,7 @@ impl<A: Actor> Context<A> {
         self.seat.id
     }
 
-    /// The object's name, where it is known.
+    /// The object's name, where somebody sent to it by name or the store keeps one with it.
     pub fn name(&self) -> Option<&str> {
         self.seat.name.get().map(|name| &**name)
     }

@@ -15,6 +15,7 @@ use crate::store::blocking::block_on;
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -28,22 +29,35 @@ pub(super) struct Slot<A: Actor> {
 }
 
 enum State<A: Actor> {
-    /// Not settled; who waits, for the outcome or to be taken into the mailbox.
-    Open(Option<Waker>),
+    /// Not settled: the message, until its handler has it, and who waits, for the outcome or to be
+    /// taken into the mailbox.
+    Open(Option<A::Message>, Option<Waker>),
     /// The outcome, and the gate that hides it.
     Settled(Outcome<A>, Option<Gate>),
     Taken,
 }
 
+/// Drops what is the user's: where it panics, others still get their answers.
+fn drop_alone<T>(value: Option<T>) {
+    if value.is_some() {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+    }
+}
+
 impl<A: Actor> Slot<A> {
     fn settle(&self, outcome: Outcome<A>, mut gate: Option<Gate>) {
         let mut state = self.state.lock();
-        let State::Open(waker) = &mut *state else { return };
+        let State::Open(message, waker) = &mut *state else { return };
+        // Dropped when no lock is held: it is the user's.
+        let unread = message.take();
         let Some(waker) = waker.take() else {
             *state = State::Settled(outcome, gate);
+            drop(state);
+            drop_alone(unread);
             return;
         };
         drop(state);
+        drop_alone(unread);
         // The caller is woken when the gate opens, not now to find it shut.
         let is_hidden = gate
             .as_mut()
@@ -53,7 +67,7 @@ impl<A: Actor> Slot<A> {
             waker.wake();
         }
         // Whoever asked meanwhile did not find the outcome.
-        if let State::Open(Some(waker)) = before {
+        if let State::Open(_, Some(waker)) = before {
             waker.wake();
         }
     }
@@ -63,7 +77,7 @@ impl<A: Actor> Slot<A> {
         // Made before the lock is taken, and what it replaces is dropped after.
         let mut waker = waker.clone();
         let mut state = self.state.lock();
-        let State::Open(kept) = &mut *state else { return None };
+        let State::Open(_, kept) = &mut *state else { return None };
         match kept {
             Some(kept) => std::mem::swap(kept, &mut waker),
             None => *kept = Some(waker),
@@ -74,19 +88,33 @@ impl<A: Actor> Slot<A> {
     /// Whoever waits to be taken into the mailbox, or for the outcome.
     pub fn take_waker(&self) -> Option<Waker> {
         match &mut *self.state.lock() {
-            State::Open(waker) => waker.take(),
+            State::Open(_, waker) => waker.take(),
             State::Settled(..) | State::Taken => None,
         }
     }
 }
 
-/// The handler's end of a reply. Dropped unsettled, the caller gets an error.
+/// A message and the handler's end of its reply. Dropped unsettled, the caller gets an error.
+///
+/// The message lies beside the place of its reply: one allocation holds both, and what goes through
+/// mailboxes is a pointer.
 pub(super) struct Answer<A: Actor>(Option<Arc<Slot<A>>>);
 
 impl<A: Actor> Answer<A> {
+    /// The message, for its handler.
+    pub fn take_message(&self) -> A::Message {
+        let slot = self.0.as_ref().expect("not settled");
+        let State::Open(message, _) = &mut *slot.state.lock() else {
+            panic!("a message was settled before it was handled");
+        };
+        message.take().expect("handled once")
+    }
+
     pub fn settle(mut self, outcome: Outcome<A>, gate: Option<Gate>) {
         if let Some(slot) = self.0.take() {
             slot.settle(outcome, gate);
+            // Where the caller has gone, it has the outcome.
+            drop_alone(Some(slot));
         }
     }
 
@@ -133,9 +161,9 @@ impl<A: Actor> fmt::Debug for Reply<A> {
 // The outcome is never pinned.
 impl<A: Actor> Unpin for Reply<A> {}
 
-/// Both ends of a reply.
-pub(super) fn pair<A: Actor>() -> (Answer<A>, Reply<A>) {
-    let slot = Arc::new(Slot { state: Mutex::new(State::Open(None)) });
+/// A message, and both ends of its reply.
+pub(super) fn pair<A: Actor>(message: A::Message) -> (Answer<A>, Reply<A>) {
+    let slot = Arc::new(Slot { state: Mutex::new(State::Open(Some(message), None)) });
     (Answer(Some(Arc::clone(&slot))), Reply { slot, seat: None, hidden: None })
 }
 
@@ -182,7 +210,7 @@ impl<A: Actor> Reply<A> {
 
     fn take_settled(&mut self) -> Option<(Outcome<A>, Option<Gate>)> {
         let mut state = self.slot.state.lock();
-        if matches!(*state, State::Open(_)) {
+        if matches!(*state, State::Open(..)) {
             return None;
         }
         let State::Settled(outcome, gate) = std::mem::replace(&mut *state, State::Taken) else {

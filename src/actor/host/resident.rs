@@ -10,7 +10,7 @@
 use super::alarms::Delivery;
 use super::lifecycle::Living;
 use super::reply::{self, Answer};
-use super::seat::{Envelope, Next, Seat};
+use super::seat::{Next, Seat};
 use super::{Actor, Context, Event};
 use crate::actor::storage::Storage;
 use crate::error::{Error, ErrorKind, Result};
@@ -119,10 +119,15 @@ async fn stay<A: Actor>(seat: &Arc<Seat<A>>, unrecorded: &mut Unrecorded) -> Res
 
 async fn open<A: Actor>(seat: &Seat<A>) -> Result<Object> {
     let namespace = &seat.roster.namespace;
-    match seat.name.get() {
-        Some(name) => namespace.activate_by_name(name).await,
-        None => namespace.activate(seat.id).await,
+    if let Some(name) = seat.name.get() {
+        return namespace.activate_by_name(name).await;
     }
+    let object = namespace.activate(seat.id).await?;
+    // Without its name it works as well.
+    if let Ok(Some(name)) = object.stored_name() {
+        let _ = seat.name.set(name.into());
+    }
+    Ok(object)
 }
 
 /// Commits that an alarm failed.
@@ -176,9 +181,9 @@ impl<A: Actor> Resident<'_, A> {
             let next = self.seat.next(|| storage.is_over(), may_wait).await;
             may_wait = true;
             match next {
-                Next::Message { envelope, is_last } => {
+                Next::Message { answer, is_last } => {
                     may_wait = is_last;
-                    if let Some((handling, answer)) = self.begin(envelope)? {
+                    if let Some((handling, answer)) = self.begin(answer)? {
                         let handled = handling.await;
                         end(context, handled, answer)?;
                     }
@@ -203,9 +208,9 @@ impl<A: Actor> Resident<'_, A> {
     /// No future: whatever one takes is copied into it, and an active object is to be small.
     fn begin(
         &mut self,
-        envelope: Envelope<A>,
+        answer: Answer<A>,
     ) -> Result<Option<(impl Future<Output = Handled<A>> + Send + use<'_, A>, Answer<A>)>> {
-        let Envelope { message, answer } = envelope;
+        let message = answer.take_message();
         let (context, actor) = (self.context, &mut self.actor);
         let chosen = catch_unwind(AssertUnwindSafe(|| actor.interleaved(context, message)));
         match chosen {

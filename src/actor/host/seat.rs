@@ -26,26 +26,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 
-/// One object's place.
+/// One object's place. In the order in which each message touches it, as is the mailbox.
+#[repr(C)]
 pub(super) struct Seat<A: Actor> {
     pub roster: Arc<Roster<A>>,
-    pub id: ObjectId,
-    pub name: OnceLock<Box<str>>,
-    mailbox: Mutex<Mailbox<A>>,
     /// Events that run beside the messages.
     beside: AtomicUsize,
+    mailbox: Mutex<Mailbox<A>>,
+    pub id: ObjectId,
+    pub name: OnceLock<Box<str>>,
 }
 
+#[repr(C)]
 struct Mailbox<A: Actor> {
-    messages: Queue<Envelope<A>>,
-    alarms: VecDeque<Box<Delivery>>,
-    resident: Presence,
-    /// The host's tick when the resident was last busy.
-    used: u64,
     /// The resident is to leave when there is nothing to do.
     is_leaving: bool,
     /// On the list of those who may fall idle.
     is_listed: bool,
+    resident: Presence,
+    /// The host's tick when the resident was last busy.
+    used: u64,
+    messages: Queue<Answer<A>>,
+    alarms: VecDeque<Box<Delivery>>,
 }
 
 /// Whether there is a resident, and what it does.
@@ -55,17 +57,11 @@ enum Presence {
     Waiting(Waker),
 }
 
-/// A message on its way.
-pub(super) struct Envelope<A: Actor> {
-    pub message: A::Message,
-    pub answer: Answer<A>,
-}
-
 /// What a resident does next.
 pub(super) enum Next<A: Actor> {
     /// A message; nothing stood behind it if it `is_last`.
     Message {
-        envelope: Envelope<A>,
+        answer: Answer<A>,
         is_last: bool,
     },
     Alarm(Box<Delivery>),
@@ -100,16 +96,17 @@ impl<A: Actor> Seat<A> {
     /// is counted under it: a host that closes takes each of these locks after it said so, and then
     /// has counted everybody whom its end must wait for.
     pub fn send(self: &Arc<Self>, message: A::Message) -> Reply<A> {
-        let (answer, mut reply) = pair();
+        let (answer, mut reply) = pair(message);
         let mut mailbox = self.mailbox.lock();
         if let Err(error) = self.roster.check_open() {
             drop(mailbox);
-            return Reply::failed(error);
+            answer.fail(&error);
+            return reply;
         }
         if mailbox.messages.len() >= self.roster.mailbox_limit() {
             reply.set_waiting(self);
         }
-        mailbox.messages.push_back(Envelope { message, answer });
+        mailbox.messages.push_back(answer);
         let call = mailbox.resident.rouse(self);
         drop(mailbox);
         self.place(call);
@@ -179,7 +176,10 @@ impl<A: Actor> Seat<A> {
         if let Some(delivery) = mailbox.alarms.pop_front() {
             return Some(Next::Alarm(delivery));
         }
-        if let Some(envelope) = mailbox.messages.pop_front() {
+        let beside = self.beside.load(Ordering::Acquire);
+        if beside < self.roster.beside_limit()
+            && let Some(answer) = mailbox.messages.pop_front()
+        {
             mailbox.used = self.roster.tick();
             mailbox.is_leaving = false;
             let is_last = mailbox.messages.is_empty();
@@ -188,11 +188,10 @@ impl<A: Actor> Seat<A> {
             if let Some(waker) = admitted {
                 waker.wake();
             }
-            return Some(Next::Message { envelope, is_last });
+            return Some(Next::Message { answer, is_last });
         }
         // Events beside the messages need the object too.
-        let is_alone = self.beside.load(Ordering::Acquire) == 0;
-        if is_alone && (mailbox.is_leaving || self.roster.is_closing()) {
+        if beside == 0 && (mailbox.is_leaving || self.roster.is_closing()) {
             return Some(Next::Leave);
         }
         if let Some(waker) = waker {
@@ -236,8 +235,8 @@ impl<A: Actor> Seat<A> {
             (std::mem::take(&mut mailbox.messages), std::mem::take(&mut mailbox.alarms))
         };
         drop(alarms);
-        for envelope in messages {
-            envelope.answer.fail(error);
+        for answer in messages {
+            answer.fail(error);
         }
     }
 
@@ -290,9 +289,9 @@ impl<A: Actor> Seat<A> {
     pub fn withdraw(&self, slot: &Arc<Slot<A>>) {
         let mut mailbox = self.mailbox.lock();
         let found = mailbox.find_outside(slot, self.roster.mailbox_limit());
-        let envelope = found.and_then(|index| mailbox.messages.remove(index));
+        let answer = found.and_then(|index| mailbox.messages.remove(index));
         drop(mailbox);
-        drop(envelope);
+        drop(answer);
     }
 
     /// An event that runs beside the messages: a task of its own, counted.
@@ -315,9 +314,14 @@ struct Beside<A: Actor>(
 
 impl<A: Actor> Drop for Beside<A> {
     fn drop(&mut self) {
-        let is_last = self.0.beside.fetch_sub(1, Ordering::AcqRel) == 1;
-        if is_last && self.0.roster.is_closing() {
-            self.0.send_away();
+        let (seat, roster) = (&self.0, &self.0.roster);
+        let before = seat.beside.fetch_sub(1, Ordering::AcqRel);
+        if before == 1 && roster.is_closing() {
+            seat.send_away();
+        } else if before == roster.beside_limit() {
+            // A message may wait for there to be one less.
+            let waker = seat.mailbox.lock().resident.take_waker();
+            waker.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -326,13 +330,12 @@ impl<A: Actor> Mailbox<A> {
     /// Who waits to hear that the last message of the mailbox is in it now.
     fn admitted(&self, limit: usize) -> Option<Waker> {
         let last = self.messages.get(limit.checked_sub(1)?)?;
-        last.answer.slot()?.take_waker()
+        last.slot()?.take_waker()
     }
 
     fn find_outside(&self, slot: &Arc<Slot<A>>, limit: usize) -> Option<usize> {
-        let is_it = |envelope: &Envelope<A>| {
-            envelope.answer.slot().is_some_and(|other| Arc::ptr_eq(other, slot))
-        };
+        let is_it =
+            |answer: &Answer<A>| answer.slot().is_some_and(|other| Arc::ptr_eq(other, slot));
         let mut outside = self.messages.from(limit);
         Some(limit + outside.position(is_it)?)
     }

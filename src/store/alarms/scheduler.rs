@@ -17,6 +17,7 @@ use crate::object::overlay::Found;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::calls::{alarm_of, find_alarm};
@@ -48,6 +49,8 @@ pub(crate) struct Scheduler {
     work: Mutex<Work>,
     /// A leaf lock.
     flights: Mutex<Flights>,
+    /// Whether a host takes all alarms.
+    is_taken: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +91,22 @@ pub(super) fn now(engine: &Engine) -> Timestamp {
 
 impl Scheduler {
     pub fn new(engine: &Engine) -> Self {
-        Self { opened_at: now(engine), work: Mutex::default(), flights: Mutex::default() }
+        Self {
+            opened_at: now(engine),
+            work: Mutex::default(),
+            flights: Mutex::default(),
+            is_taken: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the caller is the one host from here on.
+    pub(crate) fn take(&self) -> bool {
+        !self.is_taken.swap(true, Ordering::AcqRel)
+    }
+
+    /// There is no host any more.
+    pub(crate) fn give_back(&self) {
+        self.is_taken.store(false, Ordering::Release);
     }
 
     /// The next alarm that is due now, if any.
