@@ -11,9 +11,11 @@
 //!   * What is kept of an entry reaches into the open epoch, whose commits do the rest.
 //!   * What cannot be read is kept as lost, and stops nobody.
 //!   * Objects come in address order; what one gives up is written when it is done.
+//!   * Two files are open at most, however many namespaces have files of their own.
 
 use super::Engine;
 use super::build::Builder;
+use super::classes::OWN_CLASSES;
 use super::history_file::HistoryWriter;
 use crate::error::{ErrorKind, Result};
 use crate::format::entry::{Head, PageEntry, PagePart, counts_from};
@@ -21,6 +23,7 @@ use crate::format::history::{Group, ItemKey, State};
 use crate::format::manifest::{ClassChange, HistoryFile, Manifest};
 use crate::format::page::{Packed, Page, PageBuilder, PageKind, PageMeta};
 use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader};
+use crate::format::run::RunFacts;
 use crate::ids::{Address, Life, Lsn, NamespaceNumber, Timestamp};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
@@ -65,7 +68,10 @@ pub(super) struct Archive<'e> {
     first: BTreeMap<NamespaceNumber, u32>,
     /// What it gives up.
     kept: Vec<Kept>,
+    /// Files being written, by class.
     writers: BTreeMap<u32, HistoryWriter>,
+    /// Files written and synced, with their classes.
+    done: Vec<(u32, RunFacts)>,
     value: Vec<u8>,
 }
 
@@ -121,6 +127,7 @@ impl<'e> Archive<'e> {
             first: BTreeMap::new(),
             kept: Vec::new(),
             writers: BTreeMap::new(),
+            done: Vec::new(),
             value: Vec::new(),
         }
     }
@@ -281,13 +288,7 @@ impl<'e> Archive<'e> {
         if self.kept.is_empty() && records.is_empty() {
             return Ok(());
         }
-        let mut writer = if let Some(writer) = self.writers.remove(&class) {
-            writer
-        } else {
-            let number = self.engine.numbers.take();
-            created.push(FileName::Run(number));
-            HistoryWriter::create(self.engine, number, SAVES)?
-        };
+        let mut writer = self.writer_of(class, created)?;
         let mut kept = std::mem::take(&mut self.kept);
         let records = match self.purged {
             None => records,
@@ -323,6 +324,26 @@ impl<'e> Archive<'e> {
         Ok(())
     }
 
+    /// The open file of a class; a new one where there is none.
+    fn writer_of(&mut self, class: u32, created: &mut Vec<FileName>) -> Result<HistoryWriter> {
+        if let Some(writer) = self.writers.remove(&class) {
+            return Ok(writer);
+        }
+        // Objects come by namespace: whichever had a file of its own before gets no more items.
+        let complete = self.writers.split_off(&OWN_CLASSES);
+        self.end_files(complete)?;
+        let number = self.engine.numbers.take();
+        created.push(FileName::Run(number));
+        HistoryWriter::create(self.engine, number, SAVES)
+    }
+
+    fn end_files(&mut self, writers: BTreeMap<u32, HistoryWriter>) -> Result<()> {
+        for (class, writer) in writers {
+            self.done.push((class, writer.finish()?));
+        }
+        Ok(())
+    }
+
     fn write_state(&mut self, writer: &mut HistoryWriter, key: ItemKey, kept: &Kept) -> Result<()> {
         let until = kept.until;
         let state = match &kept.what {
@@ -353,15 +374,16 @@ impl<'e> Archive<'e> {
         writer.add_state(key, &state)
     }
 
-    /// Syncs the files and enters them into the manifest.
+    /// Syncs the files that are open, and enters all into the manifest.
     pub fn publish(
         &mut self,
         next: &mut Manifest,
         (end, end_time): (Lsn, Timestamp),
     ) -> Result<()> {
+        let open = std::mem::take(&mut self.writers);
+        self.end_files(open)?;
         let before = &self.version.manifest;
-        for (class, writer) in std::mem::take(&mut self.writers) {
-            let facts = writer.finish()?;
+        for (class, facts) in std::mem::take(&mut self.done) {
             self.engine.counters.history_bytes.fetch_add(facts.bytes, Ordering::Relaxed);
             next.history.push(HistoryFile {
                 facts,

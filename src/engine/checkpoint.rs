@@ -101,12 +101,15 @@ impl Engine {
     }
 
     fn write_cut(&self, publisher: &mut Publisher, open: &OpenCut) -> Result<()> {
+        // Whoever is waited for here may be held back, with the locks that are wanted.
+        let hurry = self.wal.hurry();
         if !planted(Mistake::CheckpointEarly) {
-            self.wal.wait_in_hurry(open.cut.lsn)?;
+            self.wal.wait(open.cut.lsn)?;
         }
         let mut frozen = freeze(open);
         let version = self.version();
         let classes = self.class_plan(&publisher.manifest, open.cut.lsn);
+        drop(hurry);
         let mut builder = Builder::new(self, &version, open.cut.lsn, 0);
         builder.archive.begin_classes(&classes.first);
         for batch in in_key_order(&frozen).chunks(BATCH) {
@@ -169,6 +172,7 @@ impl Engine {
     /// In the order of the dirty list: objects that came on it one after the other mostly lie so in
     /// memory, where giving them back one after the other costs a fraction of doing so by key.
     fn drop_frozen(&self, cut: u64, frozen: Vec<Frozen>) {
+        let _hurry = self.wal.hurry();
         self.table.evict_missed();
         let mut freed = 0;
         for Frozen { object, layer, deleted } in frozen {

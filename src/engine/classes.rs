@@ -17,8 +17,9 @@ use crate::retention::Retention;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-/// Classes of namespaces with a setting of their own: this, and the number.
-const OWN_CLASSES: u32 = 16;
+/// Classes of namespaces with a setting of their own: this, and the number. From here on a class is
+/// that of one namespace.
+pub(super) const OWN_CLASSES: u32 = 16;
 
 /// How long histories are wanted, at one moment.
 #[derive(Clone, Debug)]

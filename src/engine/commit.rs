@@ -7,6 +7,7 @@
 
 use super::Engine;
 use super::alarms::Before;
+use super::publish::Publisher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Address;
 use crate::marks::{Mark, mark};
@@ -175,25 +176,35 @@ impl Engine {
         is_busy && self.wal.pool().ready_count() < self.options.pool_files
     }
 
-    /// Everything into pages, then a mark that nothing follows. Later commits fail.
+    /// Everything into pages, then a mark that nothing follows. Later commits fail, and so do those
+    /// that come in meanwhile: the log would not end as long as other handles go on. If this fails,
+    /// commits are taken again.
     ///
-    /// Commits of other handles may still come in; the log ends only once none waits. Nobody else
-    /// publishes from the checkpoint to the end: another writer may be let in then.
+    /// Nobody else publishes from the checkpoint to the end: another writer may be let in then.
     pub fn close(&self) -> Result<()> {
-        let closed = Error::new(ErrorKind::Broken, "store.closed", "the store is closed");
         let mut publisher = self.publisher.lock();
-        loop {
-            self.check_alive()?;
-            self.wal.wait(self.wal.last_lsn())?;
-            self.checkpoint_as(&mut publisher)?;
-            self.move_replay(&mut publisher)?;
-            if self.wal.finish(&closed)? {
-                break;
-            }
+        let _hurry = self.wal.hurry();
+        self.wal.refuse(Some(closed()));
+        let ended = self.end_log(&mut publisher);
+        match &ended {
+            Ok(()) => self.unlock(),
+            Err(_) => self.wal.refuse(None),
         }
-        self.unlock();
-        Ok(())
+        ended
     }
+
+    fn end_log(&self, publisher: &mut Publisher) -> Result<()> {
+        self.check_alive()?;
+        self.wal.wait(self.wal.last_lsn())?;
+        self.checkpoint_everything(publisher)?;
+        self.move_replay(publisher)?;
+        self.wal.finish(&closed())
+    }
+}
+
+#[cold]
+fn closed() -> Error {
+    Error::new(ErrorKind::Broken, "store.closed", "the store is closed")
 }
 
 #[cfg(test)]

@@ -37,10 +37,41 @@ const INPUTS_MAX: usize = 64;
 const SAVES: usize = 8;
 const DAY_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
+/// What is known of the files of history.
+#[derive(Debug, Default)]
+pub(super) struct Merging {
+    /// Those that damage keeps from being merged.
+    unmergeable: BTreeSet<FileNumber>,
+    /// The last manifest that was looked through and had none to merge: threads ask all the time,
+    /// and there may be a file for each namespace.
+    settled: Option<u64>,
+}
+
+impl Merging {
+    /// Neighbours that are worth merging.
+    fn choose(&mut self, version: &Version) -> Option<Vec<HistoryFile>> {
+        let generation = Some(version.manifest.generation);
+        if self.settled == generation {
+            return None;
+        }
+        let chosen = choose(version, &self.unmergeable);
+        if chosen.is_none() {
+            self.settled = generation;
+        }
+        chosen
+    }
+
+    /// Has these left as they are from now on.
+    fn leave<'f>(&mut self, files: impl IntoIterator<Item = &'f HistoryFile>) {
+        self.unmergeable.extend(files.into_iter().map(|file| file.facts.number));
+        self.settled = None;
+    }
+}
+
 impl Engine {
     /// Whether there are files of history to merge.
     pub fn wants_history_merge(&self) -> bool {
-        choose(&self.version(), &self.unmergeable.lock()).is_some()
+        self.history_merging.lock().choose(&self.version()).is_some()
     }
 
     /// Merges files of history. Says whether there were any to merge. A file that is damaged as a
@@ -48,7 +79,7 @@ impl Engine {
     pub fn merge_history(&self) -> Result<bool> {
         self.check_alive()?;
         let version = self.version();
-        let inputs = choose(&version, &self.unmergeable.lock());
+        let inputs = self.history_merging.lock().choose(&version);
         let Some(inputs) = inputs else { return Ok(false) };
         let merged = self.replace_history(&version, &inputs);
         if merged.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
@@ -56,7 +87,7 @@ impl Engine {
             let damaged: Vec<_> = inputs.iter().filter(is_damaged).collect();
             // What opens and cannot be merged all the same: nobody knows which of them it was.
             let left = if damaged.is_empty() { inputs.iter().collect() } else { damaged };
-            self.unmergeable.lock().extend(left.into_iter().map(|file| file.facts.number));
+            self.history_merging.lock().leave(left);
         }
         merged.map(|merged| merged.is_some())
     }

@@ -48,7 +48,7 @@ use crate::disk::{Clock, Disk, Lock};
 use crate::error::Error;
 use crate::format::header::FileContext;
 use crate::format::manifest::TermSpan;
-use crate::ids::{FileNumber, Lsn};
+use crate::ids::Lsn;
 use crate::object::ObjectState;
 use crate::object::version::Version;
 use crate::options::Options;
@@ -61,7 +61,6 @@ use parking_lot::{Mutex, RwLock};
 use publish::Publisher;
 use recovery::RecoveryReport;
 use stats::Counters;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use table::Table;
@@ -103,8 +102,8 @@ pub struct Engine {
     pub(crate) dictionaries: clean::Dictionaries,
     /// What erasing purged objects has come to. A leaf lock.
     erasing: Mutex<purge::Erasing>,
-    /// Files of history that damage keeps from being merged. A leaf lock.
-    unmergeable: Mutex<BTreeSet<FileNumber>>,
+    /// What merging of history knows. A leaf lock.
+    history_merging: Mutex<history_merge::Merging>,
     pub(crate) counters: Counters,
     /// Why the last step failed that nobody called. A leaf lock.
     last_failure: Mutex<Option<Error>>,

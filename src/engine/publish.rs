@@ -7,7 +7,8 @@
 //! Invariants:
 //!   * A failure before the rename changes nothing; from the rename on it poisons the store.
 //!   * A retired file is removed only when its time has passed and no version that names it is
-//!     held in this process.
+//!     held in this process. Nor is one with pages that a commit adopted while any version is held
+//!     from before: what that holds may read them on top of it.
 //!   * The next version can be opened before its manifest is written.
 
 use super::Engine;
@@ -59,15 +60,23 @@ pub struct Covers {
 /// looks, or removes them, waits for no publisher.
 pub(super) type RetiredFiles = Mutex<VecDeque<Retired>>;
 
-/// Files that the version after `last_namer` does not name.
+/// Files that the version after `last_namer` does not name, with their bytes. Stays in the queue
+/// without any as long as that version is held, which may name files that later ones dropped.
 #[derive(Debug)]
 pub(super) struct Retired {
     last_namer: Weak<Version>,
-    files: Arc<[FileName]>,
-    bytes: u64,
+    /// From here on files were made that `last_namer` does not name.
+    next_file: FileNumber,
+    files: Vec<(FileName, u64)>,
     at: Duration,
     /// The manifest that dropped them.
     generation: u64,
+}
+
+impl Retired {
+    fn is_held(&self) -> bool {
+        self.last_namer.strong_count() > 0
+    }
 }
 
 /// Bytes and pages that came alive or died, by segment.
@@ -145,20 +154,18 @@ impl Engine {
             }
         }
         let generation = next.generation;
-        let mut files = self.dropped_files(publisher, &next);
-        let mut bytes = files.iter().map(|name| self.bytes_of(*name, &publisher.manifest)).sum();
+        let dropped = self.dropped_files(publisher, &next).into_iter();
+        let with_bytes = |name| (name, self.bytes_of(name, &publisher.manifest));
+        let mut files: Vec<_> = dropped.map(with_bytes).collect();
         let named = named_files(&next);
         let adopted = covers.into_iter().flat_map(|covers| &covers.adopted);
-        for (name, file_bytes) in adopted.filter(|(name, _)| !named.contains(name)) {
-            files.push(*name);
-            bytes += file_bytes;
-        }
+        files.extend(adopted.filter(|(name, _)| !named.contains(name)));
         publisher.manifest = next;
         self.install(version, covers.map(|covers| covers.cut));
         let at = self.clock.uptime();
-        let last_namer = Arc::downgrade(&before);
-        let files = files.into();
-        self.retired.lock().push_back(Retired { last_namer, files, bytes, at, generation });
+        let (last_namer, next_file) = (Arc::downgrade(&before), before.manifest.next_file);
+        let retired = Retired { last_namer, next_file, files, at, generation };
+        self.retired.lock().push_back(retired);
         Ok(())
     }
 
@@ -252,34 +259,47 @@ impl Engine {
         self.remove_retired_of(0)
     }
 
-    /// The same, and whatever manifests up to this generation have dropped, however young.
+    /// The same, and whatever manifests up to this generation have dropped, however young. What
+    /// cannot be removed keeps nothing else from going, and is tried again by the next call.
     pub(super) fn remove_retired_of(&self, generation: u64) -> Result<usize> {
-        let mut removed = 0;
-        while let Some(files) = self.due_files(self.clock.uptime(), generation) {
-            for name in files.iter() {
-                self.remove_file(*name)?;
-                removed += 1;
-            }
-            let mut retired = self.retired.lock();
-            // Somebody else may have removed them meanwhile.
-            if retired.front().is_some_and(|oldest| Arc::ptr_eq(&oldest.files, &files)) {
-                retired.pop_front();
+        let mut gone = BTreeSet::new();
+        let mut failed = None;
+        for name in self.due_files(self.clock.uptime(), generation) {
+            match self.remove_file(name) {
+                Ok(()) => drop(gone.insert(name)),
+                Err(error) => drop(failed.get_or_insert(error)),
             }
         }
-        Ok(removed)
+        self.retired.lock().retain_mut(|retired| {
+            retired.files.retain(|(name, _)| !gone.contains(name));
+            !retired.files.is_empty() || retired.is_held()
+        });
+        failed.map_or(Ok(gone.len()), Err)
     }
 
-    /// The oldest retired files, if they may go now.
-    fn due_files(&self, now: Duration, generation: u64) -> Option<Arc<[FileName]>> {
+    /// The retired files that may go now, the oldest first.
+    fn due_files(&self, now: Duration, generation: u64) -> Vec<FileName> {
         let most = RETIRED_PER_BUDGET * self.options.dirty_bytes as u64;
+        let version = self.version();
         let retired = self.retired.lock();
-        let oldest = retired.front()?;
-        let is_old = now.saturating_sub(oldest.at) >= self.options.retire_after;
-        let is_due = is_old
-            || oldest.generation <= generation
-            || retired.iter().map(|retired| retired.bytes).sum::<u64>() > most;
-        let is_held = oldest.last_namer.strong_count() > 0;
-        (is_due && !is_held).then(|| Arc::clone(&oldest.files))
+        let mut free = Vec::new();
+        // No version from before the last one that is held can name a file that it cannot name.
+        let mut held = None;
+        for of in &*retired {
+            held = if of.is_held() { Some(of.next_file) } else { held };
+            let is_free = |name: FileName| {
+                held.is_none_or(|held| is_younger(name, held) && !version.adopted.are_in(name))
+            };
+            free.extend(of.files.iter().filter(|(name, _)| is_free(*name)).map(|file| (of, file)));
+        }
+        let mut bytes: u64 = free.iter().map(|(_, (_, bytes))| bytes).sum();
+        free.retain(|(of, (_, file_bytes))| {
+            let is_old = now.saturating_sub(of.at) >= self.options.retire_after;
+            let is_due = is_old || of.generation <= generation || bytes > most;
+            bytes -= if is_due { *file_bytes } else { 0 };
+            is_due
+        });
+        free.into_iter().map(|(_, (name, _))| *name).collect()
     }
 
     pub(crate) fn remove_file(&self, name: FileName) -> Result<()> {
@@ -308,7 +328,8 @@ impl Engine {
 
     /// The first manifest of which a dropped file still waits to be removed.
     pub(super) fn oldest_retired(&self) -> Option<u64> {
-        self.retired.lock().front().map(|oldest| oldest.generation)
+        let retired = self.retired.lock();
+        retired.iter().find(|retired| !retired.files.is_empty()).map(|oldest| oldest.generation)
     }
 
     /// Removes a file that no manifest ever named: later, if it cannot be removed now.
@@ -317,19 +338,34 @@ impl Engine {
             return;
         }
         let (at, generation) = (self.clock.uptime(), publisher.manifest.generation);
-        let (last_namer, files) = (Weak::new(), [name].into());
-        self.retired.lock().push_back(Retired { last_namer, files, bytes: 0, at, generation });
+        let (last_namer, next_file, files) = (Weak::new(), FileNumber(0), vec![(name, 0)]);
+        let retired = Retired { last_namer, next_file, files, at, generation };
+        self.retired.lock().push_back(retired);
     }
 
     /// Bytes of files that wait for their time to be removed.
     pub(super) fn retired_bytes(&self) -> u64 {
-        self.retired.lock().iter().map(|retired| retired.bytes).sum()
+        let retired = self.retired.lock();
+        retired.iter().flat_map(|retired| &retired.files).map(|(_, bytes)| bytes).sum()
     }
 
     /// Files that wait for their time to be removed.
     pub fn retired_files(&self) -> Vec<FileName> {
         let retired = self.retired.lock();
-        retired.iter().flat_map(|retired| retired.files.iter().copied()).collect()
+        retired.iter().flat_map(|retired| &retired.files).map(|(name, _)| *name).collect()
+    }
+}
+
+/// Whether a version with this next file number cannot name a file; one of the log is named by
+/// none.
+fn is_younger(name: FileName, next_file: FileNumber) -> bool {
+    match name {
+        FileName::Segment(own) | FileName::Run(own) => own >= next_file,
+        FileName::Wal(_) => true,
+        FileName::Lock
+        | FileName::AdminSocket
+        | FileName::Manifest
+        | FileName::ManifestTemporary => false,
     }
 }
 

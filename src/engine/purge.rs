@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// Has pages hold every commit so far: those behind a cut that is open already, too.
-    fn checkpoint_everything(&self, publisher: &mut Publisher) -> Result<()> {
+    pub(super) fn checkpoint_everything(&self, publisher: &mut Publisher) -> Result<()> {
         if publisher.open_cut.is_some() {
             self.checkpoint_as(publisher)?;
         }

@@ -184,7 +184,7 @@ impl Engine {
             dirty_bytes,
             dictionaries: Dictionaries::default(),
             erasing: Mutex::default(),
-            unmergeable: Mutex::default(),
+            history_merging: Mutex::default(),
             counters: Counters::default(),
             last_failure: Mutex::default(),
             expiry,

@@ -11,6 +11,7 @@
 use crate::directory::Directory;
 use crate::format::adoption::Adoption;
 use crate::ids::{Address, FileNumber, Life, Lsn};
+use crate::names::FileName;
 use crate::run::Run;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ pub struct Adopted {
     pub content_bytes: u64,
     /// Their entries.
     directory: Arc<Directory>,
+    /// The files of both.
+    files: Arc<[FileName]>,
 }
 
 impl AdoptedPages {
@@ -47,6 +50,7 @@ impl AdoptedPages {
             count: adoption.count,
             content_bytes: adoption.content_bytes,
             directory: Arc::new(Directory::new(vec![run])),
+            files: adoption.files().map(|(name, _)| name).collect(),
         };
         let mut all = self.all.write();
         all.insert((address, adoption.life), adopted);
@@ -77,6 +81,12 @@ impl AdoptedPages {
         }
         let all = self.all.read();
         all.get(&(address, life)).filter(|adopted| adopted.lsn > cut).cloned()
+    }
+
+    /// Whether some of these pages are in this file.
+    pub fn are_in(&self, name: FileName) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+            && self.all.read().values().any(|adopted| adopted.files.contains(&name))
     }
 
     /// The runs that are open.

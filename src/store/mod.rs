@@ -238,7 +238,10 @@ impl Store {
     }
 
     /// Writes everything into pages, marks the log as closed and stops the threads. What is left
-    /// open fails from here on. Without it nothing is lost, but the next open replays the log.
+    /// open fails from here on; commits do so from the call on, however many others go on with
+    /// them. If it fails, without the store being poisoned, commits are taken again, and another
+    /// handle of the store may close it. Without it nothing is lost, but the next open replays the
+    /// log.
     pub fn close(self) -> Result<()> {
         // The lock is let go first: a thread that stops may look for another one.
         let threads = self.shared.threads.lock().take();

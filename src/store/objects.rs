@@ -4,11 +4,12 @@
 //! back.
 
 use super::namespace::Namespace;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::entry::Head;
 use crate::format::object_name::ObjectName;
 use crate::format::own_keys::{NAME_KEY, VERSION_KEY};
-use crate::ids::{Address, KeyKind, Lsn, ObjectId, Timestamp};
+use crate::ids::{Address, KeyKind, Lsn, ObjectId, ShortId, Timestamp};
 use crate::object::View;
 use crate::object::overlay::Found;
 use crate::object::range::RangeIter;
@@ -42,53 +43,73 @@ pub struct ObjectInfo {
     pub last_time: Timestamp,
 }
 
-/// The objects of a namespace, by id. Those committed while the listing runs may show or not.
+/// The addresses of a namespace from one on, in order: those in memory, and the directory's heads, a
+/// page at a time.
+///
+/// What is in memory is looked at once, when the first address is asked for: it takes a lock of
+/// each part of the table. An object that leaves memory later is in the directory by then.
 #[derive(Debug)]
-pub struct Objects {
-    namespace: Namespace,
+pub(crate) struct Addresses {
     next: Option<Address>,
+    in_memory: Option<VecDeque<Address>>,
     ready: VecDeque<Address>,
 }
 
-impl Objects {
-    pub(crate) fn new(namespace: Namespace, from: Address) -> Self {
-        Self { namespace, next: Some(from), ready: VecDeque::new() }
+impl Addresses {
+    pub fn new(from: Option<Address>) -> Self {
+        Self { next: from, in_memory: None, ready: VecDeque::new() }
     }
 
-    /// Finds the next addresses: those in memory first, for an object leaves memory only after the
-    /// version with its pages is there.
-    fn refill(&mut self) -> Result<()> {
-        let engine = self.namespace.store.engine();
+    /// The next address that is in memory or has a head that is wanted. Behind an error there is
+    /// none.
+    pub fn next(
+        &mut self,
+        engine: &Engine,
+        is_wanted: impl Fn(&Head) -> bool,
+    ) -> Result<Option<Address>> {
         while self.ready.is_empty()
-            && let Some(from) = self.next
+            && let Some(from) = self.next.take()
         {
-            let last = Address { id: crate::ids::ShortId([0xFF; 16]), ..from };
-            let in_memory = engine.table.addresses_from(from, last);
+            let last = Address { id: ShortId([0xFF; 16]), ..from };
+            // Before the version: whatever has left memory is in it.
+            let in_memory = self
+                .in_memory
+                .get_or_insert_with(|| engine.table.addresses_from(from, last).into());
             let version = engine.version();
             let mut found = Vec::new();
-            let mut end = last;
-            self.next = None;
-            for head in version.directory.heads(from) {
+            for (count, head) in version.directory.heads(from).enumerate() {
                 let (address, head) = head?;
                 if address.namespace != from.namespace {
                     break;
                 }
-                if found.len() == PAGE_OF_HEADS {
+                if count == PAGE_OF_HEADS {
                     self.next = Some(address);
-                    end = address;
                     break;
                 }
-                if !head.deleted {
+                if is_wanted(&head) {
                     found.push(address);
                 }
             }
-            let has_more = self.next.is_some();
-            found.extend(in_memory.into_iter().filter(|address| !has_more || *address < end));
+            let is_before = |address: &Address| self.next.is_none_or(|next| *address < next);
+            found.extend(in_memory.drain(..in_memory.partition_point(is_before)));
             found.sort_unstable();
             found.dedup();
             self.ready = found.into();
         }
-        Ok(())
+        Ok(self.ready.pop_front())
+    }
+}
+
+/// The objects of a namespace, by id. Those committed while the listing runs may show or not.
+#[derive(Debug)]
+pub struct Objects {
+    namespace: Namespace,
+    addresses: Addresses,
+}
+
+impl Objects {
+    pub(crate) fn new(namespace: Namespace, from: Address) -> Self {
+        Self { namespace, addresses: Addresses::new(Some(from)) }
     }
 
     fn info(&self, address: Address) -> Result<Option<ObjectInfo>> {
@@ -207,15 +228,50 @@ impl Iterator for Objects {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Err(error) = self.refill() {
-                self.next = None;
-                return Some(Err(error));
-            }
-            let address = self.ready.pop_front()?;
-            match self.info(address).transpose() {
+            let engine = self.namespace.store.engine();
+            let next = self.addresses.next(engine, |head| !head.deleted).transpose()?;
+            match next.and_then(|address| self.info(address)).transpose() {
                 None => {}
                 some => return some,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::store::Store;
+    use std::collections::BTreeSet;
+
+    fn put(rooms: &Namespace, name: &str) -> ObjectId {
+        rooms.open_by_name(name).unwrap().put("key", "value").unwrap().wait().unwrap();
+        rooms.id_from_name(name)
+    }
+
+    #[test]
+    fn a_listing_looks_at_what_is_in_memory_once_and_misses_none_that_leaves_it() {
+        let store = Store::options().threads(false).open_on(SimDisk::new(1)).unwrap();
+        let rooms = store.namespace("rooms").unwrap();
+        let put_many = |what: &str, many: usize| -> BTreeSet<ObjectId> {
+            (0..many).map(|number| put(&rooms, &format!("{what} {number}"))).collect()
+        };
+        let mut there = put_many("old", 3 * PAGE_OF_HEADS);
+        store.steps().checkpoint().unwrap();
+        // These have no head yet.
+        there.extend(put_many("in memory", PAGE_OF_HEADS));
+        let mut listing = rooms.objects();
+        let mut shown: Vec<_> = listing.by_ref().take(20).map(|info| info.unwrap().id).collect();
+        let late = put_many("late", PAGE_OF_HEADS);
+        // Into the second page of three.
+        let more = listing.by_ref().take(2 * PAGE_OF_HEADS - 20);
+        shown.extend(more.map(|info| info.unwrap().id));
+        assert!(shown.iter().all(|id| !late.contains(id)), "the table was asked again");
+        store.steps().checkpoint().unwrap();
+        assert_eq!(store.engine().table.count(), 0, "all have left memory");
+        shown.extend(listing.map(|info| info.unwrap().id));
+        assert!(shown.is_sorted_by(|one, next| one < next), "in order, and each once");
+        assert!(there.is_subset(&shown.into_iter().collect()));
     }
 }

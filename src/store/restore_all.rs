@@ -9,14 +9,13 @@
 
 use super::Store;
 use super::namespace::Namespace;
-use super::objects::PAGE_OF_HEADS;
+use super::objects::Addresses;
 use super::restore::{RestoreOptions, Restored};
 use super::restore_plan::differs;
 use super::transfer::check_view;
 use crate::error::Result;
-use crate::ids::{Address, Lsn, ObjectId, ShortId, Timestamp};
+use crate::ids::{Address, Lsn, ObjectId, Timestamp};
 use crate::object::retention;
-use std::collections::VecDeque;
 use std::time::SystemTime;
 
 /// An object that was to be restored.
@@ -56,23 +55,17 @@ pub struct RestoreAll {
     namespaces: Vec<Namespace>,
     time: Timestamp,
     options: RestoreOptions,
-    next: Option<Address>,
-    ready: VecDeque<Address>,
+    /// Of the last namespace.
+    addresses: Addresses,
     progress: RestoreProgress,
 }
 
 impl RestoreAll {
     fn new(mut namespaces: Vec<Namespace>, time: SystemTime, options: RestoreOptions) -> Self {
         namespaces.reverse();
-        let next = namespaces.last().map(Namespace::first_address);
-        Self {
-            namespaces,
-            time: time.into(),
-            options,
-            next,
-            ready: VecDeque::new(),
-            progress: RestoreProgress::default(),
-        }
+        let addresses = Addresses::new(namespaces.last().map(Namespace::first_address));
+        let progress = RestoreProgress::default();
+        Self { namespaces, time: time.into(), options, addresses, progress }
     }
 
     /// How far it has come.
@@ -80,38 +73,17 @@ impl RestoreAll {
         self.progress.clone()
     }
 
-    /// The next objects, those in memory first: an object leaves memory only after the version
-    /// with its pages is there.
-    fn refill(&mut self) -> Result<()> {
-        while self.ready.is_empty()
-            && let Some(namespace) = self.namespaces.last()
-        {
-            let Some(from) = self.next.take() else {
-                self.namespaces.pop();
-                self.next = self.namespaces.last().map(Namespace::first_address);
-                continue;
-            };
-            let engine = namespace.store.engine();
-            let last = Address { id: ShortId([0xFF; 16]), ..from };
-            let mut found = engine.table.addresses_from(from, last);
-            let version = engine.version();
-            for (count, head) in version.directory.heads(from).enumerate() {
-                let (address, _) = head?;
-                if address.namespace != from.namespace {
-                    break;
-                }
-                if count == PAGE_OF_HEADS {
-                    self.next = Some(address);
-                    found.retain(|other| *other < address);
-                    break;
-                }
-                found.push(address);
+    /// The next object to be looked at, those that are deleted included.
+    fn next_address(&mut self) -> Result<Option<Address>> {
+        while let Some(namespace) = self.namespaces.last() {
+            let next = self.addresses.next(namespace.store.engine(), |_| true)?;
+            if next.is_some() {
+                return Ok(next);
             }
-            found.sort_unstable();
-            found.dedup();
-            self.ready = found.into();
+            self.namespaces.pop();
+            self.addresses = Addresses::new(self.namespaces.last().map(Namespace::first_address));
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Restores one object; none where there is nothing to do.
@@ -134,11 +106,13 @@ impl Iterator for RestoreAll {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Err(error) = self.refill() {
-                self.namespaces.clear();
-                return Some(Err(error));
-            }
-            let address = self.ready.pop_front()?;
+            let address = match self.next_address().transpose()? {
+                Ok(address) => address,
+                Err(error) => {
+                    self.namespaces.clear();
+                    return Some(Err(error));
+                }
+            };
             let namespace = self.namespaces.last()?.clone();
             let id = namespace.id_of(address.id);
             self.progress.looked_at += 1;
@@ -178,7 +152,7 @@ impl Namespace {
     ) -> Result<RestoreAll> {
         let from = self.address(id)?;
         let mut all = self.restore_all(time, options);
-        all.next = Some(from);
+        all.addresses = Addresses::new(Some(from));
         Ok(all)
     }
 

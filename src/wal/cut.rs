@@ -38,6 +38,7 @@ impl<C> Wal<C> {
     /// Where replay begins for a cut that is durable. Waits for a group being written: the chain
     /// behind it is not known before.
     pub fn replay_point(&self, cut: &Cut) -> LogPoint {
+        let _hurry = self.hurry();
         let writer = self.writer.lock();
         let point = self.point_of(cut);
         drop(writer);

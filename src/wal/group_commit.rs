@@ -73,7 +73,7 @@ pub struct Wal<C> {
     pub(super) has_thread: AtomicBool,
     /// How long the next group is to be held back: smooth backpressure.
     pressure: Box<dyn Fn() -> Duration + Send + Sync>,
-    /// How many wait for a group that must not be held back.
+    /// How many are there on whose account no group may be held back.
     pub(super) in_hurry: AtomicU64,
     /// Whether a group is done whose waiters only threads were told of.
     pub(super) owes_wakers: AtomicBool,
@@ -113,6 +113,8 @@ pub(super) struct Open<C> {
     left: Vec<FileNumber>,
     /// The next group goes into a file of its own, whatever room the present one has.
     is_leaving: bool,
+    /// What commits are refused with, if they are.
+    refusal: Option<Error>,
     pub(super) companion: C,
 }
 
@@ -163,6 +165,7 @@ impl<C> Wal<C> {
                 bytes_since_cut: 0,
                 left: Vec::new(),
                 is_leaving: false,
+                refusal: None,
                 companion,
             }),
             waiters: Mutex::new(Waiters::default()),
@@ -267,6 +270,7 @@ impl<C> Wal<C> {
         loop {
             let open = self.open.lock();
             self.check_poison()?;
+            open.refusal.clone().map_or(Ok(()), Err)?;
             let group = group_bytes(open.buffer.len() + bytes);
             let fits_file = open.offset + group <= open.file.bytes;
             let fits_next = group <= self.pool.group_room() && self.pool.is_ready();
@@ -332,6 +336,7 @@ impl<C> Wal<C> {
     /// Leaves the present file: the next group, a mark if there is no other, begins a new one,
     /// whose number is returned. Nothing is written any more into any file before it.
     pub fn leave_file(&self) -> Result<FileNumber> {
+        let _hurry = self.hurry();
         loop {
             let has_left = self.lead(|writer| {
                 if !self.pool.is_ready() {
@@ -349,19 +354,21 @@ impl<C> Wal<C> {
         }
     }
 
-    /// Ends the log with a mark that nothing follows; `error` says so to later commits. False, and
-    /// nothing done, while commits wait to be written.
-    pub fn finish(&self, error: &Error) -> Result<bool> {
+    /// From now on commits are refused with this error, and what was logged before is written; or
+    /// they are taken again.
+    pub fn refuse(&self, error: Option<Error>) {
+        self.open.lock().refusal = error;
+    }
+
+    /// Ends the log with a mark that nothing follows; `error` says so to all that comes later.
+    /// Commits must be refused already, and those before that be durable.
+    pub fn finish(&self, error: &Error) -> Result<()> {
         self.lead(|writer| {
-            if !self.write_next(writer, Some(GroupKind::Close))? && self.has_work() {
-                return Ok(false);
-            }
-            let open = self.open.lock();
-            let is_idle = open.records == 0;
-            if is_idle {
-                let _ = self.poison.set(error.clone());
-            }
-            Ok(is_idle)
+            // Parts of a commit that was refused before its end.
+            self.write_next(writer, None)?;
+            self.write_next(writer, Some(GroupKind::Close))?;
+            let _ = self.poison.set(error.clone());
+            Ok(())
         })
     }
 

@@ -11,7 +11,7 @@ use super::group_commit::Wal;
 use crate::error::Result;
 use crate::ids::Lsn;
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -22,6 +22,17 @@ pub(super) struct Waiters {
     /// Counts groups done, so that a waiter does not miss one between its look and its wait.
     groups_done: u64,
     wake_writer: bool,
+}
+
+/// Somebody is in a hurry.
+#[derive(Debug)]
+#[must_use = "dropped at once, it hurries nobody"]
+pub struct Hurry<'w>(&'w AtomicU64);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<C> Wal<C> {
@@ -131,12 +142,10 @@ impl<C> Wal<C> {
         self.writer_sleeps.store(false, Ordering::SeqCst);
     }
 
-    /// Blocks until everything up to `lsn` is durable; no group is held back meanwhile. For those
-    /// whose work takes the pressure away.
-    pub fn wait_in_hurry(&self, lsn: Lsn) -> Result<()> {
+    /// No group is held back while what is returned is there: for whoever takes the pressure away
+    /// and may wait for the log, or for an object whose commit waits for the log.
+    pub fn hurry(&self) -> Hurry<'_> {
         self.in_hurry.fetch_add(1, Ordering::Relaxed);
-        let done = self.wait(lsn);
-        self.in_hurry.fetch_sub(1, Ordering::Relaxed);
-        done
+        Hurry(&self.in_hurry)
     }
 }

@@ -1,7 +1,8 @@
 //! How long history is kept, and what is said of what is gone.
 
 use super::stage::{Stage, code, open, options};
-use dostore::disk::sim::SimDisk;
+use dostore::disk::sim::{Faults, SimDisk};
+use dostore::names::FileName;
 use dostore::retention::Retention;
 use dostore::store::namespace::NamespaceOptions;
 use std::time::Duration;
@@ -133,4 +134,31 @@ fn a_store_may_be_opened_without_history() {
     lobby.put("a", "4").unwrap().wait().unwrap();
     assert_eq!(lobby.at(&present).unwrap().get("a").unwrap().as_deref(), Some(&b"3"[..]));
     assert_eq!(code(lobby.at(&first)), "history.expired");
+}
+
+#[test]
+fn a_checkpoint_has_few_files_open_however_many_namespaces_keep_history_of_their_own() {
+    let disk = SimDisk::new(9);
+    let store = open(&disk);
+    let week = || NamespaceOptions::new().retention(Retention::days(7));
+    let (mut bookmarks, mut shared) = (Vec::new(), Vec::new());
+    for number in 0..30 {
+        let own = store.namespace_with(&format!("own {number}"), week()).unwrap();
+        shared.push(store.namespace(&format!("shared {number}")).unwrap());
+        for rooms in [&own, &shared[number]] {
+            let mut lobby = rooms.open_by_name("lobby").unwrap();
+            let commit = lobby.put("key", [1]).unwrap();
+            bookmarks.push((rooms.clone(), commit.bookmark()));
+            lobby.put("key", [2]).unwrap().wait().unwrap();
+        }
+    }
+    // The folders and the lock need none here; the log has one, and a checkpoint its few.
+    disk.set_faults(Faults { descriptors: 12, ..Faults::none() });
+    assert!(store.steps().checkpoint().unwrap());
+    let runs = disk.names().iter().filter(|name| matches!(name, FileName::Run(_))).count();
+    assert!(runs > 30, "a file for each namespace: {runs}");
+    for (rooms, bookmark) in bookmarks {
+        let then = rooms.at(rooms.id_from_name("lobby"), &bookmark).unwrap();
+        assert_eq!(then.get("key").unwrap().as_deref(), Some(&[1][..]));
+    }
 }

@@ -32,13 +32,20 @@ type Hook = Box<dyn FnOnce(Option<FileName>) + Send>;
 pub struct Interposed {
     pub disk: SimDisk,
     next: Arc<Mutex<Option<(Point, Hook)>>>,
+    /// The clock, if it is another one than the disk's.
+    clock: Option<Arc<dyn Clock>>,
     /// Whether a file was renamed since the last sync of the store's folder.
     is_renamed: Arc<AtomicBool>,
 }
 
 impl Interposed {
     pub fn new(disk: SimDisk) -> Self {
-        Self { disk, next: Arc::default(), is_renamed: Arc::default() }
+        Self { disk, next: Arc::default(), clock: None, is_renamed: Arc::default() }
+    }
+
+    /// The same disk with another clock.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// Runs `hook` before the next call of this kind, once.
@@ -73,7 +80,7 @@ impl ReadDisk for Interposed {
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
-        self.disk.clock()
+        self.clock.clone().unwrap_or_else(|| self.disk.clock())
     }
 
     fn lock_holder(&self) -> io::Result<Option<String>> {
