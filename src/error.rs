@@ -92,6 +92,11 @@ impl Error {
     }
 
     #[cold]
+    /// For what comes to a store that is closed, or that is about to be.
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Broken, "store.closed", "the store is closed")
+    }
+
     pub(crate) fn invalid(code: &'static str, what: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, code, what)
     }

@@ -8,6 +8,8 @@
 //! Invariants:
 //!   * A bookmark is lost only with a commit of its own object, or of the store before it.
 //!   * A term's bookmarks lie from right before its first LSN to its last durable one.
+//!   * A term without a commit names one moment, which it has in common with the term before it:
+//!     that is told from what that one lost by its distance.
 
 use super::Engine;
 use super::recovery::{LogHeader, read_wal_header};
@@ -21,6 +23,9 @@ use crate::names::FileName;
 use crate::planted::{Mistake, planted};
 use std::collections::BTreeMap;
 
+/// More commits than a crash can take: those of a term that were logged and are not durable.
+const LOST_MAX: u64 = 1 << 22;
+
 /// The term that an LSN belongs to: the last that began at it, right behind it, or before it.
 fn term_of(terms: &[TermSpan], lsn: Lsn) -> Term {
     let count = terms.partition_point(|span| span.first <= lsn.next());
@@ -30,6 +35,32 @@ fn term_of(terms: &[TermSpan], lsn: Lsn) -> Term {
 /// The LSN before the first of a term.
 pub(super) fn right_before(first: Lsn) -> Lsn {
     Lsn(first.0.saturating_sub(1))
+}
+
+/// Forgets terms without a commit, but for the first: the list would grow with each open. What
+/// their bookmarks can name is told without them.
+pub(super) fn forget_idle(spans: &mut Vec<TermSpan>) {
+    let mut before: Option<Lsn> = None;
+    spans.retain(|span| {
+        let moment = right_before(span.first);
+        let is_idle = span.last < span.first;
+        let is_told = before.is_some_and(|last| begins_term(moment) && is_behind_all(moment, last));
+        if is_idle && is_told {
+            return false;
+        }
+        before = Some(span.last);
+        true
+    });
+}
+
+/// Whether a term may have begun right behind this LSN.
+fn begins_term(lsn: Lsn) -> bool {
+    lsn.next() == lsn.first_of_next_term()
+}
+
+/// Whether an LSN is behind every one that a term gave away whose last durable one this is.
+fn is_behind_all(lsn: Lsn, last: Lsn) -> bool {
+    lsn.0 > last.0.saturating_add(LOST_MAX)
 }
 
 /// Adds terms that no manifest has written down: they ended before they published anything.
@@ -79,11 +110,15 @@ fn is_kept(terms: &[TermSpan], end: Lsn, bookmark: &Bookmark) -> bool {
         let is_old = terms.first().is_some_and(|first| bookmark.term() < first.term);
         let is_between = terms.last().is_some_and(|last| bookmark.term() < last.term);
         let lsn = bookmark.lsn();
-        return is_old || is_between && lsn <= end && lsn.next() == lsn.first_of_next_term();
+        return is_old || is_between && lsn <= end && begins_term(lsn);
     };
-    let last = if at + 1 == terms.len() { end } else { terms[at].last };
-    let before_first = terms[at].first.0.saturating_sub(1);
-    (before_first..=last.0.max(before_first)).contains(&bookmark.lsn().0)
+    let (next, lsn) = (terms.get(at + 1), bookmark.lsn());
+    let last = next.map_or(end, |_| terms[at].last);
+    let before_first = right_before(terms[at].first);
+    let is_own = (before_first..=last.max(before_first)).contains(&lsn);
+    // Named when a term that was forgotten had just begun.
+    let is_before_next = next.is_some_and(|next| lsn < next.first);
+    is_own || is_before_next && begins_term(lsn) && is_behind_all(lsn, last)
 }
 
 /// The LSN of a bookmark of this object, from spans of terms and where the last has come to.
@@ -153,6 +188,41 @@ mod tests {
             (1, 50, true),
         ] {
             assert_eq!(kept(term, lsn), is_kept, "LSN {lsn} of term {term}");
+        }
+    }
+
+    #[test]
+    fn terms_without_a_commit_are_forgotten_and_their_bookmarks_are_told_all_the_same() {
+        const TERM: u64 = 1 << 24;
+        // The fourth begins right behind what the third may have lost; the seventh is the newest.
+        let all = [
+            span(1, TERM, TERM - 1),
+            span(2, 2 * TERM, 2 * TERM + 9),
+            span(3, 3 * TERM, 4 * TERM - 5),
+            span(4, 4 * TERM, 4 * TERM - 1),
+            span(5, 5 * TERM, 5 * TERM - 1),
+            span(6, 6 * TERM, 6 * TERM - 1),
+            span(7, 7 * TERM, 7 * TERM + 3),
+        ];
+        let mut left = all.to_vec();
+        forget_idle(&mut left);
+        let terms: Vec<_> = left.iter().map(|span| span.term.0).collect();
+        assert_eq!(terms, [1, 2, 3, 4, 7]);
+        let kept = |terms: &[TermSpan], term, lsn| {
+            let of = (StoreId::default(), Address::default());
+            let bookmark = Bookmark::new(of.0, of.1, Lsn(lsn), Term(term));
+            moment_in(terms, Lsn(7 * TERM + 3), &bookmark).is_ok()
+        };
+        for of in &all {
+            for lsn in [of.first.0 - 1, of.first.0, of.first.0 + 5, of.last.0, of.last.0 + 1] {
+                let is_kept = kept(&all, of.term.0, lsn);
+                assert_eq!(kept(&left, of.term.0, lsn), is_kept, "{lsn} of {of:?}");
+            }
+            // As it is named from now on.
+            for lsn in [of.first.0 - 1, of.last.0] {
+                let term = term_of(&left, Lsn(lsn));
+                assert!(kept(&left, term.0, lsn), "{lsn} as one of {term:?}");
+            }
         }
     }
 

@@ -49,6 +49,9 @@ struct Change {
     is_approximate: bool,
     /// Whether a restoration waits for the next open afterwards.
     restores: bool,
+    /// Where the last gap ends that was closed. One that begins there belongs to the same page,
+    /// which is far behind where many key ranges in a row become empty.
+    gap_end: Option<Vec<u8>>,
 }
 
 impl Builder<'_> {
@@ -189,7 +192,10 @@ impl Builder<'_> {
         let is_empty = pages.is_empty();
         change.take_over(inheriting(pages, logged));
         if is_empty && !span.fence.is_empty() {
-            self.close_gap(change, changes, span.fence)?;
+            if change.gap_end.as_ref() != Some(&span.fence) {
+                self.close_gap(change, changes, span.fence)?;
+            }
+            change.gap_end.clone_from(&span.next);
         }
         Ok(span.next)
     }
@@ -393,6 +399,7 @@ impl Change {
             content_bytes: head.content_bytes,
             is_approximate: head.approximate,
             restores: head.restores,
+            gap_end: None,
         }
     }
 

@@ -201,15 +201,9 @@ fn freeze(open: &OpenCut) -> Vec<Frozen> {
     for object in &open.objects {
         let inner = object.inner.lock();
         let count = inner.layers.partition_point(|layer| layer.cut <= open.number);
-        let layer = match &inner.layers[..count] {
-            [] => continue,
-            [layer] => Arc::clone(layer),
-            [first, rest @ ..] => {
-                let over = |below: Arc<Layer>, above: &Arc<Layer>| Arc::new(above.over(&below));
-                rest.iter().fold(Arc::clone(first), over)
-            }
-        };
+        let layer = Layer::joined(inner.layers[..count].iter().cloned());
         drop(inner);
+        let Some(layer) = layer else { continue };
         let deleted = layer.after.deleted;
         frozen.push(Frozen { object: Arc::clone(object), layer, deleted });
     }

@@ -184,7 +184,7 @@ impl Engine {
     pub fn close(&self) -> Result<()> {
         let mut publisher = self.publisher.lock();
         let _hurry = self.wal.hurry();
-        self.wal.refuse(Some(closed()));
+        self.wal.refuse(Some(Error::closed()));
         let ended = self.end_log(&mut publisher);
         match &ended {
             Ok(()) => self.unlock(),
@@ -198,13 +198,8 @@ impl Engine {
         self.wal.wait(self.wal.last_lsn())?;
         self.checkpoint_everything(publisher)?;
         self.move_replay(publisher)?;
-        self.wal.finish(&closed())
+        self.wal.finish(&Error::closed())
     }
-}
-
-#[cold]
-fn closed() -> Error {
-    Error::new(ErrorKind::Broken, "store.closed", "the store is closed")
 }
 
 #[cfg(test)]

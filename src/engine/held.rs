@@ -41,18 +41,26 @@ impl Sought {
 }
 
 /// The segments that hold something of these purges, or that may. The purged lives themselves are
-/// dead, so most of what is found is about to be rewritten for its neighbours' sake.
-pub(super) fn concerned(version: &Version, purges: &[Purge]) -> Vec<FileNumber> {
+/// dead, so most of what is found is about to be rewritten for its neighbours' sake. `check` is
+/// asked before each segment whether to go on.
+pub(super) fn concerned(
+    version: &Version,
+    purges: &[Purge],
+    check: impl Fn() -> Result<()>,
+) -> Result<Vec<FileNumber>> {
     let sought = Sought::new(purges);
     let holds = |page: Result<ScannedPage>| {
         page.map_or(true, |page| sought.is_old(&page) || sought.is_packed(&page))
     };
-    let is_concerned = |number: &FileNumber| {
-        let scan = version.segments.scan(*number);
-        scan.map_or(true, |mut scan| scan.any(holds))
-    };
-    let numbers = version.manifest.segments.iter().map(|segment| segment.facts.number);
-    numbers.filter(is_concerned).collect()
+    let mut concerned = Vec::new();
+    for number in version.manifest.segments.iter().map(|segment| segment.facts.number) {
+        check()?;
+        let scan = version.segments.scan(number);
+        if scan.map_or(true, |mut scan| scan.any(holds)) {
+            concerned.push(number);
+        }
+    }
+    Ok(concerned)
 }
 
 /// The purges that a segment, which could not be emptied, holds something of. Fails where it cannot

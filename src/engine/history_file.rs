@@ -14,6 +14,7 @@ use crate::ids::{Address, FileNumber, Timestamp};
 use crate::run::RunWriter;
 use crate::segment::dictionary::{self, Trial};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A file of history being written.
 #[derive(Debug)]
@@ -47,6 +48,11 @@ impl HistoryWriter {
             value: Vec::new(),
             raw_bytes: 0,
         })
+    }
+
+    /// From now on the writer fails once this is set.
+    pub fn give_up_when(&mut self, is_over: Arc<AtomicBool>) {
+        self.run.give_up_when(is_over);
     }
 
     /// Says how many objects will come at most, before the first item.

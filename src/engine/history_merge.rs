@@ -180,6 +180,7 @@ impl Engine {
         let runs = inputs.iter().map(|file| version.history.open_file(file));
         let runs: Vec<Arc<Run>> = runs.collect::<Result<_>>()?;
         let mut out = HistoryWriter::create(self, number, SAVES)?;
+        out.give_up_when(Arc::clone(&self.is_ending));
         let purged = version.manifest.purged.iter().map(|purge| (purge.address, purge.lsn));
         let purged: BTreeMap<Address, Lsn> = purged.collect();
         let addresses = runs.iter().map(|run| run.addresses()).sum::<u64>();

@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //!   * Inputs are neighbours in the order of runs, and the output takes exactly their place.
-//!   * Written without the publisher lock; thrown away if any input is gone when it is done.
+//!   * Written without the publisher lock; thrown away if any input is gone when it is done, and
+//!     given up where somebody waits for it to end.
 
 use super::Engine;
 use super::history::forgets;
@@ -90,6 +91,7 @@ impl Engine {
     ) -> Result<Merged> {
         let pace = Arc::clone(&self.pace);
         let mut out = RunWriter::create(&*self.disk, pace, self.context, number, usage)?;
+        out.give_up_when(Arc::clone(&self.is_ending));
         let all = runs_by_use(version).into_iter().find(|(of, _)| *of == usage);
         let is_bottom = all.is_some_and(|(_, runs)| runs.len() == inputs.len());
         let purged = |address| version.manifest.purge_of(address).map(|purge| purge.lsn);
@@ -161,4 +163,42 @@ fn choose(runs: &[Arc<Run>]) -> Option<usize> {
         taken += 1;
     }
     (taken >= INPUTS_MIN).then_some(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::format::record::Operation;
+    use crate::ids::{Codec, KeyKind, NamespaceNumber, ShortId};
+    use crate::object::Inner;
+    use crate::object::write_set::WriteSet;
+    use crate::options::Options;
+
+    #[test]
+    fn what_is_given_up_leaves_no_file_and_can_be_begun_again() {
+        let disk = SimDisk::new(1);
+        let options = Options::default().threads(false);
+        let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
+        let address = Address { namespace: NamespaceNumber(1), id: ShortId([1; 16]) };
+        for value in 0..8_u8 {
+            let mut changes = WriteSet::new();
+            let (key, value) = (&[KeyKind::User as u8, b'k'], &[value; 100]);
+            let put = Operation::Put { key, codec: Codec::Raw, value };
+            changes.push(&engine.options.limits, &put).unwrap();
+            let commit = |object: &Arc<_>, inner: &mut Inner| engine.commit(object, inner, changes);
+            engine.with_object(address, commit).unwrap();
+            assert!(engine.checkpoint().unwrap());
+        }
+        let there = disk.names();
+        engine.give_up(true);
+        assert_eq!(engine.merge().unwrap_err().code(), "store.closed");
+        assert_eq!(engine.merge_history().unwrap_err().code(), "store.closed");
+        assert_eq!(disk.names(), there);
+        engine.purge(address).unwrap();
+        assert_eq!(engine.erase().unwrap_err().code(), "store.closed");
+        engine.give_up(false);
+        assert!(engine.wants_merge() && engine.merge().unwrap() && engine.wants_erase());
+        assert!(engine.erase().unwrap());
+    }
 }

@@ -45,7 +45,7 @@ pub mod table;
 
 use crate::disk::pace::Pace;
 use crate::disk::{Clock, Disk, Lock};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::format::header::FileContext;
 use crate::format::manifest::TermSpan;
 use crate::ids::Lsn;
@@ -62,7 +62,7 @@ use publish::Publisher;
 use recovery::RecoveryReport;
 use stats::Counters;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use table::Table;
 
 /// What changes together with the order of commits: who is dirty since the last cut.
@@ -105,6 +105,9 @@ pub struct Engine {
     /// What merging of history knows. A leaf lock.
     history_merging: Mutex<history_merge::Merging>,
     pub(crate) counters: Counters,
+    /// Set while somebody waits for the threads to end: long steps that nothing waits for are given
+    /// up.
+    is_ending: Arc<AtomicBool>,
     /// Why the last step failed that nobody called. A leaf lock.
     last_failure: Mutex<Option<Error>>,
     /// How much time has passed, for expiry. A leaf lock inside.
@@ -132,6 +135,16 @@ impl Engine {
     /// Installs what a publish has made; `covers` is the cut whose checkpoint it is of.
     pub(crate) fn install(&self, version: Arc<Version>, covers: Option<u64>) {
         self.alarms.install(covers, || *self.version.write() = version);
+    }
+
+    /// From now on merges and erasing are given up, with `store.closed`, or are not any more.
+    pub(crate) fn give_up(&self, is_ending: bool) {
+        self.is_ending.store(is_ending, Ordering::Relaxed);
+    }
+
+    /// Fails when long steps are given up.
+    pub(crate) fn check_wanted(&self) -> Result<()> {
+        if self.is_ending.load(Ordering::Relaxed) { Err(Error::closed()) } else { Ok(()) }
     }
 
     /// Lets other writers in.

@@ -179,9 +179,10 @@ impl Engine {
 
     /// Moves what is live out of every segment that may hold bytes of these objects.
     fn rewrite_segments(&self, purges: &[Purge]) -> Result<Left> {
-        let mut victims = concerned(&self.version(), purges);
+        let mut victims = concerned(&self.version(), purges, || self.check_wanted())?;
         let mut stay = BTreeMap::new();
         while !victims.is_empty() {
+            self.check_wanted()?;
             let mut publisher = self.publisher.lock();
             let batch = self.take_batch(&publisher.manifest, &mut victims);
             if batch.is_empty() {

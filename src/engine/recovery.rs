@@ -10,7 +10,7 @@
 //!     log before it ends, and is durable before anything is served.
 
 use super::alarms::{AlarmIndex, Before};
-use super::bookmarks::{note_terms, right_before};
+use super::bookmarks::{forget_idle, note_terms, right_before};
 use super::catalog::Catalog;
 use super::clean::Dictionaries;
 use super::expire::Expiry;
@@ -146,6 +146,7 @@ impl Engine {
         pace.set_rate(options.background_bytes_per_second);
         let pool = new_pool((&disk, &pace), context, &numbers, options.wal_file_bytes);
         let file = pool.start(replayed.join, first_lsn)?;
+        forget_idle(&mut manifest.terms);
         manifest.terms.push(TermSpan { term, first: first_lsn, last: right_before(first_lsn) });
         manifest.next_file = numbers.peek();
         if manifest.replay.file == FileNumber(0) {
@@ -186,6 +187,7 @@ impl Engine {
             erasing: Mutex::default(),
             history_merging: Mutex::default(),
             counters: Counters::default(),
+            is_ending: Arc::default(),
             last_failure: Mutex::default(),
             expiry,
             report,

@@ -37,8 +37,8 @@ use past_pages::Past;
 use std::sync::Arc;
 use version::{Base, Version};
 
-/// Layers of one cut that an object may have before they are merged.
-const LAYERS_PER_CUT_MAX: usize = 4;
+/// Layers of one cut from which on they are merged.
+const LAYERS_PER_CUT_MIN: usize = 4;
 
 /// An object in memory.
 #[derive(Debug)]
@@ -128,14 +128,24 @@ impl Inner {
         }
     }
 
-    /// Keeps the stack low: merges the layers of this cut when there are many. Holders of the old
-    /// ones keep them.
+    /// Keeps the stack low: where this cut has many layers, merges the newest, as long as the next
+    /// one is not much larger than they are together. So each record is copied about as often as
+    /// what the cut has of the object doubles, and there are about as many layers. Holders of the
+    /// old ones keep them.
     fn merge_layers(&mut self, cut: u64) {
         let first = self.layers.partition_point(|layer| layer.cut < cut);
-        if self.layers.len() - first < LAYERS_PER_CUT_MAX {
+        let own = &self.layers[first..];
+        if own.len() < LAYERS_PER_CUT_MIN {
             return;
         }
-        let merged = self.layers.drain(first..).reduce(|below, above| Arc::new(above.over(&below)));
+        let mut bytes = 0;
+        let is_small = |layer: &&Arc<Layer>| {
+            let is_small = bytes == 0 || layer.bytes <= 2 * bytes;
+            bytes += layer.bytes;
+            is_small
+        };
+        let count = own.iter().rev().take_while(is_small).count();
+        let merged = Layer::joined(self.layers.drain(self.layers.len() - count..));
         self.layers.extend(merged);
     }
 
@@ -285,6 +295,53 @@ impl View {
             Base::Tiny(stack) => Ok(stack.find(key)),
             Base::Large(life) => self.version.find_large(self.address, life, key),
             Base::Past(past) => past.find(key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::record::Operation;
+    use crate::ids::{Codec, KeyKind};
+    use crate::limits::Limits;
+    use crate::object::write_set::WriteSet;
+
+    fn put(inner: &mut Inner, lsn: u64, key: &[u8], value: &[u8]) {
+        let mut changes = WriteSet::new();
+        let full = [&[KeyKind::User as u8], key].concat();
+        let put = Operation::Put { key: &full, codec: Codec::Raw, value };
+        changes.push(&Limits::default(), &put).unwrap();
+        let record = changes.into_record(Address::default());
+        inner.apply(Arc::from(record), Lsn(lsn), Timestamp(lsn), 1);
+    }
+
+    #[test]
+    fn what_many_commits_have_made_is_not_copied_for_each_few_that_are_looked_at() {
+        let mut inner = Inner::default();
+        for lsn in 1..=1000 {
+            put(&mut inner, lsn, b"first", &lsn.to_le_bytes());
+        }
+        let large = Arc::clone(&inner.layers[0]);
+        let mut held = inner.layers.clone();
+        let (mut lsn, mut most) = (1000, 0);
+        while inner.layers.iter().map(|layer| layer.bytes).sum::<usize>() < 4 * large.bytes / 3 {
+            lsn += 1;
+            put(&mut inner, lsn, b"then", &lsn.to_le_bytes());
+            // Somebody looks at each commit.
+            held = inner.layers.clone();
+            assert!(Arc::ptr_eq(&held[0], &large), "copied at commit {lsn}");
+            most = most.max(held.len());
+        }
+        drop(held);
+        assert!(lsn > 1200 && most <= 12, "{most} layers at commit {lsn}");
+        let all = Layer::joined(inner.layers.iter().cloned()).unwrap();
+        assert_eq!((all.records().len() as u64, all.after.last_lsn), (lsn, Lsn(lsn)));
+        for (key, last) in [("first", 1000), ("then", lsn)] {
+            let key = [&[KeyKind::User as u8], key.as_bytes()].concat();
+            let found = all.find(&key);
+            let is_last = |value: &[u8]| value == u64::to_le_bytes(last);
+            assert!(matches!(found, Some(Found::Value(_, value)) if is_last(&value)));
         }
     }
 }

@@ -249,6 +249,12 @@ impl Layer {
         lines.fold(0, |sum, byte| sum.wrapping_add(*byte))
     }
 
+    /// One layer that says what these say together, the oldest first. The newest are joined first:
+    /// what lies lowest, and is the largest as a rule, is copied once.
+    pub fn joined(layers: impl DoubleEndedIterator<Item = Arc<Self>>) -> Option<Arc<Self>> {
+        layers.rev().reduce(|above, below| Arc::new(above.over(&below)))
+    }
+
     /// One layer that says what `below` and this one say together.
     #[must_use]
     pub fn over(&self, below: &Self) -> Self {

@@ -4,6 +4,7 @@
 //!   * Keys ascend strictly; asserted, because whoever writes a run made them.
 //!   * A run is synced before its facts are known. Its name is the caller's to sync.
 //!   * Memory is bounded by the index, the filter and the holes, not by the entries.
+//!   * One that may be given up asks for that before each block.
 
 use super::filter::{AddressHash, FilterBuilder};
 use super::index::IndexBuilder;
@@ -18,6 +19,7 @@ use crate::format::run::{Footer, Hole, RunFacts, RunUse, Section, encode_holes};
 use crate::ids::{Address, FileNumber};
 use crate::names::FileName;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Sections begin on a cache line, so that no block of a filter straddles two.
 const SECTION_ALIGNMENT: usize = 64;
@@ -39,6 +41,8 @@ pub struct RunWriter {
     last_key: Option<Vec<u8>>,
     entries: u64,
     addresses: u64,
+    /// Set when the run is not wanted any more.
+    is_over: Option<Arc<AtomicBool>>,
 }
 
 impl RunWriter {
@@ -81,6 +85,7 @@ impl RunWriter {
             last_key: None,
             entries: 0,
             addresses: 0,
+            is_over: None,
         })
     }
 
@@ -89,6 +94,11 @@ impl RunWriter {
     pub fn expect_addresses(&mut self, addresses: u64) {
         assert_eq!(self.entries, 0, "the size of a filter is said before the first entry");
         self.filter = FilterBuilder::for_addresses(addresses.max(1));
+    }
+
+    /// From now on the writer fails with `store.closed` once this is set.
+    pub fn give_up_when(&mut self, is_over: Arc<AtomicBool>) {
+        self.is_over = Some(is_over);
     }
 
     /// Adds an entry whose key is above that of the one before.
@@ -157,6 +167,9 @@ impl RunWriter {
     }
 
     fn end_block(&mut self) -> Result<()> {
+        if self.is_over.as_ref().is_some_and(|is_over| is_over.load(Ordering::Relaxed)) {
+            return Err(Error::closed());
+        }
         let offset = self.file.offset();
         self.index.push(offset, self.block.first_key(), self.block.last_key())?;
         let block = self.block.finish(seed(&self.header, offset));

@@ -1,6 +1,6 @@
-//! The threads of a store: one that writes the log, one that publishes pages, one that merges runs
-//! and tends files, a few that read, a few that listen to operators. None of them belongs to an
-//! object.
+//! The threads of a store: one that writes the log, one that publishes pages, one that has files of
+//! the log made ready and old ones removed, one that merges runs, a few that read, a few that
+//! listen to operators. None of them belongs to an object.
 //!
 //! Invariants:
 //!   * Threads only call the engine's steps; every decision of what is durable is the engine's.
@@ -133,7 +133,12 @@ impl Threads {
     fn start_each(&mut self, engine: &Arc<Engine>, starter: &mut Starter) -> Result<()> {
         let (stop, owner) = (Arc::clone(&self.stop), Arc::clone(engine));
         self.spawn(starter, "dostore-log", move || write_log(&owner, &stop))?;
-        for (name, steps) in [("dostore-publish", &PUBLISHING[..]), ("dostore-tidy", &TIDYING)] {
+        let maintaining: [(_, &[Step]); 3] = [
+            ("dostore-publish", &PUBLISHING),
+            ("dostore-files", &TENDING),
+            ("dostore-tidy", &TIDYING),
+        ];
+        for (name, steps) in maintaining {
             let (stop, owner) = (Arc::clone(&self.stop), Arc::clone(engine));
             let bell = Arc::new(Bell::default());
             self.bells.push(Arc::clone(&bell));
@@ -187,8 +192,9 @@ impl Threads {
         Ok(())
     }
 
-    /// Stops all threads and waits for them.
+    /// Stops all threads and waits for them, but not for a merge to be done.
     pub fn stop(mut self, engine: &Engine) {
+        engine.give_up(true);
         self.stop.store(true, Ordering::SeqCst);
         self.jobs.queue.lock().1 = true;
         self.jobs.bell.notify_all();
@@ -204,6 +210,7 @@ impl Threads {
                 let _ = handle.join();
             }
         }
+        engine.give_up(false);
     }
 }
 
@@ -270,15 +277,15 @@ struct Round {
 
 type Step = fn(&Engine) -> Result<bool>;
 
-/// What publishes pages. Both hold the publisher lock throughout, so one thread takes turns.
-const PUBLISHING: [Step; 2] = [
+/// What holds the publisher lock throughout: one thread takes turns.
+const PUBLISHING: [Step; 3] = [
     |engine| if engine.wants_checkpoint() { engine.checkpoint() } else { Ok(false) },
+    |engine| if engine.wants_expire() { engine.expire() } else { Ok(false) },
     |engine| if engine.wants_clean() { engine.clean() } else { Ok(false) },
 ];
 
-/// What needs the publisher lock for a moment or not at all. What commits would wait for goes
-/// first.
-const TIDYING: [Step; 5] = [
+/// What commits and the disk would wait for. Each is short and needs no publisher lock.
+const TENDING: [Step; 2] = [
     |engine| {
         let is_wanted = engine.wants_prepared_file();
         if is_wanted {
@@ -290,7 +297,10 @@ const TIDYING: [Step; 5] = [
         engine.table.evict_missed();
         engine.remove_retired().map(|removed| removed > 0)
     },
-    |engine| if engine.wants_expire() { engine.expire() } else { Ok(false) },
+];
+
+/// What takes long, and needs the publisher lock for moments.
+const TIDYING: [Step; 2] = [
     |engine| if engine.wants_merge() { engine.merge() } else { Ok(false) },
     |engine| if engine.wants_erase() { engine.erase() } else { Ok(false) },
 ];
@@ -326,7 +336,7 @@ mod tests {
     #[test]
     fn a_thread_that_cannot_be_started_leaves_none_and_no_lock() {
         let disk = SimDisk::new(1);
-        for most in 0..5 {
+        for most in 0..6 {
             let engine = open(&disk).unwrap();
             let mut started = 0;
             let starter: &mut Starter = &mut |builder, body| {
@@ -354,5 +364,21 @@ mod tests {
         assert!(round.failed);
         assert_eq!(engine.last_failure().unwrap().code(), "io");
         assert_eq!(engine.stats().unwrap().failed_rounds, 1);
+    }
+
+    #[test]
+    fn threads_that_are_waited_for_give_up_what_takes_long() {
+        let engine = open(&SimDisk::new(3)).unwrap();
+        let given_up = Arc::new(Mutex::new(Vec::new()));
+        let starter: &mut Starter = &mut |builder, body| {
+            let (engine, given_up) = (Arc::clone(&engine), Arc::clone(&given_up));
+            builder.spawn(move || {
+                body();
+                given_up.lock().push(engine.check_wanted().is_err());
+            })
+        };
+        Threads::start_by(&engine, starter).unwrap().stop(&engine);
+        assert_eq!(*given_up.lock(), [true; 6]);
+        engine.check_wanted().unwrap();
     }
 }

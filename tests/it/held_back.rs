@@ -17,13 +17,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A clock that stands: who waits for time to pass waits until somebody is in a hurry.
 #[derive(Debug)]
-struct Standing {
+struct Halting {
     of: Arc<dyn Clock>,
     is_standing: AtomicBool,
     told: Mutex<Sender<()>>,
 }
 
-impl Clock for Standing {
+impl Clock for Halting {
     fn wall_micros(&self) -> u64 {
         self.of.wall_micros()
     }
@@ -44,7 +44,7 @@ impl Clock for Standing {
 
 struct Stage {
     disk: Interposed,
-    clock: Arc<Standing>,
+    clock: Arc<Halting>,
     /// Somebody is held back.
     held: Receiver<()>,
     store: Store,
@@ -55,7 +55,7 @@ impl Stage {
         let disk = SimDisk::new(1);
         let (told, held) = mpsc::channel();
         let (of, told) = (dostore::disk::ReadDisk::clock(&disk), Mutex::new(told));
-        let clock = Arc::new(Standing { of, is_standing: AtomicBool::new(false), told });
+        let clock = Arc::new(Halting { of, is_standing: AtomicBool::new(false), told });
         let disk = Interposed::new(disk).with_clock(clock.clone());
         // A budget that any commit is far beyond.
         let options = Store::options().threads(false).wal_file_bytes(64 << 10).dirty_bytes(100);

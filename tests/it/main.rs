@@ -9,6 +9,7 @@ mod adopt_in_progress;
 mod alarms;
 mod chance;
 mod close_in_progress;
+mod emptying;
 mod held_back;
 mod interposed;
 mod merge_discarded;

@@ -1,4 +1,5 @@
-//! A commit that needs a file of the log while one is being filled with zeros.
+//! Files of the log that are made ready in the middle of something else, which thus takes longer
+//! than it does.
 
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
@@ -6,6 +7,7 @@ use super::interposed::{Interposed, Point};
 use dostore::disk::sim::SimDisk;
 use dostore::inspect::verify::verify;
 use dostore::store::Store;
+use dostore::store::object::Object;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -62,4 +64,34 @@ fn a_commit_waits_for_no_file_that_is_being_filled() {
         }
     }
     assert_eq!(verify(disk.disk.clone()).faults, []);
+}
+
+#[test]
+fn a_file_is_made_ready_while_runs_are_merged() {
+    let disk = Interposed::new(SimDisk::new(2));
+    let store = open(&disk);
+    let mut room = store.namespace("rooms").unwrap().open_by_name("room").unwrap();
+    for number in 0..5_u8 {
+        room.put("key", [number]).unwrap().wait().unwrap();
+        assert!(store.steps().checkpoint().unwrap());
+    }
+    drop(room);
+    store.close().unwrap();
+    let (lend, lent) = mpsc::channel();
+    let (tell_done, done) = mpsc::channel();
+    let again = disk.clone();
+    disk.before_next(Point::CreateRun, move |_| {
+        // The merge goes on when a file was begun, which its thread thus cannot do.
+        let (tell, told) = mpsc::channel();
+        again.before_next(Point::CreateLog, move |_| tell.send(()).unwrap());
+        let mut room: Object = lent.recv_timeout(PATIENCE).unwrap();
+        room.put("key", vec![1; 10_000]).unwrap().wait().unwrap();
+        tell_done.send(told.recv_timeout(PATIENCE).is_ok()).unwrap();
+    });
+    let store = Store::options().wal_file_bytes(FILE_BYTES).open_on(disk.clone()).unwrap();
+    let room = store.namespace("rooms").unwrap().open_by_name("room").unwrap();
+    lend.send(room).unwrap();
+    let is_ready = done.recv_timeout(2 * PATIENCE).expect("nothing was merged");
+    assert!(is_ready, "no file is made ready as long as a merge takes");
+    store.close().unwrap();
 }
