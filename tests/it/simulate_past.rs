@@ -347,9 +347,16 @@ impl World {
             Ok(bookmark) => {
                 let is_present = bookmark.lsn() >= object.last_lsn();
                 // Nobody remembers commits that left nothing of what had nothing.
-                let is_nothing = |at: Lsn| object.now().is_empty() && object.map_at(at).is_empty();
+                let is_nothing = |at: Lsn| object.map_at(at).is_empty();
+                let until = |right| object.commits().filter(move |commit| commit.lsn > right);
+                let had_nothing = |right| {
+                    let mut passed = until(right).take_while(|it| it.lsn <= bookmark.lsn());
+                    let is_forgotten = passed.all(|commit| is_nothing(commit.lsn));
+                    let is_later = bookmark.lsn() > right && is_nothing(right);
+                    is_later && (is_forgotten || is_present && object.now().is_empty())
+                };
                 let is_right = match right {
-                    Some(right) => bookmark.lsn() == right || is_present && is_nothing(right),
+                    Some(right) => bookmark.lsn() == right || had_nothing(right),
                     None => is_present,
                 };
                 if !is_right {
