@@ -43,8 +43,8 @@ pub struct ObjectInfo {
     pub last_time: Timestamp,
 }
 
-/// The addresses of a namespace from one on, in order: those in memory, and the directory's heads, a
-/// page at a time.
+/// The addresses of a namespace from one on, in order: those in memory, and the directory's heads,
+/// a page at a time.
 ///
 /// What is in memory is looked at once, when the first address is asked for: it takes a lock of
 /// each part of the table. An object that leaves memory later is in the directory by then.
