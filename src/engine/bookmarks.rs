@@ -213,12 +213,14 @@ mod tests {
             let bookmark = Bookmark::new(of.0, of.1, Lsn(lsn), Term(term));
             moment_in(terms, Lsn(7 * TERM + 3), &bookmark).is_ok()
         };
+        // Right before the fourth term, and so near that the third may have lost it.
+        assert!(!kept(&left, 3, 4 * TERM - 1) && kept(&left, 4, 5 * TERM - 1));
         for of in &all {
             for lsn in [of.first.0 - 1, of.first.0, of.first.0 + 5, of.last.0, of.last.0 + 1] {
                 let is_kept = kept(&all, of.term.0, lsn);
                 assert_eq!(kept(&left, of.term.0, lsn), is_kept, "{lsn} of {of:?}");
             }
-            // As it is named from now on.
+            // As they are named from now on.
             for lsn in [of.first.0 - 1, of.last.0] {
                 let term = term_of(&left, Lsn(lsn));
                 assert!(kept(&left, term.0, lsn), "{lsn} as one of {term:?}");

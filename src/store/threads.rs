@@ -192,9 +192,11 @@ impl Threads {
         Ok(())
     }
 
-    /// Stops all threads and waits for them, but not for a merge to be done.
+    /// Stops all threads and waits for them, but not for a merge to be done, nor for groups to be
+    /// held back.
     pub fn stop(mut self, engine: &Engine) {
         engine.give_up(true);
+        let _hurry = engine.wal.hurry();
         self.stop.store(true, Ordering::SeqCst);
         self.jobs.queue.lock().1 = true;
         self.jobs.bell.notify_all();
@@ -223,8 +225,9 @@ fn write_log(engine: &Engine, stop: &AtomicBool) {
     engine.wal.set_thread(true);
     write_log_until(engine, stop);
     engine.wal.set_thread(false);
-    // What came in before the flag fell has nobody else to write it.
-    while matches!(guarded(engine, || engine.wal.write_group()), Ok(true)) {}
+    // What came in before the flag fell has nobody else to write it, and is in one group. What
+    // comes in later is written by who waits for it: others may go on with that without end.
+    let _ = guarded(engine, || engine.wal.write_group());
 }
 
 fn write_log_until(engine: &Engine, stop: &AtomicBool) {
