@@ -132,8 +132,18 @@ pub enum MediumError {
 pub struct Space {
     /// Bytes that this process may still write.
     pub free: u64,
-    /// Bytes in all.
+    /// Those and all that are in use; without what the system keeps back from this process.
     pub total: u64,
+}
+
+impl Space {
+    /// Of a file system of so many blocks, of which some are free, and some of those for this
+    /// process. The rest of the free ones nobody uses, and this process cannot have them.
+    fn of_blocks([blocks, free, available]: [u64; 3], block_bytes: u64) -> Self {
+        let bytes = |blocks: u64| blocks.saturating_mul(block_bytes);
+        let used = blocks.saturating_sub(free);
+        Self { free: bytes(available), total: bytes(used.saturating_add(available)) }
+    }
 }
 
 /// Holding one means being the only writer.
@@ -229,4 +239,15 @@ pub fn write_all_at(file: &dyn File, mut bytes: &[u8], mut offset: u64) -> io::R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Space;
+
+    #[test]
+    fn what_the_system_keeps_back_is_neither_in_use_nor_there() {
+        let Space { free, total } = Space::of_blocks([100, 60, 10], 4096);
+        assert_eq!((free, total), (10 * 4096, 50 * 4096));
+    }
 }

@@ -139,11 +139,13 @@ impl Plan {
         self.ends_epoch |= left > most;
     }
 
-    /// Drops the oldest closed epochs of all classes until so many bytes are free.
-    fn free(&mut self, manifest: &Manifest, bytes: u64) {
+    /// Drops the oldest closed epochs of all classes but those in `bounded` until so many bytes
+    /// are free.
+    fn free(&mut self, manifest: &Manifest, bounded: &BTreeSet<u32>, bytes: u64) {
         let classes: BTreeSet<u32> = manifest.history.iter().map(|file| file.class).collect();
         let mut epochs: Vec<_> = classes
-            .into_iter()
+            .difference(bounded)
+            .copied()
             .flat_map(|class| {
                 let epochs = closed_epochs(manifest, class);
                 epochs.into_iter().map(move |(epoch, files)| (epoch, class, files))
@@ -267,6 +269,7 @@ impl Engine {
             *start = time.min(*start);
         }
         guard.allowed.retain(|class, _| oldest.contains_key(class));
+        let mut bounded = BTreeSet::new();
         for (class, oldest) in oldest {
             match retention_of(manifest, settings, class) {
                 // Nobody can read it: no clock is asked.
@@ -274,13 +277,14 @@ impl Engine {
                 Retention::Keep { age, bytes } => {
                     let wanted = wall.saturating_sub(micros(age));
                     let horizon = guard.horizon(class, oldest, wanted, may);
+                    bounded.extend(bytes.map(|_| class));
                     plan.add_class(manifest, class, horizon, bytes);
                 }
             }
         }
         drop(guard);
         if !self.options.spares_history {
-            plan.free(manifest, self.excess_bytes()?);
+            plan.free(manifest, &bounded, self.excess_bytes()?);
         }
         Ok(plan)
     }
@@ -390,7 +394,7 @@ mod tests {
         manifest.history.push(file(6, 18, 0, 30));
         let dropped = |bytes| {
             let mut plan = Plan::default();
-            plan.free(&manifest, bytes);
+            plan.free(&manifest, &BTreeSet::new(), bytes);
             assert!(!plan.ends_epoch);
             numbers(&plan)
         };
@@ -402,8 +406,12 @@ mod tests {
         // What goes anyway counts.
         let mut plan = Plan::default();
         plan.add_class(&manifest, 1, Timestamp(201), None);
-        plan.free(&manifest, 100);
+        plan.free(&manifest, &BTreeSet::new(), 100);
         assert_eq!(numbers(&plan), [1, 2]);
+        // A class with a bound of its own keeps to that.
+        let mut plan = Plan::default();
+        plan.free(&manifest, &BTreeSet::from([1]), u64::MAX);
+        assert_eq!(numbers(&plan), [6]);
     }
 
     #[test]
@@ -539,7 +547,7 @@ mod tests {
             for class in 1..3 {
                 plan.add_class(&manifest, class, Timestamp(horizon), bytes);
             }
-            plan.free(&manifest, excess);
+            plan.free(&manifest, &BTreeSet::new(), excess);
             plan.apply(&mut manifest);
             let from = readable_from(&manifest, NamespaceNumber(0)).unwrap();
             for file in &before.history {

@@ -199,3 +199,13 @@ fn a_full_file_system_takes_closed_epochs() {
     assert!(scene.store.steps().expire().unwrap());
     assert!(scene.store.stats().unwrap().expired_files > 0);
 }
+
+#[test]
+fn a_bound_in_bytes_holds_also_where_the_file_system_is_full() {
+    let bound = Retention::Keep { age: 300 * DAY, bytes: Some(1 << 30) };
+    let mut scene = Scene::new(6, Some(bound));
+    (0..3).for_each(|_| scene.day());
+    scene.disk.set_free_bytes(scene.store.stats().unwrap().disk_bytes() / 10);
+    scene.store.steps().expire().unwrap();
+    assert_eq!(scene.readable(), [0, 1, 2]);
+}
