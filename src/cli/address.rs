@@ -7,6 +7,7 @@
 //!   * What is printed reads back as the same address.
 
 use super::failure::Failure;
+use super::figures::steers;
 use std::fmt::{self, Write};
 
 /// The forms that an address may have.
@@ -122,7 +123,8 @@ fn escape(bytes: &[u8], special: &[char]) -> String {
     };
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            let is_odd = character.is_control() || matches!(character, '%' | '@');
+            let is_odd =
+                character.is_control() || steers(character) || matches!(character, '%' | '@');
             if is_odd || special.contains(&character) {
                 hex(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes());
             } else {
@@ -136,7 +138,15 @@ fn escape(bytes: &[u8], special: &[char]) -> String {
 
 /// A namespace's name as an address has it.
 pub fn space(name: &str) -> String {
-    escape(name.as_bytes(), &['/', ':'])
+    word(escape(name.as_bytes(), &['/', ':']))
+}
+
+/// The same as a word of a command line, where it must not begin as an option does.
+pub fn word(escaped: String) -> String {
+    match escaped.strip_prefix('-') {
+        Some(rest) => format!("%2D{rest}"),
+        None => escaped,
+    }
 }
 
 /// An object's name as an address has it.

@@ -8,7 +8,7 @@ use super::place::{Place, moment, space};
 use super::time::{When, length, machine};
 use super::usage;
 use crate::alarm::Alarm;
-use crate::ids::ObjectId;
+use crate::ids::{ObjectId, Timestamp};
 use crate::store::alarms::LastFailure;
 use crate::store::reader::{Reader, ReaderNamespace};
 use clap::Args;
@@ -72,6 +72,7 @@ impl Arguments {
             }
             None => None,
         };
+        call.count("objects");
         call.reading(|reader, call| {
             let mut listing = Listing::new("alarms", COLUMNS, reader);
             let more = match (object, &address) {
@@ -157,6 +158,7 @@ impl Arguments {
         let spaces = if self.failed { reader.namespaces() } else { Vec::new() };
         for space in spaces.iter().filter(|space| is_meant(space)) {
             for object in space.objects() {
+                call.step();
                 let id = object?.id;
                 for (name, failure) in &space.snapshot(id)?.last_failures()? {
                     if self.is_full(listing) {
@@ -182,45 +184,34 @@ impl Row<'_> {
     }
 }
 
+/// What a row says of an alarm.
+struct Told<'a> {
+    state: &'static str,
+    /// Due, when that is, and why the last attempt failed, for people.
+    cells: [String; 3],
+    time: Timestamp,
+    due: Option<Timestamp>,
+    failed: u32,
+    failure: Option<&'a LastFailure>,
+}
+
 fn show(
     call: &mut Call<'_>,
     listing: &mut Listing,
     row: &Row<'_>,
     alarm: &Alarm,
 ) -> Result<(), Failure> {
-    let place = row.place()?;
     let late = call.calendar.now.0.checked_sub(alarm.due.0);
     let when =
         late.map_or_else(|| call.calendar.distance(alarm.due), |it| format!("{} late", length(it)));
-    let cells = vec![
-        place.address(),
-        row.alarm_name(),
-        call.calendar.show(alarm.due),
-        when,
-        alarm.attempt().to_string(),
-        "-".to_owned(),
-    ];
     let state = match (late.is_some(), alarm.attempt() > 0) {
         (_, true) => "failing",
         (true, false) => "overdue",
         (false, false) => "set",
     };
-    listing.row(
-        call,
-        cells,
-        &[
-            ("ns", json!(row.space.name())),
-            ("name", json!(place.name)),
-            ("id", json!(row.id.to_string())),
-            ("alarm", json!(row.name)),
-            ("state", json!(state)),
-            ("time", json!(machine(alarm.time))),
-            ("due", json!(machine(alarm.due))),
-            ("failed", json!(alarm.attempt())),
-            ("failed_at", json!(null)),
-            ("failure", json!(null)),
-        ],
-    )
+    let cells = [call.calendar.show(alarm.due), when, "-".to_owned()];
+    let (time, due, failed) = (alarm.time, Some(alarm.due), alarm.attempt());
+    print(call, listing, row, Told { state, cells, time, due, failed, failure: None })
 }
 
 fn show_failure(
@@ -229,15 +220,23 @@ fn show_failure(
     row: &Row<'_>,
     failure: &LastFailure,
 ) -> Result<(), Failure> {
+    let when = format!("given up {}", call.calendar.distance(failure.at));
+    let text = failure.text.escape_debug().to_string();
+    let cells = [call.calendar.show(failure.scheduled), when, text];
+    let (time, failed) = (failure.scheduled, failure.attempts);
+    let told = Told { state: "abandoned", cells, time, due: None, failed, failure: Some(failure) };
+    print(call, listing, row, told)
+}
+
+fn print(
+    call: &mut Call<'_>,
+    listing: &mut Listing,
+    row: &Row<'_>,
+    told: Told<'_>,
+) -> Result<(), Failure> {
     let place = row.place()?;
-    let cells = vec![
-        place.address(),
-        row.alarm_name(),
-        call.calendar.show(failure.scheduled),
-        format!("given up {}", call.calendar.distance(failure.at)),
-        failure.attempts.to_string(),
-        failure.text.escape_debug().to_string(),
-    ];
+    let [due, when, why] = told.cells;
+    let cells = vec![place.address(), row.alarm_name(), due, when, told.failed.to_string(), why];
     listing.row(
         call,
         cells,
@@ -246,12 +245,12 @@ fn show_failure(
             ("name", json!(place.name)),
             ("id", json!(row.id.to_string())),
             ("alarm", json!(row.name)),
-            ("state", json!("abandoned")),
-            ("time", json!(machine(failure.scheduled))),
-            ("due", json!(null)),
-            ("failed", json!(failure.attempts)),
-            ("failed_at", json!(machine(failure.at))),
-            ("failure", json!(failure.text)),
+            ("state", json!(told.state)),
+            ("time", json!(machine(told.time))),
+            ("due", json!(told.due.and_then(machine))),
+            ("failed", json!(told.failed)),
+            ("failed_at", json!(told.failure.and_then(|it| machine(it.at)))),
+            ("failure", json!(told.failure.map(|it| &it.text))),
         ],
     )
 }

@@ -51,16 +51,17 @@ impl Arguments {
         if address.as_ref().is_some_and(|it| it.key.is_some() || it.when.is_some()) {
             return Err(usage("write bigkeys NS or bigkeys NS/NAME"));
         }
+        call.count("objects");
         call.reading(|reader, call| {
             let mut greatest = Vec::new();
             match &address {
                 None => {
                     for space in reader.namespaces() {
-                        self.of_space(&space, &mut greatest)?;
+                        self.of_space(call, &space, &mut greatest)?;
                     }
                 }
                 Some(address) if address.who.is_none() => {
-                    self.of_space(&space(reader, &address.space)?, &mut greatest)?;
+                    self.of_space(call, &space(reader, &address.space)?, &mut greatest)?;
                 }
                 Some(address) => {
                     let place = Place::find(reader, address)?;
@@ -72,8 +73,14 @@ impl Arguments {
         })
     }
 
-    fn of_space(&self, space: &ReaderNamespace, greatest: &mut Vec<Great>) -> Result<(), Failure> {
+    fn of_space(
+        &self,
+        call: &Call<'_>,
+        space: &ReaderNamespace,
+        greatest: &mut Vec<Great>,
+    ) -> Result<(), Failure> {
         for object in space.objects() {
+            call.step();
             let object = object?;
             let least = greatest.last().map_or(0, |great| great.size as u64);
             let is_small = greatest.len() >= self.limit && object.bytes <= least;

@@ -3,8 +3,12 @@
 //! Invariants:
 //!   * Nothing here changes a byte of a store or takes its lock.
 //!   * Output that was not seen yet is taken back when a read has to begin again.
+//!   * No foreign text steers a terminal: what would is written out, in JSON as JSON has it.
 
+use super::Terminal;
 use super::failure::{DONE, Failure, Outcome};
+use super::figures::tame;
+use super::progress;
 use super::time::{Calendar, machine, short};
 use crate::disk::Clock;
 use crate::disk::real::{RealClock, RealReadDisk};
@@ -12,8 +16,10 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::{Lsn, Timestamp};
 use crate::store::reader::{Reader, is_given_up};
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json, json};
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,6 +91,8 @@ struct Sheet<'a> {
     out: &'a mut dyn Write,
     held: Vec<u8>,
     is_seen: bool,
+    /// What shows how far the call has come steps aside for it.
+    bar: ProgressBar,
 }
 
 impl Write for Sheet<'_> {
@@ -98,9 +106,11 @@ impl Write for Sheet<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.is_seen |= !self.held.is_empty();
-        self.out.write_all(&self.held)?;
-        self.held.clear();
-        self.out.flush()
+        self.bar.suspend(|| {
+            self.out.write_all(&self.held)?;
+            self.held.clear();
+            self.out.flush()
+        })
     }
 }
 
@@ -112,6 +122,8 @@ pub struct Call<'a> {
     pub calendar: Calendar,
     /// Whether colours may be used.
     pub is_coloured: bool,
+    /// Whether somebody at a terminal waits.
+    is_watched: bool,
     sheet: Sheet<'a>,
 }
 
@@ -120,14 +132,40 @@ impl<'a> Call<'a> {
     pub fn new(
         globals: Globals,
         out: &'a mut dyn Write,
-        is_coloured: bool,
+        terminal: Terminal,
         now: Option<Timestamp>,
     ) -> Self {
         let zone = if globals.utc { TimeZone::UTC } else { TimeZone::system() };
         let now = now.unwrap_or_else(|| Timestamp(RealClock::new().wall_micros()));
         let calendar = Calendar { now, zone };
-        let sheet = Sheet { out, held: Vec::new(), is_seen: false };
-        Self { globals, calendar, is_coloured, sheet }
+        let sheet = Sheet { out, held: Vec::new(), is_seen: false, bar: ProgressBar::hidden() };
+        let Terminal { is_coloured, is_watched } = terminal;
+        Self { globals, calendar, is_coloured, is_watched, sheet }
+    }
+
+    /// Something that turns while long work is done; hidden where nobody looks.
+    pub fn spinner(&self, what: &str) -> ProgressBar {
+        progress::spinner(self.is_watched, what)
+    }
+
+    /// The same with how much of so many bytes is done.
+    pub fn bar(&self, what: &str, bytes: u64) -> ProgressBar {
+        progress::bar(self.is_watched, what, bytes)
+    }
+
+    /// From here to the end of the call, counts things that are looked at.
+    pub fn count(&mut self, what: &str) {
+        self.sheet.bar = progress::counter(self.is_watched, what);
+    }
+
+    /// One more was looked at.
+    pub fn step(&self) {
+        self.sheet.bar.inc(1);
+    }
+
+    /// What counts, for whoever cannot hold the call while it looks.
+    pub fn counted(&self) -> ProgressBar {
+        self.sheet.bar.clone()
     }
 
     /// How output is laid out.
@@ -211,9 +249,15 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Ends the call: all output is seen.
+    /// All output is seen.
     pub fn finish(&mut self) -> Result<(), Failure> {
         Ok(self.sheet.flush()?)
+    }
+
+    /// Ends the call.
+    pub fn end(mut self) -> Result<(), Failure> {
+        self.sheet.bar.finish_and_clear();
+        self.finish()
     }
 
     /// Prints bytes as they are.
@@ -221,9 +265,24 @@ impl<'a> Call<'a> {
         Ok(self.sheet.write_all(bytes)?)
     }
 
+    /// Prints text.
+    pub fn text(&mut self, text: &str) -> Result<(), Failure> {
+        let shown = match self.format() {
+            Format::Table | Format::Raw => {
+                tame(text, self.is_coloured, |it| it.escape_default().to_string())
+            }
+            Format::Json | Format::Jsonl => {
+                tame(text, false, |it| format!("\\u{:04x}", u32::from(it)))
+            }
+            // Fields have what is in them.
+            Format::Csv => Cow::Borrowed(text),
+        };
+        self.bytes(shown.as_bytes())
+    }
+
     /// Prints a line.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
-        self.bytes(text.as_bytes())?;
+        self.text(text)?;
         self.bytes(b"\n")
     }
 
@@ -233,12 +292,16 @@ impl<'a> Call<'a> {
         document.insert("schema".to_owned(), json!(SCHEMA));
         document.insert("kind".to_owned(), json!(kind));
         document.extend(fields);
-        match self.format() {
-            Format::Json => self.line(&format!("{:#}", Json::Object(document)))?,
-            Format::Jsonl => self.line(&Json::Object(document).to_string())?,
-            Format::Table | Format::Csv | Format::Raw => self.line(text)?,
+        let printed = match self.format() {
+            Format::Json => self.line(&format!("{:#}", Json::Object(document))),
+            Format::Jsonl => self.line(&Json::Object(document).to_string()),
+            Format::Table | Format::Csv | Format::Raw => self.line(text),
+        };
+        match printed {
+            // What was found out holds, whoever reads it to its end.
+            Err(failure) if failure.is_deaf() => Ok(DONE),
+            printed => printed.map(|()| DONE),
         }
-        Ok(DONE)
     }
 
     /// What is read, and when that was, for people.

@@ -4,11 +4,17 @@ use super::call::{Call, Format, fields};
 use super::failure::{DAMAGED, DONE, Failure, Outcome};
 use super::usage;
 use crate::disk::ReadDisk;
-use crate::inspect::structure::{Part, structure};
+use crate::error::Error;
+use crate::inspect::is_there;
+use crate::inspect::structure::{Part, is_unused, structure};
 use crate::names::{FileName, Folder};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use std::io;
 use std::sync::Arc;
+
+/// How often the newest file is looked for again when it is gone.
+const ATTEMPTS: usize = 32;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,16 +55,40 @@ pub struct Arguments {
 impl Arguments {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         let disk: Arc<dyn ReadDisk> = Arc::new(call.disk()?);
+        if !is_there(&*disk)? {
+            return Err(call.no_store());
+        }
         let (text, at) = split(self.file.as_deref().unwrap_or_default())?;
-        let name = match self.kind {
-            Kind::Wal => find(&*disk, Folder::Wal, text)?,
-            Kind::Segment => find(&*disk, Folder::Segments, text)?,
-            Kind::Run => find(&*disk, Folder::Runs, text)?,
-            Kind::Manifest if text == "MANIFEST.tmp" => FileName::ManifestTemporary,
-            Kind::Manifest => FileName::Manifest,
-        };
-        show(call, &disk, name, at)
+        let mut attempt = 1;
+        loop {
+            let name = self.find(&*disk, text)?;
+            match show(call, &disk, name, at) {
+                // The writer has removed it since it was found to be the newest.
+                Err(Failure::Store(error))
+                    if text.is_empty() && is_gone(&error) && attempt < ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
     }
+
+    fn find(&self, disk: &dyn ReadDisk, text: &str) -> Result<FileName, Failure> {
+        match self.kind {
+            Kind::Wal => find(disk, Folder::Wal, text),
+            Kind::Segment => find(disk, Folder::Segments, text),
+            Kind::Run => find(disk, Folder::Runs, text),
+            Kind::Manifest if text == "MANIFEST.tmp" => Ok(FileName::ManifestTemporary),
+            Kind::Manifest => Ok(FileName::Manifest),
+        }
+    }
+}
+
+/// Whether a file that was read is not there any more.
+fn is_gone(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
 }
 
 /// A file and the byte behind it, if there is one.
@@ -68,11 +98,11 @@ fn split(text: &str) -> Result<(&str, Option<u64>), Failure> {
     Ok((file, Some(byte)))
 }
 
-/// The file of a folder whose name ends so; the newest without one.
+/// The file of a folder whose name ends so; the newest that was ever used without one.
 fn find(disk: &dyn ReadDisk, folder: Folder, text: &str) -> Result<FileName, Failure> {
     let leaf = text.rsplit('/').next().unwrap_or_default();
     let stem = leaf.split('.').next().unwrap_or_default();
-    let failed = |cause| crate::error::Error::io("listing a folder", cause);
+    let failed = |cause| Error::io("listing a folder", cause);
     let listed = disk.list(folder).map_err(failed)?;
     let names = listed.iter().filter_map(|file| FileName::parse(folder, &file.leaf));
     let fits = |name: &FileName| {
@@ -81,7 +111,9 @@ fn find(disk: &dyn ReadDisk, folder: Folder, text: &str) -> Result<FileName, Fai
     let mut fitting: Vec<_> = names.filter(fits).collect();
     fitting.sort();
     match (fitting.as_slice(), stem.is_empty()) {
-        ([.., newest], true) => Ok(*newest),
+        (all @ [.., newest], true) => {
+            Ok(all.iter().rev().find(|name| !is_unused(disk, **name)).copied().unwrap_or(*newest))
+        }
         ([only], _) => Ok(*only),
         ([], _) => Err(Failure::Missing(format!("there is no file {text:?} in {folder:?}"))),
         (several, _) => Err(usage(format!("{text:?} may be any of {} files", several.len()))),

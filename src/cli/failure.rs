@@ -49,6 +49,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether nobody reads the output any more.
+    pub fn is_deaf(&self) -> bool {
+        matches!(self, Self::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// The exit code that says so.
     pub fn code(&self) -> u8 {
         match self {
@@ -63,7 +68,7 @@ impl Failure {
                 _ => FAILED,
             },
             // Whoever stops reading early has read enough.
-            Self::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe => DONE,
+            Self::Output(_) if self.is_deaf() => DONE,
             Self::Output(_) => FAILED,
         }
     }

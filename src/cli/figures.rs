@@ -1,9 +1,47 @@
 //! Figures for people: digits in threes, bytes with units, tables, and small pictures.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use std::borrow::Cow;
 
 const BOLD: &str = "\x1B[1m";
-const PLAIN: &str = "\x1B[0m";
+/// Green, for what is well.
+pub const GREEN: &str = "\x1B[32m";
+/// Red, for what is not.
+pub const RED: &str = "\x1B[31m";
+/// The end of a colour.
+pub const PLAIN: &str = "\x1B[0m";
+/// What this command steers a terminal with, inside its lines.
+const COLOURS: [&str; 4] = [BOLD, GREEN, RED, PLAIN];
+
+/// Whether a character does something to a terminal, or to the order of what stands beside it, and
+/// is not just shown.
+pub fn steers(it: char) -> bool {
+    let reorders = matches!(it, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}')
+        || matches!(it, '\u{2066}'..='\u{2069}');
+    reorders || it.is_control() && !matches!(it, '\n' | '\t')
+}
+
+/// Text in which all that steers a terminal is written as `write` writes it, but for the colours
+/// of this command where it uses any.
+pub fn tame(text: &str, is_coloured: bool, write: fn(char) -> String) -> Cow<'_, str> {
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let (mut tame, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(steers) {
+        let (before, odd) = rest.split_at(at);
+        tame.push_str(before);
+        let own = COLOURS.into_iter().find(|colour| is_coloured && odd.starts_with(colour));
+        let taken = own.map_or_else(|| odd.chars().next().map_or(0, char::len_utf8), str::len);
+        match own {
+            Some(colour) => tame.push_str(colour),
+            None => odd[..taken].chars().for_each(|it| tame.push_str(&write(it))),
+        }
+        rest = &odd[taken..];
+    }
+    tame.push_str(rest);
+    Cow::Owned(tame)
+}
 
 /// A number with its digits in threes.
 pub fn digits(number: u64) -> String {
@@ -109,6 +147,19 @@ mod tests {
         );
         assert_eq!(bytes(u64::MAX), "16777215.9 TiB");
         assert_eq!((count(1, "key"), count(2000, "key")), ("1 key".into(), "2,000 keys".into()));
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_written_out_and_own_colours_are_not() {
+        let written = |text, is_coloured| {
+            tame(text, is_coloured, |it| it.escape_default().to_string()).into_owned()
+        };
+        assert_eq!(written("plain \u{E9}\n\tend", false), "plain \u{E9}\n\tend");
+        assert_eq!(written("\x1B]0;x\x07\r\u{9B}1m", true), "\\u{1b}]0;x\\u{7}\\r\\u{9b}1m");
+        assert_eq!(written("a\u{202E}b", false), "a\\u{202e}b");
+        let coloured = format!("{RED}no\x1B[2J{PLAIN}");
+        assert_eq!(written(&coloured, true), format!("{RED}no\\u{{1b}}[2J{PLAIN}"));
+        assert_eq!(written(RED, false), "\\u{1b}[31m");
     }
 
     #[test]

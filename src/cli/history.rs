@@ -126,7 +126,8 @@ fn picture(call: &Call<'_>, entries: &[HistoryEntry]) -> String {
     let (from, to) = (oldest.time.0, newest.time.0.max(oldest.time.0 + 1));
     let mut columns = vec![0; usize::try_from(PICTURE).unwrap_or(1)];
     for entry in entries {
-        let share = u128::from(entry.time.0 - from) * u128::from(PICTURE) / u128::from(to - from);
+        let share = u128::from(entry.time.0.saturating_sub(from)) * u128::from(PICTURE)
+            / u128::from(to - from);
         let at = usize::try_from(share).unwrap_or(0).min(columns.len() - 1);
         columns[at] += 1;
     }

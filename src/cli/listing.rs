@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //!   * Memory does not grow with the list: rows are aligned in batches.
-//!   * Programs get the same fields in each layout.
+//!   * Programs get the same fields in each layout; on lines, those of the list stand on each.
 
 use super::call::{Call, Format, SCHEMA, position_fields};
 use super::failure::Failure;
@@ -52,6 +52,7 @@ impl Listing {
         fields: &[(&'static str, Json)],
     ) -> Result<(), Failure> {
         self.rows += 1;
+        call.step();
         match call.format() {
             Format::Table | Format::Raw => {
                 self.batch.push(cells);
@@ -61,7 +62,7 @@ impl Listing {
             }
             Format::Json => {
                 let head = if self.rows == 1 { self.json_head() } else { ",\n".to_owned() };
-                call.bytes(format!("{head}  {}", object(fields)).as_bytes())?;
+                call.text(&format!("{head}  {}", object(fields)))?;
             }
             Format::Jsonl => {
                 let mut line = Map::new();
@@ -72,11 +73,18 @@ impl Listing {
                 call.line(&Json::Object(line).to_string())?;
             }
             Format::Csv => {
+                let is_own = |name: &str| fields.iter().any(|(own, _)| *own == name);
+                let common = self.common.iter().filter(|(name, _)| !is_own(name));
+                let all: Vec<(&str, &Json)> = fields
+                    .iter()
+                    .map(|(name, value)| (*name, value))
+                    .chain(common.map(|(name, value)| (name.as_str(), value)))
+                    .collect();
                 if self.rows == 1 {
-                    let names: Vec<_> = fields.iter().map(|(name, _)| csv(&json!(name))).collect();
+                    let names: Vec<_> = all.iter().map(|(name, _)| csv(&json!(name))).collect();
                     call.line(&names.join(","))?;
                 }
-                let values: Vec<_> = fields.iter().map(|(_, value)| csv(value)).collect();
+                let values: Vec<_> = all.iter().map(|(_, value)| csv(value)).collect();
                 call.line(&values.join(","))?;
             }
         }

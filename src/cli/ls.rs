@@ -67,6 +67,7 @@ impl Arguments {
         let at = moment_of_many(call, when, self.past.at.as_deref())?;
         let prefix = prefix.filter(|prefix| !prefix.is_empty()).map(text).transpose()?;
         let wanted = Wanted { space: text(space)?, prefix, at };
+        call.count("objects");
         call.reading(|reader, call| self.list(call, reader, &wanted))
     }
 

@@ -28,6 +28,7 @@ mod keys;
 mod listing;
 mod ls;
 mod place;
+mod progress;
 mod salvage;
 mod segments;
 mod shell;
@@ -47,6 +48,7 @@ use arguments::Arguments;
 use call::Call;
 use clap::Parser;
 use failure::{DONE, Failure, INTERRUPTED, USAGE};
+use figures::tame;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -59,9 +61,21 @@ pub fn run() -> ExitCode {
     let interrupt = signal_hook::consts::SIGINT;
     // Without it an interrupt ends the process as well, only less politely.
     let _ = signal_hook::flag::register_conditional_shutdown(interrupt, INTERRUPTED.into(), always);
-    let is_coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let terminal = Terminal {
+        is_coloured: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        is_watched: io::stderr().is_terminal(),
+    };
     let stage = Stage { out: &mut io::stdout().lock(), errors: &mut io::stderr(), now: None };
-    ExitCode::from(answer(std::env::args_os(), stage, is_coloured))
+    ExitCode::from(answer(std::env::args_os(), stage, terminal))
+}
+
+/// What of a call goes to a terminal.
+#[derive(Clone, Copy, Debug, Default)]
+struct Terminal {
+    /// The output, and it may have colours.
+    is_coloured: bool,
+    /// The errors, beside which can be shown how far long work has come.
+    is_watched: bool,
 }
 
 /// Where a command prints to.
@@ -78,36 +92,41 @@ pub struct Stage<'a> {
 /// Runs a command inside this process: its words, the first of which is the command's own name.
 /// Says its exit code.
 pub fn call(words: impl IntoIterator<Item = impl Into<OsString>>, stage: Stage<'_>) -> u8 {
-    answer(words.into_iter().map(Into::into), stage, false)
+    answer(words.into_iter().map(Into::into), stage, Terminal::default())
 }
 
-fn answer(words: impl Iterator<Item = OsString>, stage: Stage<'_>, is_coloured: bool) -> u8 {
+fn answer(words: impl Iterator<Item = OsString>, stage: Stage<'_>, terminal: Terminal) -> u8 {
     let Stage { out, errors, now } = stage;
     let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(error) => {
             let is_wrong = error.use_stderr();
             let text = error.render();
-            let text = if is_coloured { text.ansi().to_string() } else { text.to_string() };
+            let text =
+                if terminal.is_coloured { text.ansi().to_string() } else { text.to_string() };
             let to = if is_wrong { errors } else { out };
             // Nobody is left to tell if this fails.
             let _ = to.write_all(text.as_bytes());
             return if is_wrong { USAGE } else { DONE };
         }
     };
-    let mut call = Call::new(arguments.globals, out, is_coloured, now);
+    let mut call = Call::new(arguments.globals, out, terminal, now);
     let done = arguments.verb.run(&mut call);
     // What was printed before a failure is of use all the same.
-    let ended = call.finish();
-    match done.and_then(|code| ended.map(|()| code)) {
-        Ok(code) => code,
-        Err(failure) => {
-            if failure.code() != DONE {
-                let _ = writeln!(errors, "dostore: {failure}");
-            }
-            failure.code()
-        }
+    let ended = call.end();
+    let failure = match (done, ended) {
+        (Err(failure), _) => failure,
+        // What was found out holds, whoever reads it to its end.
+        (Ok(code), Err(failure)) if failure.is_deaf() => return code,
+        (Ok(_), Err(failure)) => failure,
+        (Ok(code), Ok(())) => return code,
+    };
+    if failure.code() != DONE {
+        let what = failure.to_string();
+        let what = tame(&what, false, |it| it.escape_default().to_string());
+        let _ = writeln!(errors, "dostore: {what}");
     }
+    failure.code()
 }
 
 /// The command line as it is described, for whoever prints it.

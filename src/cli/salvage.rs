@@ -2,6 +2,7 @@
 
 use super::call::{Call, Format, fields};
 use super::failure::{DAMAGED, DONE, Failure, Outcome};
+use super::progress::Watched;
 use super::summary::key_range;
 use super::usage;
 use crate::disk::Disk;
@@ -13,6 +14,7 @@ use crate::store::transfer::SalvageOptions;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,7 +50,9 @@ impl Arguments {
         let from = call.directory()?.to_owned();
         self.check_output(call)?;
         let store = Store::options().open(&self.output)?;
-        let salvaged = store.salvage(from, options);
+        let bar = call.bar("salvaging", 0);
+        let salvaged = store.salvage(from, options.watch(Arc::new(Watched(bar.clone()))));
+        bar.finish_and_clear();
         let closed = store.close();
         let salvaged = salvaged?;
         closed?;

@@ -1,13 +1,14 @@
 //! `segments`: where the bytes are, file by file.
 
 use super::call::{Call, Format, fields};
-use super::failure::{DONE, Outcome};
+use super::failure::{DAMAGED, DONE, Outcome};
 use super::figures::{bar, bytes, digits, table};
 use super::time::{machine, short};
 use crate::ids::Lsn;
 use crate::inspect::space::{FileSpace, space};
 use clap::Args;
 use serde_json::{Value, json};
+use std::fmt::Write;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,7 +23,8 @@ const BAR_WIDTH: usize = 16;
 /// Shows where the bytes are, file by file
 ///
 /// A bar is as long as the file is large beside the largest one, as far as its bytes are needed:
-/// the rest of a segment is dead pages. Items are live pages of a segment, entries of a run.
+/// the rest of a segment is dead pages. Items are live pages of a segment, entries of a run. Where
+/// the manifest is lost, all files are taken for live ones; exits with 4 then.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {}
@@ -31,16 +33,20 @@ impl Arguments {
     #[expect(clippy::unused_self, reason = "every verb is run so")]
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         call.allow(&[Format::Table, Format::Json, Format::Jsonl])?;
-        let files = match space(&call.disk()?) {
+        let (files, lost) = match space(&call.disk()?) {
             Err(error) if error.code() == "store.missing" => return Err(call.no_store()),
             files => files?,
         };
         let most = files.iter().map(|file| file.bytes).max().unwrap_or(0);
         let rows: Vec<_> = files.iter().map(|file| row(call, file, most)).collect();
-        let text = table(COLUMNS, &rows, true, call.is_coloured);
+        let mut text = table(COLUMNS, &rows, true, call.is_coloured);
+        if let Some(why) = &lost {
+            let _ = write!(text, "\n{why}: every file is taken for one that counts");
+        }
         let items: Vec<Value> = files.iter().map(item).collect();
-        call.document("segments", fields([("items", json!(items))]), &text)?;
-        Ok(DONE)
+        let document = fields([("items", json!(items)), ("manifest_lost", json!(lost))]);
+        call.document("segments", document, &text)?;
+        Ok(if lost.is_some() { DAMAGED } else { DONE })
     }
 }
 

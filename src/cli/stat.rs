@@ -69,6 +69,7 @@ impl Arguments {
         if address.as_ref().is_some_and(|it| it.key.is_some() || it.when.is_some()) {
             return Err(usage("write stat, stat NS or stat NS/NAME"));
         }
+        call.count("objects");
         call.reading(|reader, call| match &address {
             None => objects(call, reader, &reader.namespaces(), None),
             Some(address) if address.who.is_none() => {
@@ -90,6 +91,7 @@ fn objects(
     let (mut named, mut alarms, mut newest) = (0_u64, 0_u64, Timestamp(0));
     for space in spaces {
         for object in space.objects() {
+            call.step();
             let object = object?;
             keys.push(object.keys);
             sizes.push(object.bytes);

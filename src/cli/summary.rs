@@ -6,17 +6,13 @@
 use super::address;
 use super::call::{Call, fields};
 use super::failure::{DONE, Failure, Outcome};
-use super::figures::{bar, bytes, digits, facts, table};
+use super::figures::{GREEN, PLAIN, RED, bar, bytes, digits, facts, table};
 use super::listing::Listing;
 use super::time::{machine as time, short};
 use crate::ids::{Address, Lsn, Timestamp};
 use crate::inspect::summary::NamespaceSummary;
 use crate::inspect::{Fault, KeyRange, Report, Summary};
 use serde_json::{Map, Value, json};
-
-const RED: &str = "\x1B[31m";
-const GREEN: &str = "\x1B[32m";
-const PLAIN: &str = "\x1B[0m";
 
 /// Characters of the longest bar.
 const BAR_WIDTH: usize = 24;

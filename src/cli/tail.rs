@@ -30,7 +30,7 @@ const KEPT_MAX: usize = 100_000;
 /// Shows the last commits of a store, a namespace or an object
 ///
 /// With -f it goes on to show those that come, until it is interrupted. Of commits before the last
-/// checkpoint, those of namespaces without history are not shown.
+/// checkpoint, those of namespaces without history are not shown; of one look, the last 100,000.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -97,7 +97,7 @@ impl Arguments {
     /// The last commits: looked for further and further back, as long as they are too few.
     fn last(&self, reader: &Reader, wanted: &Wanted) -> Result<Found, Failure> {
         let most = if wanted.0.is_none() { self.limit } else { KEPT_MAX };
-        let near = reader.position().0.saturating_sub(64 * self.limit as u64);
+        let near = reader.position().0.saturating_sub((self.limit as u64).saturating_mul(64));
         let mut found = Vec::new();
         for after in [reader.checkpoint(), Lsn(near), Lsn::ZERO] {
             found = of(reader, wanted, after, most)?;

@@ -25,7 +25,7 @@ const COUNTED_MAX: usize = 1_000_000;
 /// Characters of the longest bar.
 const BAR_WIDTH: usize = 20;
 /// Clears a terminal.
-const CLEAR: &str = "\x1B[2J\x1B[H";
+const CLEAR: &[u8] = b"\x1B[2J\x1B[H";
 
 /// Shows which objects commit most, again and again until it is interrupted
 #[derive(Debug, Args)]
@@ -81,11 +81,13 @@ impl Arguments {
         let all_bytes: u64 = loads.iter().map(|load| load.bytes).sum();
         loads.sort_by_key(|load| std::cmp::Reverse((load.commits, load.bytes)));
         if call.format() == Format::Table {
-            let clear = if call.is_coloured { CLEAR } else { "" };
+            if call.is_coloured {
+                call.bytes(CLEAR)?;
+            }
             let now = call.calendar.show(call.calendar.now);
             let (commits, bytes) = (digits(rate(all)), bytes(rate(all_bytes)));
             let number = digits(loads.len() as u64);
-            call.line(&format!("{clear}{now}  {commits} commits/s  {bytes}/s  {number} objects"))?;
+            call.line(&format!("{now}  {commits} commits/s  {bytes}/s  {number} objects"))?;
         }
         let mut listing = Listing::new("top", COLUMNS, reader);
         for load in loads.into_iter().take(self.limit) {

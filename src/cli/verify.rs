@@ -2,9 +2,12 @@
 
 use super::call::{Call, Format};
 use super::failure::{DAMAGED, DONE, Outcome};
+use super::progress::Watched;
 use super::summary::{report, report_fields};
-use crate::inspect::{Depth, is_there, verify_to};
+use crate::disk::ReadDisk;
+use crate::inspect::{Depth, is_there, verify_watched};
 use clap::Args;
+use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +34,10 @@ impl Arguments {
             return Err(call.no_store());
         }
         let depth = if self.deep { Depth::Everything } else { Depth::Live };
-        let found = verify_to(disk, depth);
+        let bar = call.bar("verifying", 0);
+        let disk: Arc<dyn ReadDisk> = Arc::new(disk);
+        let found = verify_watched(&disk, depth, &Watched(bar.clone()));
+        bar.finish_and_clear();
         let text = report(&found, call.is_coloured);
         call.document("verification", report_fields(&found), &text)?;
         Ok(if found.is_clean() { DONE } else { DAMAGED })

@@ -74,6 +74,11 @@ impl Engine {
         ended
     }
 
+    /// Whether a handle is open on an object at this moment.
+    pub fn has_handle(&self, address: Address) -> bool {
+        self.table.get(&address).is_some_and(|object| object.inner.lock().is_open)
+    }
+
     /// Whether a purge waits to be erased.
     pub fn wants_erase(&self) -> bool {
         let version = self.version();

@@ -119,7 +119,8 @@ pub(super) fn read_block(file: &dyn ReadFile) -> io::Result<Vec<u8>> {
     Ok(block)
 }
 
-fn is_unused(disk: &dyn ReadDisk, name: FileName) -> bool {
+/// Whether a file of the log stands ready and was never used.
+pub fn is_unused(disk: &dyn ReadDisk, name: FileName) -> bool {
     let block = disk.open(name).and_then(|file| read_block(&*file));
     block.is_ok_and(|block| block.iter().all(|byte| *byte == 0))
 }
@@ -224,15 +225,17 @@ pub(super) fn tell_copies<T>(name: FileName, copies: &[Option<T>; 2], report: &m
     }
 }
 
-/// Says which files are there beside those that the manifest names.
+/// Says which files are there beside those that the manifest names, and those that commits behind
+/// it do.
 pub fn note_others(
     disk: &dyn ReadDisk,
     manifest: &Manifest,
     listing: &Listing,
+    adopted: &BTreeSet<FileName>,
     report: &mut Report,
 ) {
     for (name, bytes, role) in listing.roles(disk, manifest) {
-        if role == Role::Unnamed {
+        if role == Role::Unnamed && !adopted.contains(&name) {
             report.note(format!("{name}, {bytes} bytes, is not named"));
         }
     }

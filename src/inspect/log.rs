@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //!   * What a crash may leave behind is a note, not a fault.
-//!   * Memory is one group.
+//!   * Memory is one group, and what commits say that adopt pages.
 
 use crate::disk::ReadDisk;
 use crate::error::Error;
@@ -12,6 +12,7 @@ use crate::format::header::HEADER_BLOCK_BYTES;
 use crate::format::manifest::Manifest;
 use crate::format::record::{Operations, RecordView};
 use crate::ids::{FileNumber, LogPosition};
+use crate::inspect::adoptions::Adopted;
 use crate::inspect::files::{Listing, Role, copies, read_block, tell_copies};
 use crate::inspect::report::{FAULTS_MAX, Fault, Report, Scope};
 use crate::limits::SECTOR_BYTES;
@@ -24,14 +25,22 @@ use std::collections::BTreeMap;
 const FIRST_GROUP: u64 = HEADER_BLOCK_BYTES;
 
 /// Replays the log: strictly, or beside a writer up to what is shown to be durable.
-pub fn check(disk: &dyn ReadDisk, manifest: &Manifest, listing: &Listing, report: &mut Report) {
+///
+/// Gives what objects have adopted in it.
+pub fn check(
+    disk: &dyn ReadDisk,
+    manifest: &Manifest,
+    listing: &Listing,
+    report: &mut Report,
+) -> Vec<Adopted> {
     let holder = disk.lock_holder().ok().flatten();
     let (from, cut) = (manifest.replay, manifest.cut);
-    let mut malformed = Vec::new();
+    let (mut malformed, mut adopted) = (Vec::new(), Vec::new());
     let mut sink = |record: RecordView<'_>, position: LogPosition| {
         if malformed.len() < FAULTS_MAX {
             malformed.extend(malformed_commit(&record, position));
         }
+        adopted.extend(Adopted::of(&record));
         Ok(())
     };
     let walk = if holder.is_some() { replay_proven } else { replay };
@@ -51,6 +60,7 @@ pub fn check(disk: &dyn ReadDisk, manifest: &Manifest, listing: &Listing, report
         }
         None => Files::read(disk, manifest, listing).check(&replayed, report),
     }
+    adopted
 }
 
 fn malformed_commit(record: &RecordView<'_>, position: LogPosition) -> Option<Fault> {

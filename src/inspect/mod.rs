@@ -2,14 +2,16 @@
 //!
 //! Works on closed stores, on broken ones and beside a writer, with nothing but the formats and
 //! the structures below the engine: what it says does not depend on the code that wrote the store.
-//! Read [`verify`](mod@verify) first; `files`, `runs`, `objects`, `segments`, `history`, `log` and
-//! `lost` are its parts; [`summary`](mod@summary) counts.
+//! Read [`verify`](mod@verify) first; `files`, `runs`, `objects`, `segments`, `history`, `log`,
+//! `adoptions`, `guess` and `lost` are its parts; [`summary`](mod@summary) counts.
 //!
 //! Invariants:
 //!   * Takes no lock and writes nothing: it holds a [`ReadDisk`](crate::disk::ReadDisk) only.
 
+mod adoptions;
 pub mod catalog;
 mod files;
+mod guess;
 mod history;
 mod log;
 mod lost;
@@ -23,6 +25,6 @@ pub mod structure;
 pub mod summary;
 pub mod verify;
 
-pub use report::{Counts, Fault, KeyRange, Report, Scope, Verdict};
+pub use report::{Counts, Fault, KeyRange, Report, Scope, Verdict, Watch};
 pub use summary::{Summary, summary};
-pub use verify::{Depth, is_there, verify, verify_shared, verify_to};
+pub use verify::{Depth, is_there, verify, verify_shared, verify_to, verify_watched};

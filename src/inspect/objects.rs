@@ -16,7 +16,7 @@ use crate::format::own_keys::is_content;
 use crate::format::page::{Page, PageItem, PageKind};
 use crate::ids::{Address, FileNumber, KeyKind, Life, Lsn, NamespaceNumber};
 use crate::inspect::catalog::{CATALOG, Namespace};
-use crate::inspect::report::{Fault, KeyRange, Report, message};
+use crate::inspect::report::{Fault, KeyRange, Report, Watch, message};
 use crate::inspect::runs::Runs;
 use crate::inspect::segments::Told;
 use crate::names::FileName;
@@ -43,6 +43,7 @@ pub struct Objects<'a> {
     /// Whether every entry was seen.
     is_whole: bool,
     report: &'a mut Report,
+    watch: &'a dyn Watch,
 }
 
 /// One object during the walk.
@@ -59,7 +60,7 @@ impl<'a> Objects<'a> {
         manifest: &Manifest,
         (directory, runs): (&'a Directory, &'a Runs),
         segments: &'a SegmentSet,
-        report: &'a mut Report,
+        (report, watch): (&'a mut Report, &'a dyn Watch),
     ) -> Self {
         let live = |number: FileNumber| (number, Live::default());
         Self {
@@ -72,6 +73,7 @@ impl<'a> Objects<'a> {
             damaged: Told::new(),
             is_whole: true,
             report,
+            watch,
         }
     }
 
@@ -305,6 +307,7 @@ impl<'a> Objects<'a> {
         live.pages += 1;
         self.report.counts.pages += 1;
         self.report.counts.page_bytes += u64::from(location.bytes);
+        self.watch.pass(u64::from(location.bytes));
         let read = self.segments.read(part, subject.address, subject.life);
         let what = match &read {
             Ok(page) => contradiction(page, part, is_base, range).map(str::to_owned),

@@ -122,6 +122,22 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Whoever waits, and hears how far it has come.
+pub trait Watch: fmt::Debug + Send + Sync {
+    /// So many bytes are to be read, from now on.
+    fn expect(&self, bytes: u64);
+
+    /// So many of them have been.
+    fn pass(&self, bytes: u64);
+}
+
+/// Nobody waits.
+impl Watch for () {
+    fn expect(&self, _bytes: u64) {}
+
+    fn pass(&self, _bytes: u64) {}
+}
+
 /// What was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

@@ -10,7 +10,7 @@ use crate::format::object_name::ObjectName;
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::Address;
 use crate::inspect::history;
-use crate::inspect::report::{Fault, Report, Scope, message};
+use crate::inspect::report::{Fault, Report, Scope, Watch, message};
 use crate::names::FileName;
 use crate::run::examine::{Examined, Harm, Wound, examine, lost};
 use crate::run::{Run, RunItem};
@@ -54,7 +54,11 @@ pub struct Runs {
 
 impl Runs {
     /// Opens and checks the runs that a manifest names.
-    pub fn check(disk: &dyn ReadDisk, manifest: &Manifest, report: &mut Report) -> Self {
+    pub fn check(
+        disk: &dyn ReadDisk,
+        manifest: &Manifest,
+        (report, watch): (&mut Report, &dyn Watch),
+    ) -> Self {
         let mut runs = Self { is_index_whole: true, ..Self::default() };
         let history = manifest.history.iter().map(|file| (&file.facts, Some(file)));
         let present = manifest.runs.iter().map(|facts| (facts, None));
@@ -72,6 +76,7 @@ impl Runs {
                     lost(facts)
                 }
             };
+            watch.pass(facts.bytes);
             match facts.usage {
                 RunUse::Directory => runs.directory.push(run),
                 RunUse::Names => runs.names.push(run),

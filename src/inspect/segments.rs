@@ -31,8 +31,14 @@ pub fn check_ends(segments: &SegmentSet, number: FileNumber, report: &mut Report
     }
 }
 
-/// Reads a segment from its first page to its last.
-pub fn check_pages(segments: &SegmentSet, state: &SegmentState, told: &Told, report: &mut Report) {
+/// Reads a segment from its first page to its last. What is damaged of it and not told yet has this
+/// scope.
+pub fn check_pages(
+    segments: &SegmentSet,
+    state: &SegmentState,
+    (told, scope): (&Told, Scope),
+    report: &mut Report,
+) {
     let (number, name) = (state.facts.number, FileName::Segment(state.facts.number));
     let pages = match segments.scan(number) {
         Ok(pages) => pages,
@@ -47,7 +53,8 @@ pub fn check_pages(segments: &SegmentSet, state: &SegmentState, told: &Told, rep
                 count += 1;
                 bytes += u64::from(page.location.bytes);
                 if let Some((start, error)) = gap.take() {
-                    tell_gap(number, start..page.location.offset, &error, told, report);
+                    let gap = start..page.location.offset;
+                    tell_gap(number, gap, &error, (told, scope), report);
                 }
             }
             Err(error) => {
@@ -57,12 +64,14 @@ pub fn check_pages(segments: &SegmentSet, state: &SegmentState, told: &Told, rep
             }
         }
     }
-    let end = HEADER_BLOCK_BYTES + state.facts.page_bytes;
+    let end = HEADER_BLOCK_BYTES.saturating_add(state.facts.page_bytes);
     if let Some((start, error)) = gap {
-        tell_gap(number, start..end, &error, told, report);
+        tell_gap(number, start..end, &error, (told, scope), report);
     }
     report.counts.scanned_pages += count;
-    if is_whole && (count, bytes) != (state.facts.pages, state.facts.page_bytes) {
+    // Without a footer a guess knows of none.
+    let is_known = is_whole && state.facts.pages > 0;
+    if is_known && (count, bytes) != (state.facts.pages, state.facts.page_bytes) {
         let (pages, page_bytes) = (state.facts.pages, state.facts.page_bytes);
         let what =
             format!("holds {count} pages of {bytes} bytes instead of {pages} of {page_bytes}");
@@ -71,12 +80,18 @@ pub fn check_pages(segments: &SegmentSet, state: &SegmentState, told: &Told, rep
 }
 
 /// Tells of bytes without a right page, but for the live pages among them.
-fn tell_gap(number: FileNumber, gap: Range<u64>, error: &Error, told: &Told, report: &mut Report) {
+fn tell_gap(
+    number: FileNumber,
+    gap: Range<u64>,
+    error: &Error,
+    (told, scope): (&Told, Scope),
+    report: &mut Report,
+) {
     let mut at = gap.start;
     let mut tell = |range: Range<u64>| {
         if range.start < range.end {
             let fault = Fault::at(FileName::Segment(number), range, message(error));
-            report.fault(fault.in_scope(Scope::Spare));
+            report.fault(fault.in_scope(scope));
         }
     };
     for ((_, start), end) in told.range((number, gap.start)..(number, gap.end)) {

@@ -1,13 +1,15 @@
 //! Where a store's bytes are, file by file.
 //!
 //! Invariants:
-//!   * What is said comes from the manifest and the folders alone; no file of pages is read.
+//!   * What is said comes from the manifest and the folders alone, and no file of pages is read,
+//!     unless the manifest is lost.
 
 use crate::disk::ReadDisk;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::ids::{Lsn, Timestamp};
 use crate::inspect::files::{Listing, Role};
+use crate::inspect::guess::guess_manifest;
 use crate::manifest;
 use crate::names::FileName;
 
@@ -32,14 +34,21 @@ pub struct FileSpace {
     pub generation: u8,
 }
 
-/// Every file of a store, by folder and number.
-pub fn space(disk: &dyn ReadDisk) -> Result<Vec<FileSpace>> {
-    let manifest = manifest::read(disk)?.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "store.missing", "there is no store here")
-    })?;
+/// Every file of a store, by folder and number. Where the manifest is lost, each is taken for one
+/// that counts, and it is told why.
+pub fn space(disk: &dyn ReadDisk) -> Result<(Vec<FileSpace>, Option<String>)> {
+    let (manifest, lost) = match manifest::read(disk) {
+        Ok(Some(manifest)) => (manifest, None),
+        Ok(None) => (guess_manifest(disk)?, Some("there is no manifest".to_owned())),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            (guess_manifest(disk)?, Some(error.to_string()))
+        }
+        Err(error) => return Err(error),
+    };
     let listing = Listing::read(disk)?;
     let roles = listing.roles(disk, &manifest);
-    Ok(roles.map(|(name, bytes, role)| of_file(&manifest, name, bytes, role)).collect())
+    let files = roles.map(|(name, bytes, role)| of_file(&manifest, name, bytes, role)).collect();
+    Ok((files, lost))
 }
 
 fn of_file(manifest: &Manifest, name: FileName, bytes: u64, role: Role) -> FileSpace {

@@ -12,6 +12,7 @@ use crate::format::manifest::Manifest;
 use crate::format::page::SegmentFacts;
 use crate::format::record::{Operations, records};
 use crate::ids::{Address, FileNumber};
+pub use crate::inspect::files::is_unused;
 use crate::inspect::files::read_block;
 use crate::manifest;
 use crate::names::FileName;
@@ -24,6 +25,8 @@ use std::sync::Arc;
 
 /// Bytes of a segment's footer.
 const SEGMENT_FOOTER_BYTES: u64 = 40;
+/// Bytes of a line about one operation or entry.
+const LINE_BYTES_MAX: usize = 160;
 
 /// A stretch of a file and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +88,12 @@ fn header_of(
     Ok(header)
 }
 
+/// The beginning of a long line.
+fn cut(mut what: String) -> String {
+    what.truncate(what.floor_char_boundary(LINE_BYTES_MAX));
+    what
+}
+
 fn called(address: Address) -> String {
     format!("{}/{}", address.namespace, address.id)
 }
@@ -96,7 +105,13 @@ fn log(
     is_wanted: &dyn Fn(&Range<u64>) -> bool,
     tell: &mut Tell<'_>,
 ) -> Result<()> {
+    if is_unused(disk, name) {
+        tell(Part::right(0..0, "a file of the log that stands ready and was never used"));
+        return Ok(());
+    }
     let header = header_of(disk, name, FileKind::Wal, tell)?;
+    // A group that is being written is not whole yet.
+    let is_open = disk.lock_holder().ok().flatten().is_some();
     let file = disk.open(name).map_err(|cause| Error::io(format!("opening {name}"), cause))?;
     let block = read_block(&*file).map_err(|cause| Error::io(format!("reading {name}"), cause))?;
     if let Ok(WalHeader { predecessor, first_lsn, .. }) = WalHeader::decode(&block) {
@@ -105,8 +120,16 @@ fn log(
         tell(Part::right(0..0, what));
     }
     let how = Some((Some(header.salt), HEADER_BLOCK_BYTES));
-    for sight in crate::wal::examine::examine(disk, name, how)?.sights {
+    let sights = crate::wal::examine::examine(disk, name, how)?.sights;
+    let last = sights.len();
+    for (number, sight) in (1..).zip(sights) {
+        let is_growing = is_open && number == last;
         match sight {
+            Sight::Body { range, .. } | Sight::Gap { range, .. } | Sight::Padding(range)
+                if is_growing && is_wanted(&range) =>
+            {
+                tell(Part::right(range, "what is being written at this moment"));
+            }
             Sight::Group { range, header, .. } if is_wanted(&range) => {
                 let (first, last) = (header.first_lsn, header.last_lsn);
                 let (kind, number, count) = (header.kind, header.number, header.records);
@@ -145,9 +168,7 @@ fn tell_records(body: &[u8], is_detailed: bool, tell: &mut Tell<'_>) {
         for operation in Operations::new(record.payload).take_while(|_| is_detailed) {
             match operation {
                 Ok(operation) => {
-                    let mut what = format!("{operation:?}");
-                    what.truncate(160);
-                    tell(Part::right(0..0, format!("    {what}")));
+                    tell(Part::right(0..0, format!("    {}", cut(format!("{operation:?}")))));
                 }
                 Err(fault) => tell(Part::damaged(0..0, format!("    {fault}"))),
             }
@@ -190,9 +211,8 @@ fn segment(
                 tell(Part::right(range, what));
                 if is_detailed && let Ok(page) = set.page(&page.location) {
                     for (key, item) in page.items() {
-                        let mut what = format!("  \"{}\": {item:?}", key.escape_ascii());
-                        what.truncate(160);
-                        tell(Part::right(0..0, what));
+                        let what = format!("  \"{}\": {item:?}", key.escape_ascii());
+                        tell(Part::right(0..0, cut(what)));
                     }
                 }
             }

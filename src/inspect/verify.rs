@@ -13,12 +13,14 @@ use crate::disk::ReadDisk;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::ids::FileNumber;
+use crate::inspect::adoptions::Adopted;
 use crate::inspect::catalog::Catalog;
 use crate::inspect::files::{self, Listing};
+use crate::inspect::guess::guess_manifest;
 use crate::inspect::objects::Objects;
-use crate::inspect::report::{Fault, Report, message};
+use crate::inspect::report::{Fault, Report, Scope, Watch, message};
 use crate::inspect::runs::Runs;
-use crate::inspect::segments::{check_ends, check_pages};
+use crate::inspect::segments::{Told, check_ends, check_pages};
 use crate::inspect::{log, lost};
 use crate::manifest;
 use crate::names::{FileName, Folder};
@@ -56,10 +58,15 @@ pub fn verify_to(disk: impl ReadDisk + 'static, depth: Depth) -> Report {
 
 /// The same for a disk that others hold too.
 pub fn verify_shared(disk: &Arc<dyn ReadDisk>, depth: Depth) -> Report {
+    verify_watched(disk, depth, &())
+}
+
+/// The same for whoever wants to hear how far it has come.
+pub fn verify_watched(disk: &Arc<dyn ReadDisk>, depth: Depth, watch: &dyn Watch) -> Report {
     let mut attempt = 1;
     loop {
         let mut report = Report::default();
-        let manifest = walk(disk, depth, &mut report);
+        let manifest = walk(disk, (depth, watch), &mut report);
         let Some(newest) = overtaken(disk, manifest.as_ref(), &report) else { return report };
         if attempt == ATTEMPTS {
             forgive(&mut report, &newest);
@@ -99,17 +106,22 @@ fn forgive(report: &mut Report, newest: &Manifest) {
     }
 }
 
-fn walk(disk: &Arc<dyn ReadDisk>, depth: Depth, report: &mut Report) -> Option<Manifest> {
+/// What is read, and who hears of it.
+type How<'w> = (Depth, &'w dyn Watch);
+
+fn walk(disk: &Arc<dyn ReadDisk>, how: How<'_>, report: &mut Report) -> Option<Manifest> {
     let manifest = match manifest::read(&**disk) {
         Ok(Some(manifest)) => manifest,
         Ok(None) => {
             report.wrong(FileName::Manifest, "there is no manifest");
+            walk_guessed(disk, how, report);
             return None;
         }
         Err(error) => {
             let what = message(&error);
             let bytes = disk.open(FileName::Manifest).and_then(|file| file.bytes()).unwrap_or(0);
             report.fault(Fault::at(FileName::Manifest, 0..bytes, what));
+            walk_guessed(disk, how, report);
             return None;
         }
     };
@@ -119,14 +131,72 @@ fn walk(disk: &Arc<dyn ReadDisk>, depth: Depth, report: &mut Report) -> Option<M
     report.position = manifest.cut;
     report.counts.files = 1;
     check_manifest(&manifest, report);
+    how.1.expect(bytes_to_read(&manifest, how.0));
+    let listing = listing_of(disk, report);
+    let left = files::check(&**disk, &manifest, &listing, report);
+    check_log(disk, (&manifest, &listing), report);
+    check_content(disk, &manifest, (&left, how), report);
+    Some(manifest)
+}
+
+fn listing_of(disk: &Arc<dyn ReadDisk>, report: &mut Report) -> Listing {
     let listing = Listing::read(&**disk);
     let listing = listing.inspect_err(|error| report.failed(error, FileName::Manifest, None));
-    let listing = listing.unwrap_or_default();
+    listing.unwrap_or_default()
+}
+
+/// The log, and what objects have adopted in it.
+fn check_log(
+    disk: &Arc<dyn ReadDisk>,
+    (manifest, listing): (&Manifest, &Listing),
+    report: &mut Report,
+) {
+    let adopted = log::check(&**disk, manifest, listing, report);
+    let named = adopted.iter().flat_map(Adopted::files).collect();
+    files::note_others(&**disk, manifest, listing, &named, report);
+    adopted.iter().for_each(|it| it.check(disk, (manifest, listing), report));
+}
+
+/// Bytes of runs and pages that a walk reads.
+fn bytes_to_read(manifest: &Manifest, depth: Depth) -> u64 {
+    let history = manifest.history.iter().map(|file| file.facts.bytes);
+    let runs = manifest.runs.iter().map(|facts| facts.bytes).chain(history);
+    let live = manifest.segments.iter().map(|state| state.live_bytes);
+    let is_whole = depth == Depth::Everything;
+    let all = manifest.segments.iter().filter(|_| is_whole).map(|state| state.facts.page_bytes);
+    runs.chain(live).chain(all).fold(0, u64::saturating_add)
+}
+
+/// Every file by itself, where no manifest says which of them count.
+fn walk_guessed(disk: &Arc<dyn ReadDisk>, (_, watch): How<'_>, report: &mut Report) {
+    let manifest = match guess_manifest(&**disk) {
+        Ok(manifest) => manifest,
+        Err(error) => return report.note(message(&error)),
+    };
+    report.store = Some(manifest.store);
+    report.note("without the manifest every file is taken for one that counts");
+    watch.expect(bytes_to_read(&manifest, Depth::Live));
+    let listing = listing_of(disk, report);
+    let guessed = files::named(&manifest);
+    for (name, bytes) in &listing.files {
+        let is_content = matches!(name, FileName::Segment(_) | FileName::Run(_));
+        if is_content && !guessed.contains_key(name) {
+            let what = "the file does not say that it is of this store";
+            report.fault(Fault::at(*name, 0..*bytes, what));
+        }
+    }
     let left = files::check(&**disk, &manifest, &listing, report);
-    files::note_others(&**disk, &manifest, &listing, report);
-    log::check(&**disk, &manifest, &listing, report);
-    check_content(disk, &manifest, (&left, depth), report);
-    Some(manifest)
+    check_log(disk, (&manifest, &listing), report);
+    let runs = Runs::check(&**disk, &manifest, (report, watch));
+    lost::tell_history(&runs, report);
+    let segments = SegmentSet::new(Arc::clone(disk), manifest.store);
+    manifest.segments.iter().for_each(|state| segments.add(&state.facts));
+    let states = manifest.segments.iter();
+    for state in states.filter(|state| left.contains(&state.facts.number)) {
+        check_ends(&segments, state.facts.number, report);
+        check_pages(&segments, state, (&Told::new(), Scope::Live), report);
+        watch.pass(state.facts.page_bytes);
+    }
 }
 
 fn check_manifest(manifest: &Manifest, report: &mut Report) {
@@ -154,10 +224,10 @@ fn check_manifest(manifest: &Manifest, report: &mut Report) {
 fn check_content(
     disk: &Arc<dyn ReadDisk>,
     manifest: &Manifest,
-    (left, depth): (&BTreeSet<FileNumber>, Depth),
+    (left, (depth, watch)): (&BTreeSet<FileNumber>, How<'_>),
     report: &mut Report,
 ) {
-    let runs = Runs::check(&**disk, manifest, report);
+    let runs = Runs::check(&**disk, manifest, (report, watch));
     let segments = SegmentSet::new(Arc::clone(disk), manifest.store);
     manifest.segments.iter().for_each(|state| segments.add(&state.facts));
     let known = lost::of_directory(&runs, (manifest, &segments), report);
@@ -167,7 +237,7 @@ fn check_content(
     if let Err(error) = &namespaces {
         report.note(format!("names were not checked: {error}"));
     }
-    let mut objects = Objects::new(manifest, (&directory, &runs), &segments, report);
+    let mut objects = Objects::new(manifest, (&directory, &runs), &segments, (report, watch));
     if let Ok(namespaces) = &namespaces {
         objects.expect_namespaces(namespaces.clone());
     }
@@ -179,7 +249,8 @@ fn check_content(
     for state in states.filter(|state| left.contains(&state.facts.number)) {
         check_ends(&segments, state.facts.number, report);
         if depth == Depth::Everything {
-            check_pages(&segments, state, &damaged, report);
+            check_pages(&segments, state, (&damaged, Scope::Spare), report);
+            watch.pass(state.facts.page_bytes);
         }
     }
     if let Ok(namespaces) = &namespaces {

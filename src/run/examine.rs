@@ -89,7 +89,7 @@ pub fn examine(
         return Err(damaged("run.foreign", "a run of another store or number"));
     }
     let end = facts.map_or(bytes, |facts| facts.bytes);
-    let mut exam = Exam { map, header, name, bytes, end, wounds: Vec::new() };
+    let mut exam = Exam { map, header, name, bytes, end, checksum: 0, wounds: Vec::new() };
     exam.check_header()?;
     exam.check_length();
     let footer = exam.footer(facts)?;
@@ -142,6 +142,8 @@ struct Exam {
     bytes: u64,
     /// Where the run ends as it was written.
     end: u64,
+    /// That of the footer, once it was read.
+    checksum: u32,
     wounds: Vec<Wound>,
 }
 
@@ -205,6 +207,7 @@ impl Exam {
             self.wound(at..self.end, "the footer is damaged", Harm::Opening);
             return Ok(None);
         };
+        self.checksum = sum;
         let said = (footer.usage, footer.entries, sum);
         if facts.is_some_and(|facts| said != (facts.usage, facts.entries, facts.checksum)) {
             let what = "not the run that the manifest means";
@@ -274,9 +277,8 @@ impl Exam {
         let words = if self.map.memory().is_some() { index.blocks().div_ceil(64) } else { 0 };
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
         let number = self.header.number;
-        let bytes = self.bytes;
-        let facts =
-            facts.copied().unwrap_or(RunFacts { number, usage, bytes, entries, checksum: 0 });
+        let (bytes, checksum) = (self.bytes, self.checksum);
+        let facts = facts.copied().unwrap_or(RunFacts { number, usage, bytes, entries, checksum });
         let addresses = footer.map_or(0, |footer| footer.addresses);
         let (holes, header, map) = (joined(holes), self.header, self.map);
         let run = Run { facts, header, addresses, map, index, filter, holes, verified };

@@ -92,6 +92,11 @@ impl OpenSegment {
         Ok(Self { facts, salt, file, map, dictionaries: OnceLock::new() })
     }
 
+    /// Bytes of the file that can be read, as far as the manifest knows them.
+    pub(super) fn mapped_bytes(&self) -> u64 {
+        self.map.bytes()
+    }
+
     /// What the manifest says of the file.
     pub(super) fn facts(&self) -> &SegmentFacts {
         &self.facts

@@ -69,6 +69,7 @@ impl Scan {
             let number = open.facts().number;
             return Err(corrupt("segment.short", "pages beyond the end", number, pages.end));
         }
+        let there = pages.end.min(open.mapped_bytes()).saturating_sub(pages.start);
         Ok(Self {
             open,
             at: pages.start,
@@ -78,7 +79,7 @@ impl Scan {
             in_gap: false,
             gaps: 0,
             pages: 0,
-            search_bytes: (pages.end - pages.start).saturating_mul(SEARCH_FACTOR),
+            search_bytes: there.saturating_mul(SEARCH_FACTOR),
             done: false,
         })
     }
@@ -175,6 +176,10 @@ impl Iterator for Scan {
                 Fault::Unreadable(_) => GROUP_ALIGNMENT - at % GROUP_ALIGNMENT,
             };
             self.at = self.at.max(at + step);
+            if self.at >= self.open.mapped_bytes() {
+                // Behind the end of the file there is nothing, whatever is said of its length.
+                self.at = self.end;
+            }
             if self.in_gap {
                 continue;
             }

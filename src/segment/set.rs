@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// How many segments are open at once.
 pub const OPEN_SEGMENTS_MAX: usize = 64;
@@ -42,7 +42,8 @@ struct Slot {
     facts: SegmentFacts,
     open: RwLock<Option<Arc<OpenSegment>>>,
     used: AtomicU64,
-    touched: Touched,
+    /// Made when the file is opened: nothing is taken for what is only said of its length.
+    touched: OnceLock<Touched>,
 }
 
 impl SegmentSet {
@@ -64,7 +65,7 @@ impl SegmentSet {
             facts: *facts,
             open: RwLock::new(None),
             used: AtomicU64::new(0),
-            touched: Touched::new(facts.bytes),
+            touched: OnceLock::new(),
         };
         self.slots.write().entry(facts.number).or_insert_with(|| Arc::new(fresh()));
     }
@@ -77,8 +78,8 @@ impl SegmentSet {
     /// Memory is short: what was read lately may have left it, so the map is not trusted to be
     /// faster than a read call.
     pub fn hint_memory_short(&self) {
-        for slot in self.slots.read().values() {
-            slot.touched.clear();
+        for touched in self.slots.read().values().filter_map(|slot| slot.touched.get()) {
+            touched.clear();
         }
     }
 
@@ -106,7 +107,8 @@ impl SegmentSet {
     pub fn page(&self, location: &PageLocation) -> Result<Page> {
         let slot = self.slot(location.file)?;
         let open = self.open(&slot)?;
-        open.page(location, &slot.touched, &|bytes| self.intern(bytes))
+        let touched = slot.touched.get_or_init(|| Touched::new(open.mapped_bytes()));
+        open.page(location, touched, &|bytes| self.intern(bytes))
     }
 
     /// The dictionary with this id in a segment.

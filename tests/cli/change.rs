@@ -290,3 +290,30 @@ fn the_dry_run_that_the_document_shows_is_what_is_printed() {
     let printed = stage.call(&line).text();
     assert_eq!(printed.replace(stage.store().to_str().unwrap(), "data"), shown);
 }
+
+#[test]
+fn what_begins_as_an_option_does_is_printed_so_that_it_is_none() {
+    let stage = Stage::new();
+    let put = stage.call(&["put", "%2Dspace/-name:-key", "v", "--create"]).text();
+    let undo = put.split_once("undo:  dostore ").unwrap().1.trim();
+    let words = super::help::words(&format!("dostore {undo}"));
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    assert_eq!(stage.call(&["get", "%2Dspace/-name:-key", "--format", "raw"]).text(), "v");
+    let dry = stage.call(&["rm", "%2Dspace/-name", "%2Dkey"]).text();
+    let doing = super::help::words(dry.split_once("to do it:  ").unwrap().1.trim());
+    let done = stage.call(&doing.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(done.code == 0 && done.out.contains("deleted 1 key"), "{doing:?}: {done:?}");
+    assert_eq!(stage.call(&words).code, 0, "{words:?}");
+    let listed = stage.call(&["ls", "--json"]).json();
+    assert!(listed["items"].as_array().unwrap().iter().any(|it| it["name"] == "-space"));
+}
+
+#[test]
+fn no_namespace_is_made_for_an_object_that_cannot_be() {
+    let stage = Stage::new();
+    let long = format!("fresh/{}:k", "n".repeat(1025));
+    assert_ne!(stage.call(&["put", &long, "v", "--create"]).code, 0);
+    let id = format!("fresh/~{}:k", "ab".repeat(32));
+    assert_eq!(stage.call(&["put", &id, "v", "--create"]).code, 3);
+    assert!(!stage.call(&["ls"]).text().contains("fresh"));
+}

@@ -9,8 +9,11 @@ mod example;
 
 mod change;
 mod counts;
+mod damage;
 mod help;
+mod hostile;
 mod live;
+mod live_checks;
 mod look;
 mod session;
 mod stage;

@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 #![expect(clippy::cast_possible_truncation, reason = "files here are small")]
 
+mod adoption;
 mod layout;
+mod manifest;
 mod salvage;
 mod world;
 

@@ -6,6 +6,7 @@ use crate::cli::call::{Call, fields};
 use crate::cli::failure::{DAMAGED, DONE, Failure, Outcome};
 use crate::cli::figures::{bytes, count};
 use crate::cli::time::{machine, short};
+use crate::cli::usage;
 use crate::ids::{Lsn, Timestamp};
 use crate::store::admin::{Reply, Request};
 use clap::Args;
@@ -39,7 +40,9 @@ impl Arguments {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         call.allow(LAYOUTS)?;
         let folder = std::path::absolute(&self.folder).map_err(Failure::Output)?;
-        let path = folder.to_string_lossy().into_owned();
+        let Some(path) = folder.to_str().map(str::to_owned) else {
+            return Err(usage("a backup goes to a folder whose path is UTF-8"));
+        };
         let request = Request::Backup { path: path.clone(), verify: self.verify, copy: self.copy };
         let made = match ask(call, "making a backup", &request)? {
             Reply::BackedUp(made) => made,

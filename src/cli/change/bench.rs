@@ -2,8 +2,9 @@
 
 use super::restore::LAYOUTS;
 use crate::cli::call::{Call, fields};
-use crate::cli::failure::{DONE, Failure, Outcome};
+use crate::cli::failure::{DONE, Outcome};
 use crate::cli::figures::table;
+use crate::cli::usage;
 use crate::disk::real::{RealClock, RealDisk};
 use crate::disk::{Clock, Disk, File, write_all_at};
 use crate::error::{Error, Result};
@@ -29,6 +30,8 @@ const RAW_BYTES: u64 = 4096;
 const FILE_BYTES: u64 = 16 << 20;
 /// Commits in flight when many are measured.
 const IN_FLIGHT: usize = 1000;
+/// How long each part may be measured.
+const TIME_MAX: Duration = Duration::from_hours(1);
 const VALUE: [u8; 100] = [b'x'; 100];
 
 /// Measures the medium of the store, and a store on it
@@ -165,11 +168,12 @@ fn round(objects: &mut [Object]) -> Result<u64> {
 impl Arguments {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         call.allow(LAYOUTS)?;
-        let Ok(time) = Duration::try_from_secs_f64(self.seconds) else {
-            return Err(Failure::Usage("--seconds takes a number that is not below 0".to_owned()));
+        let time = Duration::try_from_secs_f64(self.seconds).ok();
+        let Some(time) = time.filter(|time| *time <= TIME_MAX) else {
+            return Err(usage("--seconds takes a number from 0 to 3600"));
         };
         let scratch = Scratch::beside(call.directory()?)?;
-        let bar = super::bar("making files");
+        let bar = call.spinner("making files");
         let measured = measure(&scratch.0, time, &bar);
         bar.finish_and_clear();
         let Measured { raw, commit, rounds, commits_per_second } = measured?;

@@ -25,11 +25,10 @@ use crate::cli::time::{machine, short};
 use crate::ids::{Lsn, Timestamp};
 use crate::store::admin::{self, Change, Operator, Progress, Reply, Request, Target, Which};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Map, Value as Json, json};
 use std::fmt::Write;
-use std::io::{self, IsTerminal, Read};
-use std::time::Duration;
+use std::io::{self, Read};
 
 /// Whether something is to be done, and not only shown.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -58,32 +57,18 @@ impl Operator for Waiting<'_> {
     }
 }
 
-/// Something that turns while long work is done; nothing where nobody looks.
-fn bar(what: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    bar.set_message(what.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
-}
-
 /// Has a request performed, whoever has the store open.
 fn ask(call: &Call<'_>, what: &str, request: &Request) -> Result<Reply, Failure> {
-    ask_with(call, what, request, &mut io::empty())
+    ask_with(call, call.spinner(what), request, &mut io::empty())
 }
 
-/// The same with something that follows it.
+/// The same with something that follows it, and that the bar counts.
 fn ask_with(
     call: &Call<'_>,
-    what: &str,
+    bar: ProgressBar,
     request: &Request,
     stream: &mut dyn Read,
 ) -> Result<Reply, Failure> {
-    let bar = bar(what);
     let mut stream = bar.wrap_read(stream);
     let mut waiting = Waiting { bar: bar.clone(), stream: &mut stream };
     let done = admin::at(call.directory()?, request, &mut waiting);
@@ -144,11 +129,16 @@ fn undo_of(call: &Call<'_>, object: &str, change: &Change) -> Option<String> {
 
 /// What a change has come to, for people: as which commit, and how it is taken back.
 fn done_text(call: &Call<'_>, object: &str, what: &str, change: &Change) -> String {
-    let as_commit = format!("{what} as commit {}", short(Lsn(change.lsn)));
+    let as_commit = format!("{what} as commit {}{}", short(Lsn(change.lsn)), fenced(change));
     match undo_of(call, object, change) {
         Some(undo) => format!("{as_commit}\nundo:  {undo}"),
         None => format!("{as_commit}; there is no way back"),
     }
+}
+
+/// That somebody had the object open.
+fn fenced(change: &Change) -> &'static str {
+    if change.fenced { "\n  its process had it open, and has lost its right to it" } else { "" }
 }
 
 /// The same, for programs.
@@ -157,6 +147,7 @@ fn done_fields(call: &Call<'_>, object: &str, change: &Change) -> Map<String, Js
         ("done", json!(true)),
         ("lsn", json!(change.lsn)),
         ("time", json!(machine(Timestamp(change.time)))),
+        ("fenced", json!(change.fenced)),
         ("undo", json!(change.undo)),
         ("undo_command", json!(undo_of(call, object, change))),
     ])

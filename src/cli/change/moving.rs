@@ -14,6 +14,7 @@ use crate::store::admin::{Existing, Reply, Request};
 use crate::store::reader::{Reader, ReaderNamespace};
 use crate::store::transfer::{Exported, Exporter, Form};
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -82,14 +83,15 @@ pub struct Load {
     consent: Consent,
 }
 
-/// A file to be read; the standard input for `-`.
-pub fn input(file: &Path) -> Result<Box<dyn Read>, Failure> {
+/// A file to be read; the standard input for `-`. With its bytes, where they are known.
+pub fn input(file: &Path) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
     if file == Path::new("-") {
-        return Ok(Box::new(io::stdin()));
+        return Ok((Box::new(io::stdin()), None));
     }
     let opened = File::open(file);
     let opened = opened.map_err(|cause| Error::io(format!("opening {}", file.display()), cause))?;
-    Ok(Box::new(opened))
+    let bytes = opened.metadata().ok().filter(std::fs::Metadata::is_file).map(|it| it.len());
+    Ok((Box::new(opened), bytes))
 }
 
 /// What is written.
@@ -103,20 +105,28 @@ impl Dump {
         call.allow(&[Format::Table, Format::Raw])?;
         let wanted = self.wanted(call)?;
         let form = if self.compact { Form::Binary } else { Form::Text };
-        let mut file = self.output.as_deref().map(create).transpose()?;
-        call.reading(|reader, call| {
-            let Some(file) = &mut file else {
-                write(reader, &wanted, form, Printed(call))?;
-                return Ok(DONE);
-            };
+        call.count("objects");
+        let Some(path) = &self.output else {
+            return call.reading(|reader, call| {
+                let bar = call.counted();
+                write(reader, &wanted, (form, &bar), Printed(call))?;
+                Ok(DONE)
+            });
+        };
+        let mut file = create(path)?;
+        let done = call.reading(|reader, call| {
             // A read that begins again begins a file anew.
             file.set_len(0)?;
-            io::Seek::rewind(file)?;
-            let done = write(reader, &wanted, form, &mut *file)?;
+            io::Seek::rewind(&mut file)?;
+            let done = write(reader, &wanted, (form, &call.counted()), &mut file)?;
             let what = count(done.objects, "object");
             call.line(&format!("wrote {what}, {}", bytes(done.bytes)))?;
             Ok(DONE)
-        })
+        });
+        if done.is_err() {
+            remove(path);
+        }
+        done
     }
 
     fn wanted(&self, call: &Call<'_>) -> Result<Wanted, Failure> {
@@ -154,6 +164,12 @@ impl Write for Printed<'_, '_> {
     }
 }
 
+/// Removes a dump that was not completed: a part of one is none, and would be in the way.
+#[expect(clippy::disallowed_methods, reason = "the file is the user's, and of no store")]
+fn remove(path: &Path) {
+    let _ = std::fs::remove_file(path);
+}
+
 fn create(path: &Path) -> Result<File, Failure> {
     let created = File::create_new(path);
     Ok(created.map_err(|cause| Error::io(format!("creating {}", path.display()), cause))?)
@@ -162,7 +178,7 @@ fn create(path: &Path) -> Result<File, Failure> {
 fn write(
     reader: &Reader,
     wanted: &Wanted,
-    form: Form,
+    (form, bar): (Form, &ProgressBar),
     out: impl Write,
 ) -> Result<Exported, Failure> {
     let mut exporter = Exporter::new(form, out)?;
@@ -173,10 +189,12 @@ fn write(
             exporter.namespace(place.space.name())?;
             exporter.object(place.id, &snapshot)?;
         }
-        Wanted::Many(Some(name), at) => add(&mut exporter, &space(reader, name)?, *at)?,
+        Wanted::Many(Some(name), at) => {
+            add(&mut exporter, &space(reader, name)?, *at, bar)?;
+        }
         Wanted::Many(None, at) => {
             for space in reader.namespaces() {
-                add(&mut exporter, &space, *at)?;
+                add(&mut exporter, &space, *at, bar)?;
             }
         }
     }
@@ -188,6 +206,7 @@ fn add<W: Write>(
     exporter: &mut Exporter<W>,
     space: &ReaderNamespace,
     at: Option<Timestamp>,
+    bar: &ProgressBar,
 ) -> Result<(), Failure> {
     exporter.namespace(space.name())?;
     let objects = match at {
@@ -208,6 +227,7 @@ fn add<W: Write>(
             None => space.snapshot(info.id)?,
         };
         exporter.object(info.id, &snapshot)?;
+        bar.inc(1);
     }
     Ok(())
 }
@@ -223,9 +243,13 @@ impl Load {
             There::Replace => Existing::Replace,
             There::Keep => Existing::Keep,
         };
-        let mut input = input(&self.file)?;
+        let (mut input, bytes) = input(&self.file)?;
+        let bar = match bytes {
+            Some(bytes) => call.bar("loading", bytes),
+            None => call.spinner("loading"),
+        };
         let request = Request::Load { namespace: self.into.clone(), existing };
-        let loaded = match ask_with(call, "loading", &request, &mut *input)? {
+        let loaded = match ask_with(call, bar, &request, &mut *input)? {
             Reply::Loaded(loaded) => loaded,
             other => return Err(unexpected(&other)),
         };

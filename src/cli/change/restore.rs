@@ -12,6 +12,7 @@ use crate::cli::get::object_fields;
 use crate::cli::place::{Place, moment, moment_of_many, space};
 use crate::cli::time::{machine, short};
 use crate::cli::usage;
+use crate::disk::ReadDisk;
 use crate::ids::{Lsn, Timestamp};
 use crate::store::admin::{Change, ManyRestored, Reply, Request, When, Which};
 use clap::Args;
@@ -174,7 +175,10 @@ fn one(
         let words = [&["restore", &seen.address, "--to", &to], alarms].concat();
         let last = dry_run(call, &words);
         seen.fields.insert("done".to_owned(), json!(false));
-        let text = format!("would {verb} {} to {}\n{last}", seen.address, seen.text);
+        let holder = call.disk()?.lock_holder().ok().flatten();
+        let held = holder.map(|holder| format!("{holder} has the store open, and does it\n"));
+        let held = held.unwrap_or_default();
+        let text = format!("would {verb} {} to {}\n{held}{last}", seen.address, seen.text);
         return call.document("restoration", seen.fields, &text);
     }
     let (of, to) = (target(call, address)?, When::Bookmark(seen.to.to_string()));
@@ -195,7 +199,8 @@ fn told(call: &Call<'_>, seen: &Seen, change: &Change) -> String {
         }
         None => "no history is kept: there is no way back".to_owned(),
     };
-    format!("restored {address} as commit {commit}\n  to {text}\n{undo}")
+    let fenced = super::fenced(change);
+    format!("restored {address} as commit {commit}{fenced}\n  to {text}\n{undo}")
 }
 
 /// Restores many objects, or shows how many would change.

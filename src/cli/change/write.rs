@@ -146,7 +146,7 @@ impl Put {
             return Ok(self.value.clone().unwrap_or_default().into_bytes());
         };
         let mut value = Vec::new();
-        super::moving::input(file)?.read_to_end(&mut value).map_err(Failure::Output)?;
+        super::moving::input(file)?.0.read_to_end(&mut value).map_err(Failure::Output)?;
         Ok(value)
     }
 }
@@ -182,6 +182,7 @@ impl Rm {
         let what = format!("{} of {object}, {}", count(keys.len() as u64, "key"), bytes(size));
         if !self.consent.yes {
             document.insert("done".to_owned(), json!(false));
+            let names = names.into_iter().map(address::word).collect::<Vec<_>>();
             let words: Vec<_> = names.iter().map(|name| &**name).collect();
             let last = dry_run(call, &[&["rm", &object], &words[..]].concat());
             return call.document("rm", document, &format!("would delete {what}\n{last}"));

@@ -26,8 +26,9 @@ use crate::format::object_name::ObjectName;
 use crate::format::record::Operation;
 use crate::ids::{Address, Codec, FileNumber, Lsn, NamespaceNumber, ShortId, StoreId};
 use crate::inspect::catalog::{CATALOG, Catalog, Namespace};
+use crate::inspect::guess::guess_manifest;
 use crate::inspect::lost;
-use crate::inspect::report::{KeyRange, Report};
+use crate::inspect::report::{KeyRange, Report, Watch};
 use crate::inspect::runs::Runs;
 use crate::manifest;
 use crate::run::RunItem;
@@ -196,6 +197,7 @@ struct Source<'a> {
     with_doubtful: bool,
     /// Objects of which an import was under way: commits go on with what was left out.
     unfinished: BTreeSet<Address>,
+    watch: Option<Arc<dyn Watch>>,
     done: Salvaged,
 }
 
@@ -206,6 +208,8 @@ pub struct Request {
     pub with_doubtful: bool,
     /// Namespaces by number, for those that the damaged store has forgotten.
     pub namespaces: BTreeMap<NamespaceNumber, Namespace>,
+    /// Who hears how far it has come.
+    pub watch: Option<Arc<dyn Watch>>,
 }
 
 /// Reads a store and hands out what can be had of it.
@@ -224,6 +228,7 @@ pub fn salvage(
         return Err(Error::new(ErrorKind::Locked, "store.locked", what));
     }
     let mut source = Source::open(disk, request.with_doubtful)?;
+    source.watch.clone_from(&request.watch);
     source.read_namespaces()?;
     source.believe(&request.namespaces)?;
     for (number, namespace) in &source.namespaces {
@@ -255,10 +260,10 @@ impl<'a> Source<'a> {
         let has_manifest = manifest.is_some();
         let manifest = match manifest {
             Some(manifest) => manifest,
-            None => scan::guess_manifest(disk)?,
+            None => guess_manifest(&**disk)?,
         };
         let mut checked = Report::default();
-        let runs = Runs::check(&**disk, &manifest, &mut checked);
+        let runs = Runs::check(&**disk, &manifest, (&mut checked, &()));
         let segments = SegmentSet::new(Arc::clone(disk), manifest.store);
         manifest.segments.iter().for_each(|state| segments.add(&state.facts));
         let directory = Directory::new(runs.directory.clone());
@@ -278,6 +283,7 @@ impl<'a> Source<'a> {
             namespaces,
             with_doubtful,
             unfinished: BTreeSet::new(),
+            watch: None,
             done,
         })
     }

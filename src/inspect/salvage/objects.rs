@@ -77,6 +77,10 @@ impl Outgoing {
 impl Source<'_> {
     /// Every object that the directory knows, and what is known of those that it has lost.
     pub(super) fn hand_out_objects(&mut self, target: &mut dyn Target) -> Result<()> {
+        if let Some(watch) = &self.watch {
+            let live = self.manifest.segments.iter().map(|state| state.live_bytes);
+            watch.expect(live.fold(0, u64::saturating_add));
+        }
         let directory = self.directory.clone();
         let mut partly: BTreeMap<Address, (Life, BTreeSet<Vec<u8>>)> = BTreeMap::new();
         // What the directory has lost is gone through below.
@@ -155,6 +159,9 @@ impl Source<'_> {
             self.lose(address, Some(range.clone()), "its page was lost to damage before");
         }
         for part in parts.iter().rev() {
+            if let Some(watch) = &self.watch {
+                watch.pass(u64::from(part.location.bytes));
+            }
             match self.segments.read(part, address, life) {
                 Ok(page) => {
                     is_doubted |= is_hidden;

@@ -8,29 +8,17 @@
 
 use super::objects::{Content, Outgoing};
 use super::{Source, Target};
-use crate::disk::{ReadDisk, read_exact_at};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::format::entry::{Head, head_key};
-use crate::format::group::WalHeader;
-use crate::format::header::{FileKind, HEADER_BLOCK_BYTES, Header, SECOND_COPY_OFFSET};
-use crate::format::manifest::{HistoryFile, Manifest, SegmentState};
-use crate::format::page::{PageKind, SegmentFacts};
-use crate::format::run::RunUse;
-use crate::ids::{Address, FileNumber, Life, LogPoint, Lsn, StoreId, Timestamp};
+use crate::format::page::PageKind;
+use crate::ids::{Address, Life, Lsn};
 use crate::inspect::catalog::{CATALOG, Catalog};
-use crate::inspect::files::Listing;
-use crate::names::FileName;
-use crate::run::examine::examine;
 use crate::run::{Run, RunItem};
-use crate::segment::{ScannedPage, facts_of};
+use crate::segment::ScannedPage;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Places of pages that are gathered at most.
 pub const PAGES_MAX: usize = 1_000_000;
-
-/// Bytes of a segment's footer.
-const SEGMENT_FOOTER_BYTES: u64 = 40;
 
 type Found = BTreeMap<Address, Vec<ScannedPage>>;
 
@@ -179,94 +167,4 @@ fn addresses(run: &Run) -> impl Iterator<Item = Address> {
         let address = Address::from_bytes(&key)?;
         (before.replace(address) != Some(address)).then_some(address)
     })
-}
-
-/// The first block of a file.
-fn block(disk: &dyn ReadDisk, name: FileName) -> Option<Vec<u8>> {
-    let file = disk.open(name).ok()?;
-    let mut block = vec![0; usize::try_from(HEADER_BLOCK_BYTES).ok()?];
-    read_exact_at(&*file, &mut block, 0).ok()?;
-    Some(block)
-}
-
-fn header(disk: &dyn ReadDisk, name: FileName, kind: FileKind) -> Option<Header> {
-    let block = block(disk, name)?;
-    let second = || Header::decode(&block[SECOND_COPY_OFFSET..], kind);
-    let header = Header::decode(&block, kind).or_else(|_| second()).ok()?;
-    (Some(header.number) == name.number()).then_some(header)
-}
-
-/// What a manifest might say of the files that are there: every segment and every run, the newest
-/// number first, and the log from the oldest file on.
-pub(super) fn guess_manifest(disk: &Arc<dyn ReadDisk>) -> Result<Manifest> {
-    let listing = Listing::read(&**disk)?;
-    let mut stores: BTreeMap<StoreId, u64> = BTreeMap::new();
-    let kind_of = |name: &FileName| match name {
-        FileName::Wal(_) => Some(FileKind::Wal),
-        FileName::Segment(_) => Some(FileKind::Segment),
-        FileName::Run(_) => Some(FileKind::Run),
-        _ => None,
-    };
-    let of_store = |name: &FileName| Some(header(&**disk, *name, kind_of(name)?)?.store);
-    for store in listing.files.keys().filter_map(of_store) {
-        *stores.entry(store).or_default() += 1;
-    }
-    let Some((store, _)) = stores.into_iter().max_by_key(|(_, files)| *files) else {
-        let what = "there is no file of a store here";
-        return Err(Error::new(ErrorKind::NotFound, "store.missing", what));
-    };
-    let mut manifest = Manifest { store, next_file: FileNumber(u64::MAX), ..Manifest::default() };
-    for (name, bytes) in listing.files.iter().rev() {
-        match name {
-            _ if of_store(name) != Some(store) => {}
-            FileName::Segment(number) => {
-                manifest.segments.push(guess_segment(&**disk, store, *number, *bytes));
-            }
-            FileName::Run(number) => {
-                let Ok(examined) = examine(&**disk, store, *number, None) else { continue };
-                let facts = *examined.run.facts();
-                if facts.usage == RunUse::History {
-                    manifest.history.push(HistoryFile {
-                        facts,
-                        class: 0,
-                        epoch: 0,
-                        start: Lsn::ZERO,
-                        end: Lsn::MAX,
-                        start_time: Timestamp(0),
-                        end_time: Timestamp(0),
-                    });
-                } else {
-                    manifest.runs.push(facts);
-                }
-            }
-            // The oldest comes last.
-            FileName::Wal(number) => {
-                manifest.replay = guess_replay(&**disk, *number).unwrap_or(manifest.replay);
-            }
-            _ => {}
-        }
-    }
-    Ok(manifest)
-}
-
-fn guess_segment(
-    disk: &dyn ReadDisk,
-    store: StoreId,
-    number: FileNumber,
-    bytes: u64,
-) -> SegmentState {
-    let page_bytes = bytes.saturating_sub(HEADER_BLOCK_BYTES + SEGMENT_FOOTER_BYTES);
-    let guess = SegmentFacts { number, bytes, page_bytes, pages: 0 };
-    let facts = facts_of(disk, store, number).unwrap_or(guess);
-    let (live_bytes, live_pages, written_at) = (0, 0, Lsn::ZERO);
-    SegmentState { facts, live_bytes, live_pages, written_at, generation: 0 }
-}
-
-/// Where replay begins if this is the oldest file of the log.
-fn guess_replay(disk: &dyn ReadDisk, number: FileNumber) -> Option<LogPoint> {
-    let before = WalHeader::decode(&block(disk, FileName::Wal(number))?).ok()?.predecessor.point;
-    if before.file == FileNumber(0) {
-        return Some(before);
-    }
-    Some(LogPoint { file: number, offset: HEADER_BLOCK_BYTES, ..before })
 }

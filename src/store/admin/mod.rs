@@ -214,6 +214,9 @@ pub struct Change {
     /// The object's bookmark right before it: restoring to it takes the change back. None where no
     /// history is kept, and after a purge.
     pub undo: Option<String>,
+    /// Whether a handle was open on the object, which has lost its right to it.
+    #[serde(default)]
+    pub fenced: bool,
 }
 
 /// What came of restoring many objects.

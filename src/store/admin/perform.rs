@@ -52,7 +52,7 @@ fn dispatch(store: &Store, request: &Request, operator: &mut dyn Operator) -> Re
             let full = FullKey::user(&key.0);
             let put = Operation::Put { key: &full, codec, value: &value.0 };
             if *create {
-                store.namespace(&of.namespace)?;
+                make_namespace(store, of)?;
             }
             write(&Found::of(store, of)?, &[put])
         }
@@ -66,7 +66,8 @@ fn dispatch(store: &Store, request: &Request, operator: &mut dyn Operator) -> Re
             let found = Found::of(store, of)?;
             found.check_known()?;
             let Position { lsn, time } = found.namespace.purge(found.id)?.wait()?;
-            Ok(Reply::Changed(Change { lsn: lsn.0, time: time.0, undo: None }))
+            let fenced = found.has_handle;
+            Ok(Reply::Changed(Change { lsn: lsn.0, time: time.0, undo: None, fenced }))
         }
         Request::Restore { of, to, alarms } => {
             let found = Found::of(store, of)?;
@@ -129,11 +130,26 @@ fn find(store: &Store, name: &str) -> Result<Namespace> {
     found.ok_or_else(|| missing("namespace.missing", format!("there is no namespace {name:?}")))
 }
 
+/// Makes the namespace of an object if it is missing, but for none that cannot be in it: an id is
+/// of a namespace that was there before.
+fn make_namespace(store: &Store, of: &Target) -> Result<()> {
+    match (find(store, &of.namespace), &of.object) {
+        (Ok(_), _) => Ok(()),
+        (Err(missing), Which::Id(_)) => Err(missing),
+        (Err(_), Which::Name(name)) => {
+            crate::limits::check_name(name)?;
+            store.namespace(&of.namespace).map(drop)
+        }
+    }
+}
+
 /// An object that a request names, there or not.
 struct Found {
     namespace: Namespace,
     id: ObjectId,
     name: Option<String>,
+    /// Whether a handle is open on it, before anything is done.
+    has_handle: bool,
 }
 
 impl Found {
@@ -146,7 +162,8 @@ impl Found {
                 (namespace.id_from_name(name), Some(name.clone()))
             }
         };
-        Ok(Self { namespace, id, name })
+        let has_handle = store.engine().has_handle(namespace.address(id)?);
+        Ok(Self { namespace, id, name, has_handle })
     }
 
     #[cold]
@@ -201,7 +218,8 @@ impl Found {
     fn changed(&self, Position { lsn, time }: Position) -> Result<Reply> {
         let undo = self.namespace.history_from().map(|_| self.before(lsn)).transpose()?;
         let undo = undo.map(|bookmark| bookmark.to_string());
-        Ok(Reply::Changed(Change { lsn: lsn.0, time: time.0, undo }))
+        let fenced = self.has_handle;
+        Ok(Reply::Changed(Change { lsn: lsn.0, time: time.0, undo, fenced }))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::format::own_keys::{NAME_KEY, RESTORE_KEY};
 use crate::format::record::Operation;
 use crate::ids::{Address, Codec, KeyKind, NamespaceNumber, ObjectId};
 use crate::inspect::catalog::Namespace as Known;
+use crate::inspect::report::Watch;
 use crate::inspect::salvage::{Request, Salvaged, Target, salvage};
 use crate::object::write_set::WriteSet;
 use crate::object_id::NamespaceKey;
@@ -54,6 +55,12 @@ impl SalvageOptions {
         let key = NamespaceKey::new(unique_key.unwrap_or(name));
         let known = Known { name: name.to_owned(), key, retention: None };
         self.request.namespaces.insert(NamespaceNumber(number), known);
+        self
+    }
+
+    /// Who hears how many bytes of pages are to be read, and how many have been.
+    pub fn watch(mut self, watch: Arc<dyn Watch>) -> Self {
+        self.request.watch = Some(watch);
         self
     }
 }

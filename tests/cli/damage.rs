@@ -1,0 +1,158 @@
+//! `verify`, `salvage`, `segments` and `debug` on damaged folders: their exit codes, for every kind
+//! of file and every kind of damage.
+
+use super::stage::{Done, Stage, call};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// What happens to a file, and whether somebody must notice.
+const HARMS: [(&str, fn(&Path)); 6] = [
+    ("a flipped bit in the middle", |path| flip(path, |bytes| bytes / 2)),
+    ("a flipped bit in the header", |path| flip(path, |_| 40)),
+    ("a flipped bit at the end", |path| flip(path, |bytes| bytes - 20)),
+    ("cut short", |path| {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    }),
+    ("gone", |path| fs::remove_file(path).unwrap()),
+    ("of another store", |path| {
+        let other = tempfile::tempdir().unwrap();
+        let store = super::stage::options().open(other.path()).unwrap();
+        let mut object = store.namespace("rooms").unwrap().open_by_name("lobby").unwrap();
+        object.put("k", "v").unwrap().wait().unwrap();
+        drop(object);
+        store.close().unwrap();
+        let folder = path.parent().unwrap().file_name().unwrap().to_owned();
+        if folder == "data" {
+            fs::copy(other.path().join("MANIFEST"), path).unwrap();
+        } else {
+            let (found, _) = super::stage::contents(&other.path().join(folder)).remove(0);
+            fs::copy(found, path).unwrap();
+        }
+    }),
+];
+
+fn flip(path: &Path, at: fn(usize) -> usize) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = at(bytes.len());
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}
+
+/// The files of the store whose bytes count, by their kind for `debug`.
+fn files(stage: &Stage) -> Vec<(&'static str, PathBuf)> {
+    let all = super::stage::contents(&stage.store());
+    let kind = |path: &Path| {
+        let folder = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        match (folder, path.file_name().unwrap().to_str().unwrap()) {
+            ("wal", _) => Some("wal"),
+            ("seg", _) => Some("segment"),
+            ("run", _) => Some("run"),
+            (_, "MANIFEST") => Some("manifest"),
+            _ => None,
+        }
+    };
+    all.into_iter().filter_map(|(path, _)| Some((kind(&path)?, path))).collect()
+}
+
+/// Whether a file holds nothing that could be lost: it stands ready, or is to be removed.
+fn is_spare(stage: &Stage, leaf: &str) -> bool {
+    let files = stage.call(&["segments", "--json"]).json();
+    let mut files = files["items"].as_array().unwrap().iter();
+    let own = files.find(|it| it["file"].as_str().unwrap().ends_with(leaf)).unwrap();
+    own["is"] == "unnamed" || own["is"] == "pool"
+}
+
+/// The exit code is one of these, and what went wrong is told once, in a line.
+#[track_caller]
+fn check(done: &Done, codes: &[u8], told: &str) {
+    assert!(codes.contains(&done.code), "{told}: {done:?}");
+    assert!(done.errors.lines().count() <= 1, "{told}: {done:?}");
+    assert_eq!(done.errors.is_empty(), !done.out.is_empty(), "{told}: {done:?}");
+}
+
+#[test]
+fn each_kind_of_damage_to_each_kind_of_file_ends_with_its_exit_code() {
+    let mut seen = 0;
+    for (kind, path) in files(&Stage::new()) {
+        let leaf = path.file_name().unwrap().to_str().unwrap().to_owned();
+        for (harm, hurt) in HARMS {
+            let stage = Stage::new();
+            let (_, path) = files(&stage)
+                .into_iter()
+                .find(|(_, path)| path.file_name().unwrap().to_str() == Some(&leaf))
+                .unwrap();
+            let is_spare = is_spare(&stage, &leaf);
+            hurt(&path);
+            let told = format!("{leaf} {harm}");
+            let verified = stage.call(&["verify"]);
+            check(&verified, if is_spare { &[0, 4] } else { &[4] }, &told);
+            check(&stage.call(&["verify", "--deep", "--json"]), &[verified.code], &told);
+            let fresh = stage.copies().join("fresh");
+            let salvaged = stage.call(&["salvage", "-o", fresh.to_str().unwrap()]);
+            check(&salvaged, &[0, 4], &told);
+            // Whatever it gave is a store, and all of it is right.
+            check(&call(&fresh, &["verify", "--deep"]), &[0], &told);
+            // The manifest of another store is a right one by itself.
+            let is_lost = kind == "manifest" && harm != "of another store";
+            check(&stage.call(&["segments"]), &[if is_lost { 4 } else { 0 }], &told);
+            let named = if kind == "manifest" { vec![] } else { vec![&leaf[..]] };
+            let shown = stage.call(&[&["debug", kind][..], &named].concat());
+            let codes: &[u8] = match harm {
+                "gone" if kind == "manifest" => &[4],
+                "gone" => &[3],
+                // By itself a whole file of another store is right.
+                _ => &[0, 4],
+            };
+            check(&shown, codes, &told);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 40, "{seen}");
+}
+
+#[test]
+fn a_folder_without_a_store_and_one_that_is_not_there_are_not_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    for place in [folder.path().to_owned(), folder.path().join("none")] {
+        for verb in [&["verify"][..], &["segments"], &["debug", "wal"], &["debug", "manifest"]] {
+            assert_eq!(call(&place, verb).code, 3, "{verb:?}");
+        }
+        let fresh = folder.path().join("fresh");
+        assert_eq!(call(&place, &["salvage", "-o", fresh.to_str().unwrap()]).code, 3);
+        assert!(!fresh.exists());
+    }
+    fs::write(folder.path().join("notes.txt"), "not a store's").unwrap();
+    assert_eq!(call(folder.path(), &["verify"]).code, 3);
+}
+
+#[test]
+fn what_a_damaged_store_says_holds_though_nobody_reads_to_the_end() {
+    struct Deaf;
+    impl std::io::Write for Deaf {
+        fn write(&mut self, _bytes: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+    }
+    let stage = Stage::new();
+    let code = |words: &[&str]| {
+        let store = stage.store();
+        let all = ["dostore", "-C", store.to_str().unwrap(), "--utc"];
+        let all = all.into_iter().chain(words.iter().copied());
+        let mut errors = Vec::new();
+        let now = Some(super::stage::now());
+        let stage = dostore::cli::Stage { out: &mut Deaf, errors: &mut errors, now };
+        let code = dostore::cli::call(all, stage);
+        assert!(errors.is_empty(), "{}", String::from_utf8_lossy(&errors));
+        code
+    };
+    assert_eq!(code(&["verify"]), 0);
+    assert_eq!(code(&["ls", "rooms"]), 0);
+    assert_eq!(code(&["diff", "rooms/lobby", "-9d..-8d"]), 1);
+    let (_, segment) = files(&stage).into_iter().find(|(kind, _)| *kind == "segment").unwrap();
+    flip(&segment, |bytes| bytes / 2);
+    assert_eq!(code(&["verify", "--deep"]), 4);
+}
