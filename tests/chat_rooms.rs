@@ -66,7 +66,13 @@ impl Server {
     }
 
     fn join(&self, room: &str, name: &str) -> Client {
-        Client::connect(self.address, room, name).expect("the server takes a socket")
+        self.join_again(room, name, 0)
+    }
+
+    /// The same for somebody who has seen the messages before this number.
+    fn join_again(&self, room: &str, name: &str, from: u64) -> Client {
+        let query = format!("{name}&from={from}");
+        Client::connect(self.address, room, &query).expect("the server takes a socket")
     }
 
     fn messages(&self, room: &str) -> Vec<Message> {
@@ -225,6 +231,36 @@ fn everybody_in_a_room_sees_the_same_and_who_is_there() {
     assert_eq!(bob.find_text("hi ann").number, 1, "what was said before is shown");
     assert_eq!(server.messages("lobby").len(), 2);
     until("the counter has heard of all", || server.status("messages") == 3);
+}
+
+#[test]
+fn who_is_new_sees_the_last_messages_and_who_comes_again_all_that_he_missed() {
+    const SAID: u64 = 1_100;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let server = Server::start(folder.path(), "--pace 1000000");
+    let mut ann = server.join("lobby", "ann");
+    let last = format!("word {}", SAID - 1);
+    std::thread::scope(|scope| {
+        let mut teller = server.join("lobby", "bob");
+        let words = scope.spawn(move || {
+            for word in 0..SAID {
+                teller.say(&format!("word {word}")).expect("open");
+                teller.find_text(&format!("word {word}"));
+            }
+        });
+        ann.find_text(&last);
+        words.join().expect("all is said");
+    });
+    let message = |shown| match shown {
+        Shown::Message(message) => Some(message.number),
+        _ => None,
+    };
+    for (from, first) in [(0, SAID - 1_000), (50, 50), (SAID - 1, SAID - 1)] {
+        let mut eve = server.join_again("lobby", "eve", from);
+        for number in first..SAID {
+            assert_eq!(eve.find(message), number);
+        }
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Messages that are shown at once.
+/// Messages that are shown at once: of an answer, and to somebody who is new.
 const PAGE: usize = 1000;
 
 /// What a room does with what comes in.
@@ -127,7 +127,10 @@ impl Room {
 
     fn join(&self, storage: &Storage, socket: SocketId, name: &str, from: u64) -> Result<()> {
         storage.put_attachment(&socket, name)?;
-        for message in messages(storage, from)? {
+        // Who is new sees the last page; who comes again, all that he missed.
+        let newest = stored(storage, "next")?.unwrap_or(0);
+        let from = if from > 0 { from } else { newest.saturating_sub(PAGE as u64) };
+        for message in messages(storage, from, usize::MAX)? {
             let text = Shown::Message(message).to_text().into();
             self.sockets.send(&socket, Frame { gate: storage.gate(), text });
         }
@@ -174,7 +177,7 @@ impl Actor for Room {
                     self.show_present(storage)?;
                 }
             }
-            Event::Asked(from) => return messages(storage, from),
+            Event::Asked(from) => return messages(storage, from, PAGE),
         }
         Ok(Vec::new())
     }
@@ -202,8 +205,8 @@ fn quiet(storage: &Storage) -> Result<Duration> {
     Ok(Duration::from_secs(stored(storage, "quiet")?.unwrap_or(7 * 24 * 60 * 60)))
 }
 
-fn messages(storage: &Storage, from: u64) -> Result<Vec<Message>> {
-    let options = ListOptions::new().prefix("message/").start(key(from)).limit(PAGE);
+fn messages(storage: &Storage, from: u64, limit: usize) -> Result<Vec<Message>> {
+    let options = ListOptions::new().prefix("message/").start(key(from)).limit(limit);
     let entries = storage.list(options)?;
     let read = entries.filter_map(|entry| match entry {
         Ok((_, value)) => serde_json::from_slice(&value).ok().map(Ok),

@@ -9,6 +9,7 @@
 
 mod s1_abort;
 mod s1_alarm_calls;
+mod s1_bookmarks;
 mod s1_delete;
 mod s1_keys;
 mod s1_limits;
@@ -27,4 +28,5 @@ mod s3_sections;
 mod s4_alarms;
 mod s4_handler;
 mod s4_retries;
+mod s6_lifecycle;
 mod stage;

@@ -1,6 +1,7 @@
 //! Section 1.9: waiting for what was written before.
 
-use crate::stage::{Stage, fill, now, poll_pending, poll_ready};
+use crate::stage::{Stage, fill, keys, now, poll_pending, poll_ready};
+use dostore::actor::Storage;
 use dostore::disk::sim::Fault;
 use dostore::error::ErrorKind;
 
@@ -84,4 +85,19 @@ fn s1_9_sync_may_block_instead() {
     drop(room);
     let (_stage, room) = stage.power_cut_with_room();
     assert_eq!(crate::stage::keys(&room), "a");
+}
+
+#[test]
+fn s1_9_to_wait_inside_a_transaction_for_its_own_end_is_ended_by_the_limit() {
+    let (stage, room) = Stage::with_room();
+    let mut waits = Box::pin(room.transaction_async(async |storage: Storage| {
+        storage.put("a", "1")?;
+        storage.sync().await
+    }));
+    poll_pending(waits.as_mut());
+    stage.write();
+    poll_pending(waits.as_mut());
+    stage.pass_seconds(31);
+    assert_eq!(poll_ready(waits.as_mut()).unwrap_err().code(), "section.timeout");
+    assert_eq!(keys(&stage.room()), "");
 }
