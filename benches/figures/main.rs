@@ -28,6 +28,7 @@ mod past;
 mod publish;
 mod raw;
 mod recovery;
+mod rest;
 mod sustained;
 mod system;
 
@@ -39,7 +40,7 @@ type Result<T> = std::result::Result<T, Error>;
 
 const USAGE: &str = "figures [NAME...] [--objects N] [--seconds S] [--dir PATH] [--quick]
 names: actors adopt alarms commits alone open-warm open-cold open-store million past publish
-       sustained";
+       rest sustained";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -118,6 +119,7 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
         "million" => million::run(settings),
         "past" => past::run(settings),
         "publish" => publish::run(settings),
+        "rest" => rest::run(settings),
         "sustained" => sustained::run(settings),
         recovery::CHILD => recovery::load(settings),
         million::CHILD => million::activate(settings),
@@ -125,7 +127,7 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
     }
 }
 
-const ALL: [&str; 12] = [
+const ALL: [&str; 13] = [
     "open-warm",
     "open-cold",
     "open-store",
@@ -137,6 +139,7 @@ const ALL: [&str; 12] = [
     "past",
     "adopt",
     "publish",
+    "rest",
     "sustained",
 ];
 

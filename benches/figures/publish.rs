@@ -3,6 +3,7 @@
 //! Invariants:
 //!   * The store has no threads of its own: each step runs alone in this thread, whose own time is
 //!     counted, waits not included.
+//!   * The system has all files of both stores in memory before the first round.
 //!   * Records are allocated by other threads than the one that frees them, as under a real load.
 
 use crate::load::{self, DataSet, LOADERS, Window};
@@ -13,6 +14,8 @@ use dostore::ids::ObjectId;
 use dostore::retention::Retention;
 use dostore::store::Store;
 use dostore::store::namespace::Namespace;
+use std::fs::File;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Commits between two checkpoints: about what the default budget of dirty bytes makes of them.
@@ -62,6 +65,7 @@ impl Side {
         let store = set.open(options.retention(retention))?;
         let namespace = load::namespace(&store)?;
         let ids = set.ids(&namespace);
+        read_into_memory(&set.folder.join("data"))?;
         let commits = COMMITS.min(ids.len() / 5);
         Ok(Self { name, store, namespace, ids, commits, spent: Spent::default() })
     }
@@ -75,6 +79,19 @@ impl Side {
         self.spent.print(self.name, (rounds * self.commits) as f64);
         Ok(self.store.close()?)
     }
+}
+
+/// Reads all files under a folder, so that the system has them in memory.
+fn read_into_memory(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            read_into_memory(&path)?;
+        } else if path.extension().is_none_or(|extension| extension != "sock") {
+            std::io::copy(&mut File::open(&path)?, &mut std::io::sink())?;
+        }
+    }
+    Ok(())
 }
 
 /// Commits two keys of objects chosen evenly; says how much processor time that took.

@@ -19,9 +19,9 @@ use crate::limits::KEY_BYTES_MAX;
 pub use super::item::{Group, ITEM_HEAD_BYTES_MAX, ITEM_KEY_BYTES, ItemKey};
 
 /// Bytes of items from which on a bundle is closed, and the most that a first item may have.
-pub const BUNDLE_BYTES: usize = 32 * 1024;
+pub const BUNDLE_BYTES: usize = 16 * 1024;
 /// Bytes of a value that one item holds; what is longer goes on in the next chunk.
-pub const CHUNK_BYTES: usize = 24 * 1024;
+pub const CHUNK_BYTES: usize = 10 * 1024;
 
 /// Bytes of items that a bundle can have at all.
 const BUNDLE_BYTES_MAX: usize = ENTRY_BYTES_MAX - ITEM_KEY_BYTES - 8;

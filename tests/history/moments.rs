@@ -12,30 +12,70 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const SEEDS: u64 = 150;
+/// Seeds of each run with a focus.
+const FOCUS_SEEDS: u64 = 12;
 
-fn options(chance: &mut Chance) -> Options {
+/// What a run is about: where it differs from one in which everything is drawn.
+#[derive(Clone, Copy, Default)]
+struct Focus {
+    page_bytes: Option<usize>,
+    state_bytes: Option<usize>,
+    epoch_bytes: Option<u64>,
+    /// Keys of each object, and bytes of its values at most.
+    objects: &'static [(u64, u64)],
+    /// Commits of an object in a row, at most.
+    row: Option<u64>,
+    /// In percent of the rows, that the object's life ends before.
+    ends: u64,
+    /// In percent of the rows, that a checkpoint comes behind.
+    checkpoints: u64,
+}
+
+fn options(chance: &mut Chance, focus: &Focus) -> Options {
     let day = Duration::from_hours(24);
+    let page_bytes = chance.pick(&[512, 1024, 4096]);
+    let state_bytes = chance.pick(&[400, 4_000, 64 << 10]);
+    let epoch_bytes = chance.pick(&[0, 2_000, 20_000, 1 << 30]);
     Options::default()
         .threads(false)
         .wal_file_bytes(64 << 10)
-        .page_bytes(chance.pick(&[512, 1024, 4096]))
+        .page_bytes(focus.page_bytes.unwrap_or(page_bytes))
         .segment_bytes(chance.pick(&[16 << 10, 64 << 10]))
         .clean_bytes(chance.pick(&[4 << 10, 64 << 10]))
-        .history_state_bytes(chance.pick(&[400, 4_000, 64 << 10]))
-        .epoch(Duration::ZERO, chance.pick(&[0, 2_000, 20_000, 1 << 30]), day)
+        .history_state_bytes(focus.state_bytes.unwrap_or(state_bytes))
+        .epoch(Duration::ZERO, focus.epoch_bytes.unwrap_or(epoch_bytes), day)
 }
 
 /// Some objects of one page, some larger, some hot.
-fn objects(chance: &mut Chance) -> Vec<(u64, u64)> {
+fn objects(chance: &mut Chance, focus: &Focus) -> Vec<(u64, u64)> {
     let count = chance.between(1, 5);
     let sizes = [(1, 30), (4, 60), (12, 300), (60, 40), (300, 30), (40, 700), (3, 30_000)];
-    (0..count).map(|_| chance.pick(&sizes)).collect()
+    let sizes = if focus.objects.is_empty() { &sizes[..] } else { focus.objects };
+    (0..count).map(|_| chance.pick(sizes)).collect()
 }
 
-fn run(seed: u64, is_told: bool) -> u64 {
+/// Commits of one object in a row, and what the focus wants around them.
+fn row(stage: &mut Stage, chance: &mut Chance, most: u64, focus: &Focus) {
+    let index = chance.index(stage.objects.len());
+    if chance.percent(focus.ends) {
+        let mut change = Change::of(&stage.objects[index]);
+        change.delete_all();
+        stage.apply(index, change);
+    }
+    for _ in 0..chance.between(1, most) {
+        stage.commit(index);
+    }
+    if chance.percent(focus.checkpoints) {
+        stage.engine().checkpoint().expect("it succeeds");
+    }
+}
+
+fn run(seed: u64, is_told: bool, focus: &Focus) -> u64 {
     let mut chance = Chance::new(seed ^ 0x6869_7374);
-    let mut stage = Stage::new(seed, options(&mut chance), &objects(&mut chance));
-    let hot = chance.percent(30);
+    let options = options(&mut chance, focus);
+    let mut stage = Stage::new(seed, options, &objects(&mut chance, focus));
+    let most = if chance.percent(30) { 60 } else { 4 };
+    let most = focus.row.unwrap_or(most);
     for step in 0..chance.between(20, 120) {
         let drawn = chance.below(20);
         if is_told {
@@ -54,13 +94,7 @@ fn run(seed: u64, is_told: bool) -> u64 {
                 let index = chance.index(stage.objects.len());
                 stage.check(index, 6);
             }
-            _ => {
-                let index = chance.index(stage.objects.len());
-                let most = if hot { 60 } else { 4 };
-                for _ in 0..chance.between(1, most) {
-                    stage.commit(index);
-                }
-            }
+            _ => row(&mut stage, &mut chance, most, focus),
         }
     }
     for index in 0..stage.objects.len() {
@@ -151,21 +185,84 @@ fn check_from_outside(stage: &mut Stage) {
     }
 }
 
+fn run_all(seeds: std::ops::Range<u64>, is_told: bool, focus: &Focus) -> u64 {
+    let one = |seed| match catch_unwind(AssertUnwindSafe(|| run(seed, is_told, focus))) {
+        Ok(count) => count,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+            panic!("seed {seed}: {text}");
+        }
+    };
+    seeds.map(one).sum()
+}
+
+/// Runs with a focus; each branch that it is about must have been taken.
+fn check_focus(focus: &Focus, wanted: &[Mark]) {
+    let compared = run_all(0..FOCUS_SEEDS, false, focus);
+    assert!(compared > 2_000, "only {compared} comparisons");
+    let missed: Vec<Mark> = unreached().into_iter().filter(|mark| wanted.contains(mark)).collect();
+    assert!(missed.is_empty(), "branches never taken: {missed:?}");
+}
+
+/// No state is near: most moments are far behind the one that serves them.
+#[test]
+fn moments_behind_states_that_were_skipped_are_what_they_were() {
+    let objects = &[(4, 60), (12, 300)];
+    let (state_bytes, epoch_bytes) = (Some(64 << 10), Some(1 << 30));
+    let focus = Focus { state_bytes, epoch_bytes, objects, checkpoints: 60, ..Focus::default() };
+    check_focus(&focus, &[Mark::StateSkipped]);
+}
+
+#[test]
+fn moments_between_deltas_are_what_they_were() {
+    let objects = &[(60, 40), (40, 60)];
+    let (page_bytes, epoch_bytes, row) = (Some(4_096), Some(2_000), Some(2));
+    let focus =
+        Focus { page_bytes, epoch_bytes, objects, row, checkpoints: 70, ..Focus::default() };
+    check_focus(&focus, &[Mark::DeltaAppended, Mark::DeltaKept, Mark::DeltaLeft]);
+}
+
+#[test]
+fn moments_of_hot_objects_are_what_they_were() {
+    let objects = &[(1, 30), (4, 60)];
+    let focus = Focus {
+        state_bytes: Some(400),
+        objects,
+        row: Some(80),
+        checkpoints: 30,
+        ..Focus::default()
+    };
+    check_focus(&focus, &[Mark::HotState]);
+}
+
+#[test]
+fn moments_of_each_life_are_what_they_were() {
+    let objects = &[(4, 60), (60, 40), (300, 30)];
+    let focus = Focus { objects, ends: 40, checkpoints: 30, ..Focus::default() };
+    check_focus(&focus, &[Mark::LifeReplaced]);
+}
+
+/// Every commit has an interval of its own, or shares one with a single other.
+#[test]
+fn moments_on_both_sides_of_each_cut_are_what_they_were() {
+    let focus = Focus { row: Some(1), checkpoints: 90, ..Focus::default() };
+    check_focus(&focus, &[Mark::StateSkipped]);
+}
+
+/// Every interval is an epoch.
+#[test]
+fn moments_on_both_sides_of_the_end_of_an_epoch_are_what_they_were() {
+    let focus = Focus { epoch_bytes: Some(0), row: Some(3), checkpoints: 60, ..Focus::default() };
+    check_focus(&focus, &[Mark::HistoryMerged]);
+}
+
 #[test]
 fn g19_every_moment_of_every_object_is_what_it_was() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let one: Option<u64> = number("DOSTORE_SEED");
     let seeds = number("DOSTORE_SEEDS").unwrap_or(SEEDS);
-    let mut compared = 0;
-    for seed in one.map_or(0..seeds, |seed| seed..seed + 1) {
-        match catch_unwind(AssertUnwindSafe(|| run(seed, one.is_some()))) {
-            Ok(count) => compared += count,
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-                panic!("seed {seed}: {text}");
-            }
-        }
-    }
+    let range = one.map_or(0..seeds, |seed| seed..seed + 1);
+    let compared = run_all(range, one.is_some(), &Focus::default());
     println!("{compared} comparisons of a key at a moment");
     if one.is_some() || seeds < SEEDS {
         return;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot fail in a script fails its test")]
 
 mod adopt;
+mod adopt_hostile;
 mod bookmarks;
 mod edges;
 mod expiry;
