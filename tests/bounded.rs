@@ -63,6 +63,9 @@ fn change(disk: &SimDisk, name: FileName, with: impl FnOnce(&mut Vec<u8>)) {
     disk.replace_file_bytes(name, bytes);
 }
 
+/// What it is called, and what does it.
+type Forgery = (&'static str, fn(&SimDisk));
+
 /// A manifest that says the greatest there is of every file.
 fn great_manifest(disk: &SimDisk) {
     change(disk, FileName::Manifest, |bytes| {
@@ -160,14 +163,14 @@ fn garbage(disk: &SimDisk, is_meant: fn(&FileName) -> bool) {
 fn no_forged_length_takes_memory() {
     let disk = world::store(1);
     let clean = most(|| read_all(&disk, true, "nothing"));
-    let forgeries: [(&str, &dyn Fn(&SimDisk)); 7] = [
-        ("manifest", &great_manifest),
-        ("footers", &great_footers),
-        ("groups", &great_groups),
-        ("pages", &great_pages),
-        ("log", &|disk| garbage(disk, |name| matches!(name, FileName::Wal(_)))),
-        ("segments", &|disk| garbage(disk, |name| matches!(name, FileName::Segment(_)))),
-        ("runs", &|disk| garbage(disk, |name| matches!(name, FileName::Run(_)))),
+    let forgeries: [Forgery; 7] = [
+        ("manifest", great_manifest),
+        ("footers", great_footers),
+        ("groups", great_groups),
+        ("pages", great_pages),
+        ("log", |disk| garbage(disk, |name| matches!(name, FileName::Wal(_)))),
+        ("segments", |disk| garbage(disk, |name| matches!(name, FileName::Segment(_)))),
+        ("runs", |disk| garbage(disk, |name| matches!(name, FileName::Run(_)))),
     ];
     for (told, forge) in forgeries {
         let forged = disk.fork();

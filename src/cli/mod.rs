@@ -115,10 +115,9 @@ fn answer(words: impl Iterator<Item = OsString>, stage: Stage<'_>, terminal: Ter
     // What was printed before a failure is of use all the same.
     let ended = call.end();
     let failure = match (done, ended) {
-        (Err(failure), _) => failure,
         // What was found out holds, whoever reads it to its end.
         (Ok(code), Err(failure)) if failure.is_deaf() => return code,
-        (Ok(_), Err(failure)) => failure,
+        (Err(failure), _) | (Ok(_), Err(failure)) => failure,
         (Ok(code), Ok(())) => return code,
     };
     if failure.code() != DONE {

@@ -137,7 +137,9 @@ impl Adopted {
                 }
             }
         }
-        open.into_iter().for_each(|fault| report.fault(fault));
+        for fault in open {
+            report.fault(fault);
+        }
         if is_whole && found != self.counts {
             let ((keys, bytes), (said, of)) = (found, self.counts);
             let what = format!("names {keys} keys of {bytes} bytes, the commit {said} of {of}");

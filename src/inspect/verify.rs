@@ -154,7 +154,9 @@ fn check_log(
     let adopted = log::check(&**disk, manifest, listing, report);
     let named = adopted.iter().flat_map(Adopted::files).collect();
     files::note_others(&**disk, manifest, listing, &named, report);
-    adopted.iter().for_each(|it| it.check(disk, (manifest, listing), report));
+    for it in &adopted {
+        it.check(disk, (manifest, listing), report);
+    }
 }
 
 /// Bytes of runs and pages that a walk reads.

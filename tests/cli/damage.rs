@@ -5,8 +5,11 @@ use super::stage::{Done, Stage, call};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// What happens to a file, and whether somebody must notice.
-const HARMS: [(&str, fn(&Path)); 6] = [
+/// What it is called, and what does it.
+type Harm = (&'static str, fn(&Path));
+
+/// What happens to a file.
+const HARMS: [Harm; 6] = [
     ("a flipped bit in the middle", |path| flip(path, |bytes| bytes / 2)),
     ("a flipped bit in the header", |path| flip(path, |_| 40)),
     ("a flipped bit at the end", |path| flip(path, |bytes| bytes - 20)),

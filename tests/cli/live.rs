@@ -242,7 +242,9 @@ fn read(folder: &Path, told: &Told, reads: u64) -> (Seen, u64) {
         let followers: Vec<_> =
             FOLLOWERS.iter().map(|words| scope.spawn(move || follow(words))).collect();
         let mut all = Seen::default();
-        callers.into_iter().for_each(|caller| all.add(caller.join().unwrap()));
+        for caller in callers {
+            all.add(caller.join().unwrap());
+        }
         let mut commits = 0;
         for follower in followers {
             let (looks, seen) = follower.join().unwrap();

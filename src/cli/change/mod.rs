@@ -59,13 +59,13 @@ impl Operator for Waiting<'_> {
 
 /// Has a request performed, whoever has the store open.
 fn ask(call: &Call<'_>, what: &str, request: &Request) -> Result<Reply, Failure> {
-    ask_with(call, call.spinner(what), request, &mut io::empty())
+    ask_with(call, &call.spinner(what), request, &mut io::empty())
 }
 
 /// The same with something that follows it, and that the bar counts.
 fn ask_with(
     call: &Call<'_>,
-    bar: ProgressBar,
+    bar: &ProgressBar,
     request: &Request,
     stream: &mut dyn Read,
 ) -> Result<Reply, Failure> {

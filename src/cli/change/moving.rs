@@ -249,7 +249,7 @@ impl Load {
             None => call.spinner("loading"),
         };
         let request = Request::Load { namespace: self.into.clone(), existing };
-        let loaded = match ask_with(call, bar, &request, &mut *input)? {
+        let loaded = match ask_with(call, &bar, &request, &mut *input)? {
             Reply::Loaded(loaded) => loaded,
             other => return Err(unexpected(&other)),
         };

@@ -206,7 +206,7 @@ impl<'s> Import<'s> {
             Item::Object { id, name } => self.begin(ObjectId(*id), name.as_deref()),
             Item::UserVersion(version) => {
                 let key = VERSION_KEY;
-                self.put(&key, Codec::Raw, &version.to_le_bytes())
+                self.put(key, Codec::Raw, &version.to_le_bytes())
             }
             Item::Entry { kind, key, codec, value } => {
                 self.store.engine().options.limits.check_pair(key, value)?;
