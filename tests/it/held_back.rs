@@ -71,7 +71,7 @@ impl Stage {
 
     /// A checkpoint ends although `held` commits more than many groups hold, and is held back in
     /// each of them with its object and the log's writer; it is so already `before` the checkpoint,
-    /// or in the middle of it.
+    /// or when only the manifest is still to be written.
     #[track_caller]
     fn check(self, mut held: Object, is_before: bool) {
         self.clock.is_standing.store(true, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Stage {
         if is_before {
             begin();
         } else {
-            self.disk.before_next(Point::CreateRun, move |_| begin());
+            self.disk.before_next(Point::CreateManifest, move |_| begin());
         }
         // Not scoped: a checkpoint that waits for ever must not keep the test from failing.
         let store = self.store.clone();

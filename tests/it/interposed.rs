@@ -21,6 +21,8 @@ pub enum Point {
     CreateLog,
     /// The names of the store's folder are synced, with no manifest on its way.
     SyncRoot,
+    /// A manifest is written.
+    CreateManifest,
     /// A file of pages is opened.
     OpenSegment,
 }
@@ -100,6 +102,9 @@ impl Disk for Interposed {
     fn create(&self, name: FileName) -> io::Result<Arc<dyn File>> {
         if matches!(name, FileName::Run(_)) {
             self.reach(Point::CreateRun, Some(name));
+        }
+        if name == FileName::ManifestTemporary {
+            self.reach(Point::CreateManifest, Some(name));
         }
         if matches!(name, FileName::Wal(_)) {
             self.reach(Point::CreateLog, Some(name));
