@@ -352,6 +352,39 @@ fn a_purge_survives_a_power_cut_at_every_call_and_is_completed_after_it() {
     assert!(cuts > 40, "{cuts}");
 }
 
+/// An error of any call while erasing is no damage: what it kept goes with the next try.
+#[test]
+fn an_error_of_the_disk_keeps_no_purge_for_longer_than_it_lasts() {
+    let base = SimDisk::new(12);
+    let (store, people) = open(&base);
+    surround(&people, 8, 0);
+    plant(&people, 2);
+    settle(&store);
+    let id = people.id_from_name(&marked());
+    people.purge(id).unwrap().wait().unwrap();
+    drop((people, store));
+    let (mut failed, mut unread) = (0, 0);
+    for call in 1.. {
+        let disk = base.fork();
+        let (store, people) = open(&disk);
+        let last = disk.calls() + call;
+        disk.fail_call(call, Fault::Io);
+        if let Err(error) = store.steps().erase() {
+            failed += 1;
+            unread += usize::from(error.to_string().contains("reading"));
+            assert_ne!(error.code(), "purge.stuck", "call {call}");
+        }
+        if disk.calls() < last {
+            break;
+        }
+        drop((people, store));
+        let (store, _people) = open(&disk);
+        store.steps().erase().unwrap();
+        assert_eq!(traces(&disk), BTreeSet::new(), "call {call}");
+    }
+    assert!(failed > 40 && unread > 5, "{failed} {unread}");
+}
+
 /// Where the pages of a segment lie, and of which object each is.
 fn pages(disk: &SimDisk) -> Vec<ScannedPage> {
     let reading: Arc<dyn ReadDisk> = Arc::new(disk.clone());

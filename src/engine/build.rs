@@ -49,6 +49,8 @@ pub struct Builder<'e> {
     pub(super) exact_at: Lsn,
     /// The same for the pages of the fold at hand: of what only moves, when it last changed.
     pub(super) page_exact_at: Lsn,
+    /// The first error, other than damage, that kept the cleaner from moving something.
+    pub(super) unread: Option<Error>,
     /// Until when what deltas of the object at hand lie over was exact.
     pub(super) until: Lsn,
     /// Whether nothing changes but places.
@@ -79,6 +81,7 @@ impl<'e> Builder<'e> {
             version,
             exact_at,
             page_exact_at: exact_at,
+            unread: None,
             until: version.manifest.cut,
             is_move: generation > 0,
             archive: Archive::new(engine, version),

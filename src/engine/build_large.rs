@@ -8,6 +8,7 @@
 
 use super::archive::{KeyRange, every_key};
 use super::build::{Builder, wants_delta};
+use super::clean::note_unread;
 use super::content::{Content, inheriting};
 use super::splitter::Splitter;
 use crate::error::{Error, ErrorKind, Place, Result};
@@ -97,8 +98,9 @@ impl Builder<'_> {
                 continue;
             }
             // What cannot be read stays where it is.
-            if let Ok(stack) = self.version.stack(&span.entry, address, head.life) {
-                self.fold_span(&mut change, &nothing, span, stack)?;
+            match self.version.stack(&span.entry, address, head.life) {
+                Ok(stack) => drop(self.fold_span(&mut change, &nothing, span, stack)?),
+                Err(error) => note_unread(&mut self.unread, error),
             }
         }
         if change.pages.is_empty() {

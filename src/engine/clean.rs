@@ -13,7 +13,7 @@ use super::archive::every_key;
 use super::build::Builder;
 use super::content::{content_of, inheriting};
 use super::publish::Publisher;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Head, PageEntry, PageLocation, PagePart};
 use crate::format::manifest::SegmentState;
 use crate::ids::{Address, FileNumber, Life, NamespaceNumber};
@@ -114,15 +114,19 @@ impl Engine {
         victims
     }
 
+    /// Moves what is live out of segments, past what cannot be read. Says what else than damage
+    /// kept something where it is.
     pub(super) fn clean_victims(
         &self,
         publisher: &mut Publisher,
         victims: &BTreeSet<FileNumber>,
-    ) -> Result<()> {
+    ) -> Result<Option<Error>> {
         let version = self.version();
         let mut ranges = Vec::new();
+        let mut unread = None;
         for victim in victims {
-            if scan(&version, *victim, &mut ranges).is_err() {
+            if let Err(error) = scan(&version, *victim, &mut ranges, &mut unread) {
+                note_unread(&mut unread, error);
                 publisher.pinned.insert(*victim);
             }
         }
@@ -135,6 +139,7 @@ impl Engine {
         }
         let mut next = publisher.manifest.clone();
         let mut builder = Builder::new(self, &version, next.cut, 1);
+        builder.unread = unread;
         let mut namespace = None;
         for object in ranges.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
             let address = object[0].0;
@@ -151,6 +156,7 @@ impl Engine {
             }
         }
         let time = next.cut_time;
+        let unread = builder.unread.take();
         let created = builder.finish(&mut next, time)?;
         self.publish_new(publisher, next, &created, None)?;
         // What is left in a victim could not be moved: trying again would not help.
@@ -159,7 +165,7 @@ impl Engine {
         publisher.pinned.extend(stuck);
         mark(Mark::SegmentCleaned);
         self.counters.cleaned.fetch_add(victims.len() as u64, Ordering::Relaxed);
-        Ok(())
+        Ok(unread)
     }
 
     /// The dictionary of a namespace: the one known, or one trained on objects that will move.
@@ -198,11 +204,26 @@ fn sample(version: &Version, address: Address) -> Option<Vec<u8>> {
 
 /// The key ranges that have a page in a segment, past what is damaged. What is live there stays,
 /// and then so does the segment.
-fn scan(version: &Version, victim: FileNumber, ranges: &mut Vec<Range>) -> Result<()> {
-    for page in version.segments.scan(victim)?.flatten() {
-        ranges.push((page.meta.address, page.meta.life, page.meta.fence));
+fn scan(
+    version: &Version,
+    victim: FileNumber,
+    ranges: &mut Vec<Range>,
+    unread: &mut Option<Error>,
+) -> Result<()> {
+    for page in version.segments.scan(victim)? {
+        match page {
+            Ok(page) => ranges.push((page.meta.address, page.meta.life, page.meta.fence)),
+            Err(error) => note_unread(unread, error),
+        }
     }
     Ok(())
+}
+
+/// Keeps the first error that may not come again. Damage stays what it is.
+pub(super) fn note_unread(unread: &mut Option<Error>, error: Error) {
+    if error.kind() != ErrorKind::Corrupt {
+        unread.get_or_insert(error);
+    }
 }
 
 fn names_any(entry: &PageEntry, victims: &BTreeSet<FileNumber>) -> bool {
@@ -295,7 +316,7 @@ impl Builder<'_> {
         let moved = Head {
             deleted: content.inline.is_none()
                 && content.pages.iter().all(|(_, entry)| entry.is_none())
-                && content.count == 0
+                && !content.keeps_pages
                 && head.alarm.is_none(),
             approximate: content.is_approximate,
             count: content.count,

@@ -196,7 +196,7 @@ impl Engine {
             let failed = match self.clean_victims(&mut publisher, &batch) {
                 // Those of other batches may be readable.
                 Err(error) if error.kind() == ErrorKind::Io => Some(error),
-                cleaned => cleaned.map(|()| None)?,
+                unread => unread?,
             };
             let segments = publisher.manifest.segments.iter().map(|segment| segment.facts.number);
             let stuck = segments.filter(|number| batch.contains(number));
