@@ -1,24 +1,23 @@
-//! The namespaces of a store: commits of an object of the store's own, read whole at open.
+//! The namespaces of a store: commits of an object of the store's own, repeated by the manifest.
 //!
 //! Invariants:
+//!   * A manifest has every namespace that a commit up to its cut made.
 //!   * A namespace's number is never given again.
 //!   * A namespace is handed out only when its commit is durable.
 
 use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
-use crate::format::namespace::NamespaceValue;
-use crate::format::record::Operation;
-use crate::ids::{Address, Codec, KeyKind, NamespaceNumber};
+use crate::format::manifest::Manifest;
+use crate::format::namespace::{NamespaceItem, NamespaceValue};
+use crate::format::record::{Operation, Operations, RecordView};
+use crate::ids::{Address, Codec, KeyKind, Lsn, NamespaceNumber};
 use crate::limits::{NAMESPACES_MAX, check_name};
-use crate::object::View;
-use crate::object::range::{Entry, RangeIter};
 use crate::object::write_set::WriteSet;
 use crate::object_id::NamespaceKey;
 use crate::retention::Retention;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::time::Duration;
 
 use super::classes::Settings;
@@ -36,6 +35,8 @@ pub struct NamespaceEntry {
     pub key: NamespaceKey,
     /// How long its history is kept; none for as long as the store's.
     pub retention: Option<Retention>,
+    /// The commit that made it.
+    pub since: Lsn,
 }
 
 /// All namespaces, by name.
@@ -65,25 +66,29 @@ impl Catalog {
 }
 
 impl Engine {
-    /// Reads the catalog's object. Once, at open.
-    pub(super) fn load_catalog(&self) -> Result<()> {
-        let kind = vec![KeyKind::User as u8];
-        let behind = vec![KeyKind::User as u8 + 1];
-        let bounds = (Bound::Included(kind), Bound::Excluded(behind));
-        let view = self.view(CATALOG)?;
-        // As the last checkpoint left it, which is no question to history: that may be off.
-        let known = read(View::of_version(CATALOG, self.version())?)?;
-        let entries = RangeIter::new(view, None, bounds);
+    /// Takes over the namespaces of a store. Once, at open.
+    pub(super) fn load_catalog(&self, roll: Roll) {
+        let cut = self.version().manifest.cut;
         let mut by_name = self.catalog.by_name.lock();
-        for entry in entries {
-            let (name, namespace) = decode(&entry?)?;
-            self.catalog.learn(&namespace);
-            if !known.contains_key(&name) {
+        for namespace in roll.0.values() {
+            self.catalog.learn(namespace);
+            if namespace.since > cut {
                 self.catalog.new.lock().insert(namespace.number);
             }
-            by_name.insert(name, namespace);
         }
-        Ok(())
+        *by_name = roll.0;
+    }
+
+    /// The namespaces as a manifest has them: all that are durable now. Waits for one that is
+    /// being made, whose commit may be before the manifest's cut.
+    pub(super) fn listed_namespaces(&self) -> Vec<NamespaceItem> {
+        let by_name = self.catalog.by_name.lock();
+        let item = |(name, entry): (&String, &NamespaceEntry)| {
+            let NamespaceEntry { number, key, retention, since } = *entry;
+            let value = NamespaceValue { number, key, retention };
+            NamespaceItem { since, name: name.clone(), value }
+        };
+        by_name.iter().map(item).collect()
     }
 
     /// Whether there is a namespace of this name.
@@ -115,8 +120,9 @@ impl Engine {
         let last = by_name.values().map(|entry| entry.number.0).max().unwrap_or(0);
         let number = NamespaceNumber(last + 1);
         let key = key.copied().unwrap_or_else(|| NamespaceKey::new(name));
-        let entry = NamespaceEntry { number, key, retention: whole_seconds(retention) };
-        self.put_namespace(name, &entry)?;
+        let (retention, since) = (whole_seconds(retention), Lsn::ZERO);
+        let mut entry = NamespaceEntry { number, key, retention, since };
+        entry.since = self.put_namespace(name, &entry)?;
         self.catalog.new.lock().insert(number);
         self.catalog.learn(&entry);
         by_name.insert(name.to_owned(), entry.clone());
@@ -124,14 +130,15 @@ impl Engine {
     }
 
     /// Commits a namespace's entry and waits until it is durable.
-    fn put_namespace(&self, name: &str, entry: &NamespaceEntry) -> Result<()> {
+    fn put_namespace(&self, name: &str, entry: &NamespaceEntry) -> Result<Lsn> {
         let mut changes = WriteSet::new();
         let full_key = [&[KeyKind::User as u8], name.as_bytes()].concat();
         let put = Operation::Put { key: &full_key, codec: Codec::Raw, value: &encode(entry) };
         changes.push(&self.options.limits, &put)?;
         let commit = |object: &_, inner: &mut _| self.commit(object, inner, changes);
         let grant = self.with_object(CATALOG, commit)?;
-        self.wal.wait(grant.lsn)
+        self.wal.wait(grant.lsn)?;
+        Ok(grant.lsn)
     }
 
     /// Sets how long the history of a namespace is kept: durable when this returns, and in force
@@ -167,7 +174,7 @@ impl Engine {
 }
 
 fn encode(entry: &NamespaceEntry) -> Vec<u8> {
-    let NamespaceEntry { number, key, retention } = *entry;
+    let NamespaceEntry { number, key, retention, .. } = *entry;
     NamespaceValue { number, key, retention }.encode()
 }
 
@@ -180,25 +187,56 @@ fn whole_seconds(retention: Option<Retention>) -> Option<Retention> {
     })
 }
 
-/// The namespace that an entry of the catalog describes.
-pub fn decode(entry: &Entry) -> Result<(String, NamespaceEntry)> {
-    let read = || -> std::result::Result<_, Malformed> {
-        let name = std::str::from_utf8(entry.key.get(1..).unwrap_or_default())
-            .map_err(|_| Malformed("a name that is not UTF-8"))?;
-        let NamespaceValue { number, key, retention } = NamespaceValue::decode(&entry.value)?;
-        Ok((name.to_owned(), NamespaceEntry { number, key, retention }))
-    };
-    read().map_err(|fault| {
-        let what = format!("the catalog of namespaces is damaged: {fault}");
-        Error::new(ErrorKind::Corrupt, "catalog.damaged", what)
-    })
+/// The namespaces by name, as a manifest and the commits behind its cut say.
+///
+/// No page is asked: one damaged page would else be the end of every object.
+#[derive(Clone, Debug, Default)]
+pub struct Roll(BTreeMap<String, NamespaceEntry>);
+
+impl Roll {
+    /// As of a manifest.
+    pub fn of(manifest: &Manifest) -> Self {
+        let entry = |item: &NamespaceItem| {
+            let NamespaceValue { number, key, retention } = item.value;
+            (item.name.clone(), NamespaceEntry { number, key, retention, since: item.since })
+        };
+        Self(manifest.namespaces.iter().map(entry).collect())
+    }
+
+    /// Whether a commit is one of the catalog.
+    pub fn is_changed_by(record: &RecordView<'_>) -> bool {
+        record.header.address == CATALOG
+    }
+
+    /// Takes in a commit, if it is one of the catalog.
+    pub fn follow(&mut self, record: &RecordView<'_>) -> Result<()> {
+        if !Self::is_changed_by(record) {
+            return Ok(());
+        }
+        for operation in Operations::new(record.payload) {
+            let Operation::Put { key, value, .. } = operation.map_err(damaged)? else { continue };
+            let Some((kind, name)) = key.split_first() else { continue };
+            if *kind != KeyKind::User as u8 {
+                continue;
+            }
+            let name = std::str::from_utf8(name);
+            let name = name.map_err(|_| damaged(Malformed("a name that is not UTF-8")))?;
+            let decoded = NamespaceValue::decode(value).map_err(damaged)?;
+            let NamespaceValue { number, key, retention } = decoded;
+            let lsn = record.header.lsn;
+            let since = self.0.get(name).map_or(lsn, |known| known.since.min(lsn));
+            self.0.insert(name.to_owned(), NamespaceEntry { number, key, retention, since });
+        }
+        Ok(())
+    }
+
+    /// The namespaces by name.
+    pub fn by_name(&self) -> &BTreeMap<String, NamespaceEntry> {
+        &self.0
+    }
 }
 
-/// What a view of the catalog's object says, for those who only read.
-pub fn read(view: View) -> Result<BTreeMap<String, NamespaceEntry>> {
-    let bounds = (
-        Bound::Included(vec![KeyKind::User as u8]),
-        Bound::Excluded(vec![KeyKind::User as u8 + 1]),
-    );
-    RangeIter::new(view, None, bounds).map(|entry| decode(&entry?)).collect()
+fn damaged(fault: Malformed) -> Error {
+    let what = format!("the catalog of namespaces is damaged: {fault}");
+    Error::new(ErrorKind::Corrupt, "catalog.damaged", what)
 }

@@ -137,6 +137,7 @@ impl Engine {
         next.next_file = self.numbers.peek();
         next.closed = None;
         next.allowed = self.expiry.allowed();
+        next.namespaces = self.listed_namespaces();
         for folder in [Folder::Segments, Folder::Runs] {
             if planted(Mistake::SkipFolderSync) {
                 break;

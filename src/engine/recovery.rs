@@ -11,7 +11,7 @@
 
 use super::alarms::{AlarmIndex, Before};
 use super::bookmarks::{forget_idle, note_terms, right_before};
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Roll};
 use super::clean::Dictionaries;
 use super::expire::Expiry;
 use super::orphans::{remove_orphans, rewrite};
@@ -92,6 +92,7 @@ struct Tail<'a> {
     parts: Vec<Vec<Commit>>,
     /// Files of pages that commits behind the cut have adopted.
     adopted: BTreeSet<FileName>,
+    roll: Roll,
 }
 
 /// A commit that was read and is to be applied.
@@ -135,7 +136,7 @@ impl Engine {
         let log = survey(&*disk, &manifest)?;
         let mut version = open_version(&disk, &manifest, &options)?;
         note_terms(&mut manifest.terms, &log.firsts);
-        let mut tail = Tail::new(&version);
+        let mut tail = Tail::new(&version, Roll::of(&manifest));
         let replayed = tail.replay(&*disk, &mut manifest)?;
         report.note(&replayed);
         let term = Term(manifest.term.0.max(log.last_term.0) + 1);
@@ -157,7 +158,7 @@ impl Engine {
         log_files.insert(file.number);
         let kept = (&log_files, &tail.adopted);
         report.files_removed = remove_orphans(&*disk, &mut manifest, kept)?;
-        let Tail { table, dirty, dirty_bytes, alarms, .. } = tail;
+        let Tail { table, dirty, dirty_bytes, alarms, roll, .. } = tail;
         // Whoever asks the version for the manifest is told of this term too.
         version.manifest = manifest.clone();
         let dirty_bytes = Arc::new(AtomicUsize::new(dirty_bytes));
@@ -194,7 +195,7 @@ impl Engine {
             disk,
             lock: Mutex::new(Some(lock)),
         });
-        engine.load_catalog()?;
+        engine.load_catalog(roll);
         Ok(engine)
     }
 }
@@ -385,7 +386,7 @@ pub fn load_version(
 }
 
 impl<'a> Tail<'a> {
-    fn new(version: &'a Version) -> Self {
+    fn new(version: &'a Version, roll: Roll) -> Self {
         let (objects, last_purge) = (Vec::new(), Lsn::ZERO);
         let dirty = DirtyList { cut: FIRST_CUT, objects, record_bytes: 0, last_purge };
         let runs = version.directory.runs();
@@ -403,6 +404,7 @@ impl<'a> Tail<'a> {
             alarms: AlarmIndex::default(),
             parts,
             adopted: BTreeSet::new(),
+            roll,
         }
     }
 
@@ -429,6 +431,7 @@ impl<'a> Tail<'a> {
                 self.version.adopt(disk, &record.header, &adoption)?;
                 self.adopted.extend(adoption.files().map(|(name, _)| name));
             }
+            self.roll.follow(&record)?;
             self.keep(&record);
             Ok(())
         })?;

@@ -233,6 +233,16 @@ impl GroupHeader {
     }
 }
 
+/// Bytes of a group's first sector that are not zero, at most, for it never to have been written:
+/// any header has several times as many, so these are bits that flipped in unused space.
+const STRAY_BYTES_MAX: usize = 3;
+
+/// Whether this first sector may be what is left of a group.
+#[must_use]
+pub fn may_be_group(sector: &[u8]) -> bool {
+    sector.iter().filter(|byte| **byte != 0).nth(STRAY_BYTES_MAX).is_some()
+}
+
 /// Makes a group of `group`, which is [`GROUP_HEADER_BYTES`] spare bytes and the body: masks the
 /// body where it must be, writes the header in front of it and pads with zeros. The body's fields
 /// of `header` are filled in here. Returns the header's checksum.

@@ -7,6 +7,7 @@
 //!   * Lists keep their order; the runs stand newest first.
 
 use crate::format::header::{FileKind, HEADER_BYTES, Header, HeaderFault};
+use crate::format::namespace::NamespaceItem;
 use crate::format::page::SegmentFacts;
 use crate::format::run::{RunFacts, RunUse};
 use crate::format::{Cursor, Malformed, checksum, place_seed};
@@ -135,6 +136,8 @@ pub struct Manifest {
     pub purged: Vec<Purge>,
     /// Large lives that ended, and when: their pages are live until they are archived.
     pub ended: Vec<(Address, Life, Lsn)>,
+    /// The namespaces by name: all that are made by commits up to the cut, and perhaps later ones.
+    pub namespaces: Vec<NamespaceItem>,
 }
 
 impl Manifest {
@@ -219,6 +222,7 @@ impl Manifest {
             put_u64(out, life.0);
             put_u64(out, lsn.0);
         });
+        put_list(out, &self.namespaces, |out, item| item.encode(out));
     }
 
     /// Reads a manifest.
@@ -295,6 +299,7 @@ impl Manifest {
             ended: take_list(cursor, |cursor| {
                 Ok((take_address(cursor)?, Life(cursor.u64()?), Lsn(cursor.u64()?)))
             })?,
+            namespaces: take_list(cursor, NamespaceItem::decode)?,
         })
     }
 }
@@ -425,6 +430,7 @@ fn take_address(cursor: &mut Cursor<'_>) -> Result<Address, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::namespace;
     use proptest::collection::vec;
     use proptest::option;
     use proptest::prelude::*;
@@ -543,6 +549,7 @@ mod tests {
                         })
                         .collect(),
                     ended: objects.iter().map(|(at, [a, b])| (*at, Life(*a), Lsn(*b))).collect(),
+                    namespaces: std::vec![namespace::sample(); pairs.len()],
                 }
             })
     }

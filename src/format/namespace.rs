@@ -1,10 +1,11 @@
-//! What the catalog keeps of a namespace beside its name.
+//! What the catalog keeps of a namespace, and what the manifest repeats of it.
 //!
 //! Invariants:
 //!   * A decoded value encodes back to the same bytes.
 
-use super::{Cursor, Malformed, put_varint};
-use crate::ids::NamespaceNumber;
+use super::{Cursor, Malformed, put_bytes, put_varint};
+use crate::ids::{Lsn, NamespaceNumber};
+use crate::limits::NAME_BYTES_MAX;
 use crate::object_id::NamespaceKey;
 use crate::retention::Retention;
 use std::time::Duration;
@@ -62,6 +63,47 @@ impl NamespaceValue {
         cursor.finish()?;
         Ok(Self { number, key, retention })
     }
+}
+
+/// A namespace, as the manifest has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceItem {
+    /// The commit that made it.
+    pub since: Lsn,
+    /// Its name.
+    pub name: String,
+    /// All else.
+    pub value: NamespaceValue,
+}
+
+impl NamespaceItem {
+    /// Adds the item's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.since.0.to_le_bytes());
+        put_bytes(out, self.name.as_bytes());
+        put_bytes(out, &self.value.encode());
+    }
+
+    /// Reads an item.
+    pub fn decode(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let since = Lsn(cursor.u64()?);
+        let name = std::str::from_utf8(cursor.bytes(NAME_BYTES_MAX)?);
+        let name = name.map_err(|_| Malformed("a name that is not UTF-8"))?.to_owned();
+        let value = NamespaceValue::decode(cursor.bytes(VALUE_BYTES_MAX)?)?;
+        Ok(Self { since, name, value })
+    }
+}
+
+/// No value is longer.
+const VALUE_BYTES_MAX: usize = 64;
+
+/// An item, for tests.
+#[cfg(test)]
+pub(super) fn sample() -> NamespaceItem {
+    let (number, key) = (NamespaceNumber(7), NamespaceKey::new("rooms"));
+    let retention = Some(Retention::Keep { age: Duration::from_secs(60), bytes: Some(5) });
+    let value = NamespaceValue { number, key, retention };
+    NamespaceItem { since: Lsn(9), name: "rooms".to_owned(), value }
 }
 
 #[cfg(test)]

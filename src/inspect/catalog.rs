@@ -1,21 +1,19 @@
-//! The store's own object that lists the namespaces, read without the engine: its pages as of the
-//! cut, and the commits behind them if they are wanted too.
+//! The list of the namespaces, read without the engine: as a manifest has it, and the commits of
+//! the store's own object behind it if they are wanted too; without a manifest, any page of that.
 //!
 //! Invariants:
 //!   * Nothing here is trusted beyond its checksum: what does not decode is a fault, not a panic.
 
-use crate::directory::Directory;
 use crate::error::{Error, Place, Result};
 use crate::format::Malformed;
-use crate::format::entry::PageEntry;
-use crate::format::namespace::NamespaceValue;
+use crate::format::manifest::Manifest;
+use crate::format::namespace::{NamespaceItem, NamespaceValue};
 use crate::format::page::{Page, PageItem};
 use crate::format::record::{Operation, Operations};
-use crate::ids::{Address, KeyKind, Life, NamespaceNumber, ShortId};
+use crate::ids::{Address, KeyKind, NamespaceNumber, ShortId};
 use crate::names::FileName;
 use crate::object_id::NamespaceKey;
 use crate::retention::Retention;
-use crate::segment::SegmentSet;
 use std::collections::BTreeMap;
 
 /// The object that holds the catalog.
@@ -37,28 +35,13 @@ pub struct Namespace {
 pub struct Catalog(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Catalog {
-    /// What the pages say.
-    pub fn read(directory: &Directory, segments: &SegmentSet) -> Result<Self> {
-        let mut catalog = Self::default();
-        let Some(head) = directory.head(CATALOG)?.filter(|head| !head.deleted) else {
-            return Ok(catalog);
+    /// What a manifest says.
+    pub fn of(manifest: &Manifest) -> Self {
+        let entry = |item: &NamespaceItem| {
+            let key = [&[KeyKind::User as u8], item.name.as_bytes()].concat();
+            (key, item.value.encode())
         };
-        if let Some(entry) = &head.page {
-            catalog.add_entry(segments, entry, head.life)?;
-            return Ok(catalog);
-        }
-        for page in directory.pages(CATALOG, head.life) {
-            let (_, entry) = page?;
-            catalog.add_entry(segments, &entry, head.life)?;
-        }
-        Ok(catalog)
-    }
-
-    fn add_entry(&mut self, segments: &SegmentSet, entry: &PageEntry, life: Life) -> Result<()> {
-        for part in entry.parts() {
-            self.add_page(&segments.read(part, CATALOG, life)?);
-        }
-        Ok(())
+        Self(manifest.namespaces.iter().map(entry).collect())
     }
 
     /// What a page says, over what was there.

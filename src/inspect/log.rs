@@ -175,13 +175,16 @@ impl<'a> Files<'a> {
 
     /// A file that stands ready is all zeros.
     fn check_zeros(&self, name: FileName, from: u64, report: &mut Report) -> bool {
-        let Ok(Examined { stray, .. }) = examine(self.disk, name, Some((None, from))) else {
+        let Ok(Examined { stray, holds_first_group, .. }) =
+            examine(self.disk, name, Some((None, from)))
+        else {
             return false;
         };
         let mut has_live = false;
         for range in stray {
-            // Recovery takes something at the first group's place for a group.
-            let is_live = (FIRST_GROUP..FIRST_GROUP + SECTOR_BYTES as u64).contains(&range.start);
+            // Recovery takes what may be a group at the first one's place for one.
+            let first = FIRST_GROUP..FIRST_GROUP + SECTOR_BYTES as u64;
+            let is_live = holds_first_group && first.contains(&range.start);
             has_live |= is_live;
             let scope = if is_live { Scope::Live } else { Scope::Spare };
             let what = "bytes of an unused file of the log are not zero";

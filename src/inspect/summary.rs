@@ -152,7 +152,7 @@ fn look(disk: &Arc<dyn ReadDisk>, manifest: &Manifest) -> Result<Summary> {
     let directory = Directory::new(runs?);
     let segments = SegmentSet::new(Arc::clone(disk), manifest.store);
     manifest.segments.iter().for_each(|state| segments.add(&state.facts));
-    let mut catalog = Catalog::read(&directory, &segments)?;
+    let mut catalog = Catalog::of(manifest);
     follow_log(&**disk, manifest, &mut catalog, &mut summary)?;
     summary.namespaces = count_objects(&directory, &catalog)?;
     count_bytes(&**disk, manifest, &mut summary)?;

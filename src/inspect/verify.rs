@@ -234,8 +234,7 @@ fn check_content(
     manifest.segments.iter().for_each(|state| segments.add(&state.facts));
     let known = lost::of_directory(&runs, (manifest, &segments), report);
     let directory = Directory::new(runs.directory.clone());
-    let catalog = Catalog::read(&directory, &segments);
-    let namespaces = catalog.and_then(|catalog| catalog.namespaces());
+    let namespaces = Catalog::of(manifest).namespaces();
     if let Err(error) = &namespaces {
         report.note(format!("names were not checked: {error}"));
     }

@@ -13,7 +13,7 @@ use super::snapshot::Snapshot;
 use super::transfer::check_view;
 use crate::disk::real::RealReadDisk;
 use crate::disk::{Clock, Listed, ReadDisk, ReadFile};
-use crate::engine::catalog::{self, CATALOG, NamespaceEntry};
+use crate::engine::catalog::{NamespaceEntry, Roll};
 use crate::engine::recovery::load_version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
@@ -77,9 +77,7 @@ pub(super) struct Moment {
     pub(super) version: Arc<Version>,
     /// Objects with commits behind the version's cut.
     pub(super) objects: BTreeMap<Address, Arc<Tail>>,
-    namespaces: Arc<BTreeMap<String, NamespaceEntry>>,
-    /// The last commit of the catalog that `namespaces` shows.
-    catalog_lsn: Lsn,
+    namespaces: Arc<Roll>,
     pub(super) position: Lsn,
     time: Timestamp,
     /// Where to go on reading the log.
@@ -185,13 +183,13 @@ impl Reader {
 
     /// Every namespace, by name.
     pub fn namespaces(&self) -> Vec<ReaderNamespace> {
-        let all = self.moment.namespaces.iter();
+        let all = self.moment.namespaces.by_name().iter();
         all.map(|(name, entry)| ReaderNamespace::new(&self.moment, name, entry)).collect()
     }
 
     /// The namespace of this name. Fails with `namespace.missing` if there is none.
     pub fn namespace(&self, name: &str) -> Result<ReaderNamespace> {
-        let found = self.moment.namespaces.get(name);
+        let found = self.moment.namespaces.by_name().get(name);
         let found = found.map(|entry| ReaderNamespace::new(&self.moment, name, entry));
         found.ok_or_else(|| {
             let what = format!("there is no namespace {name:?}");
@@ -236,8 +234,7 @@ impl Moment {
             disk: Arc::clone(disk),
             version,
             objects: BTreeMap::new(),
-            namespaces: Arc::default(),
-            catalog_lsn: Lsn::ZERO,
+            namespaces: Arc::new(Roll::of(&manifest)),
             position: manifest.cut,
             time: manifest.cut_time,
             resume: manifest.replay,
@@ -263,6 +260,9 @@ impl Moment {
             if record.header.kind == RecordKind::AdoptBegin {
                 return Ok(());
             }
+            if Roll::is_changed_by(&record) {
+                Arc::make_mut(&mut self.namespaces).follow(&record)?;
+            }
             self.apply(&record)
         };
         let replayed = replay_proven(&files, store, from, after, cut, &mut sink)?;
@@ -272,11 +272,6 @@ impl Moment {
         self.position = after.max(replayed.end.lsn);
         self.time = self.time.max(replayed.end.time);
         self.resume = replayed.resume;
-        let catalog = self.view(CATALOG)?;
-        if catalog.state.last_lsn != self.catalog_lsn {
-            self.catalog_lsn = catalog.state.last_lsn;
-            self.namespaces = Arc::new(catalog::read(catalog)?);
-        }
         Ok(())
     }
 

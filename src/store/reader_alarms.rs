@@ -1,4 +1,5 @@
-//! The alarms of a store as a reader shows them, by the time when they are due.
+//! The alarms of a store as a reader shows them, by the time when they are due. Hints in a damaged
+//! part of a run are found again in the objects.
 //!
 //! Invariants:
 //!   * Each alarm that is set is told once: as its object has it, whatever hints say.
@@ -7,8 +8,8 @@
 use super::alarms::calls::{all_alarms, find_alarm};
 use super::reader::{Moment, Reader, ReaderNamespace};
 use crate::alarm::Alarm;
-use crate::directory::{HintStep, Hints};
-use crate::error::{Error, ErrorKind, Result};
+use crate::directory::{HintStep, Hints, Lost};
+use crate::error::Result;
 use crate::format::alarm::{Hint, behind_due};
 use crate::ids::{NamespaceNumber, ObjectId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,6 +42,8 @@ pub struct ReaderAlarms {
     ready: VecDeque<Hint>,
     /// Where to go on in the runs; none where nothing is left.
     next: Option<Vec<u8>>,
+    /// Damaged parts of runs whose hints are in `recent`.
+    found_again: Vec<Lost>,
 }
 
 impl Reader {
@@ -73,26 +76,44 @@ impl Reader {
         }
         let (spaces, moment) = (self.spaces(), Arc::clone(moment));
         let (ready, next) = (VecDeque::new(), Some(Vec::new()));
-        Ok(ReaderAlarms { moment, spaces, recent, ready, next })
+        let found_again = Vec::new();
+        Ok(ReaderAlarms { moment, spaces, recent, ready, next, found_again })
     }
 }
 
 impl ReaderAlarms {
     fn refill(&mut self) -> Result<()> {
         let Some(from) = self.next.take_if(|_| self.ready.is_empty()) else { return Ok(()) };
-        let mut hints = Hints::new(&self.moment.version.alarms, &from);
+        let moment = Arc::clone(&self.moment);
+        let mut hints = Hints::new(&moment.version.alarms, &from);
         let behind = behind_due(Timestamp(u64::MAX));
         while self.ready.len() < BATCH {
             match hints.next_below(&behind)? {
                 Some(HintStep::Hint(hint)) => self.ready.push_back(hint),
                 Some(HintStep::Lost(lost)) => {
-                    let what = format!("alarms were lost to damage in {}", lost.run);
-                    return Err(Error::new(ErrorKind::Corrupt, "run.hole", what));
+                    if !self.found_again.contains(&lost) {
+                        self.find_again(&lost)?;
+                        self.found_again.push(lost);
+                    }
                 }
                 None => return Ok(()),
             }
         }
         self.next = self.ready.back().map(|last| [&last.encode()[..], &[0]].concat());
+        Ok(())
+    }
+
+    /// Finds what was lost in the objects themselves, all of which are asked.
+    fn find_again(&mut self, lost: &Lost) -> Result<()> {
+        let range = &lost.first..=&lost.last;
+        for space in self.spaces.values() {
+            for object in space.objects() {
+                let address = space.address(object?.id)?;
+                let alarms = all_alarms(self.moment.view(address)?)?;
+                let hints = alarms.iter().map(|(name, it)| Hint::of(it, address, name.as_deref()));
+                self.recent.extend(hints.filter(|hint| range.contains(&&hint.encode())));
+            }
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 
 use super::files::{Live, Window, is_zero};
 use super::flipped::flipped_bit;
+use super::survey::holds_first_group;
 use crate::disk::ReadDisk;
 use crate::error::Result;
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, unmask};
@@ -60,6 +61,8 @@ pub struct Examined {
     pub stray: Vec<Range<u64>>,
     /// The end of the last block behind the header that is not all zeros.
     pub used_to: Option<u64>,
+    /// Whether what stands at the first group's place may be one, so that the file was used.
+    pub holds_first_group: bool,
 }
 
 /// Looks at a file from some byte on. Without a salt no group can be told from garbage.
@@ -70,8 +73,10 @@ pub fn examine(
 ) -> Result<Examined> {
     let number = name.number().unwrap_or(FileNumber(0));
     let (salt, from) = how.unwrap_or((None, GROUP_ALIGNMENT));
-    let window = Window::open(&Live(disk), number)?;
-    let mut walk = Walk { window, number, salt, at: from, gap: None, found: Examined::default() };
+    let mut window = Window::open(&Live(disk), number)?;
+    let found =
+        Examined { holds_first_group: holds_first_group(&mut window)?, ..Examined::default() };
+    let mut walk = Walk { window, number, salt, at: from, gap: None, found };
     while walk.step()? {}
     walk.end_gap();
     Ok(walk.found)

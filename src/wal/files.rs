@@ -115,6 +115,11 @@ impl Window {
         Ok(self.held(offset, length))
     }
 
+    /// Reads anew whatever is asked for next.
+    pub(super) fn forget(&mut self) {
+        self.buffer.clear();
+    }
+
     fn held(&self, offset: u64, length: usize) -> Option<&[u8]> {
         let begin = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         self.buffer.get(begin..begin.checked_add(length)?)

@@ -16,7 +16,7 @@ use super::recovery::{Case, Evidence, Found, decide};
 use super::survey::{Survey, read_header, scan};
 use crate::error::{Error, Place, Result};
 use crate::format::group::{
-    GROUP_HEADER_BYTES, GroupHeader, GroupKind, WalHeader, has_missing_sector, unmask,
+    GROUP_HEADER_BYTES, GroupHeader, GroupKind, WalHeader, has_missing_sector, may_be_group, unmask,
 };
 use crate::format::header::HEADER_BLOCK_BYTES;
 use crate::format::{checksum, place_seed};
@@ -186,8 +186,10 @@ impl<'a> Walk<'a> {
                     break;
                 }
                 Sight::Bad(found) => {
-                    self.end(found)?;
-                    break;
+                    if !self.is_right_now(found)? {
+                        self.end(found)?;
+                        break;
+                    }
                 }
             }
         }
@@ -287,6 +289,25 @@ impl<'a> Walk<'a> {
         };
         let later = GroupHeader::decode(&bytes, current.seed(next));
         Ok(later.is_ok_and(|(later, _)| later.number > header.number))
+    }
+
+    /// Beside a writer, what is not right may be half written. A group that stands behind it shows
+    /// that it is not: it is right when it is read again, or it is damaged.
+    fn is_right_now(&mut self, found: Found) -> Result<bool> {
+        let point = self.point();
+        let may_be_half = self.is_live && !matches!(found, Found::Zeros | Found::ZeroSector);
+        let Some(current) = self.current.as_mut().filter(|_| may_be_half) else {
+            return Ok(false);
+        };
+        if scan(&mut current.window, current.header.header.salt, &point, false)?.later.is_none() {
+            return Ok(false);
+        }
+        current.window.forget();
+        let sight = self.look()?;
+        if let Sight::Bad(found) = sight {
+            self.judge(Evidence { found, is_proven: true })?;
+        }
+        Ok(!matches!(sight, Sight::Bad(_)))
     }
 
     /// Hands out a group's commits and steps behind it.
@@ -418,8 +439,8 @@ impl Current {
     fn look_at_sector(&mut self, offset: u64) -> Result<Found> {
         let length = self.window.rest(offset).min(SECTOR_BYTES as u64);
         let sector = self.window.get(offset, usize::try_from(length).unwrap_or_default())?;
-        let is_zero = sector.is_none_or(super::files::is_zero);
-        Ok(if is_zero { Found::ZeroSector } else { Found::NoHeader })
+        let is_used = sector.is_some_and(may_be_group);
+        Ok(if is_used { Found::NoHeader } else { Found::ZeroSector })
     }
 
     /// The body, as written, of the group at `offset`; none if the file does not reach that far.

@@ -19,6 +19,9 @@
 //! | G | the header is valid, but of a group that cannot stand here | corrupt |
 //! | H | a successor begins exactly at `o`: what stands there is dead | clean |
 //!
+//! A first sector counts as zero with up to three bytes that are not: a header has several times as
+//! many, so these are bits which flipped where nothing was ever written.
+//!
 //! What shows durability (case B): a valid header of a later group in this file, a later file that
 //! names an end beyond `o`, or a commit known durable that has not been met before `o`. Where a
 //! successor begins at `o`, a group behind `o` in this file shows nothing.

@@ -2,7 +2,8 @@
 //!
 //! Files are prepared ahead, so their names say nothing of whether they hold a part of the log: a
 //! file does when its header says so, and the header says behind what. A file without a header was
-//! never used, unless something stands where its first group would.
+//! never used, unless what may be a group stands where its first one would: not so few bytes that
+//! they are bits which flipped in unused space.
 //!
 //! A term that crashed before its first group leaves an empty file behind. The file of the next
 //! term names the same end, which takes the empty one's place, and that is removed: else a process
@@ -15,7 +16,7 @@
 
 use super::files::{LogFiles, Window, is_zero};
 use crate::error::{Error, ErrorKind, Place, Result};
-use crate::format::group::{GroupHeader, WalHeader};
+use crate::format::group::{GroupHeader, WalHeader, may_be_group};
 use crate::format::header::{HEADER_BLOCK_BYTES, HeaderFault};
 use crate::format::place_seed;
 use crate::ids::{FileNumber, LogPoint, StoreId, Term};
@@ -154,13 +155,18 @@ pub(super) fn read_header(
 /// A header is durable before the first group is written: something at the first group's place
 /// means that there was a header.
 fn check_unused(window: &mut Window, number: FileNumber, fault: &'static str) -> Result<()> {
-    let length = window.rest(HEADER_BLOCK_BYTES).min(SECTOR_BYTES as u64);
-    let sector = window.get(HEADER_BLOCK_BYTES, usize::try_from(length).unwrap_or_default())?;
-    if is_zero(sector.unwrap_or_default()) {
+    if !holds_first_group(window)? {
         return Ok(());
     }
     let what = format!("the header of a used file of the log is damaged: {fault}");
     Err(Error::corrupt("log.header", what, Place::new(FileName::Wal(number), 0)))
+}
+
+/// Whether something stands where the first group of a file would that may be one.
+pub(super) fn holds_first_group(window: &mut Window) -> Result<bool> {
+    let length = window.rest(HEADER_BLOCK_BYTES).min(SECTOR_BYTES as u64);
+    let sector = window.get(HEADER_BLOCK_BYTES, usize::try_from(length).unwrap_or_default())?;
+    Ok(may_be_group(sector.unwrap_or_default()))
 }
 
 fn check_empty(files: &dyn LogFiles, loser: &WalHeader) -> Result<()> {

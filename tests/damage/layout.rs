@@ -267,12 +267,8 @@ impl Layout {
     fn log(&mut self, wal: FileNumber, bytes: &[u8]) {
         let (file, length) = (FileName::Wal(wal), bytes.len() as u64);
         let Ok(header) = WalHeader::decode(&bytes[..4096]) else {
-            // Something where the first group would stand is taken for one.
-            let parts = [(0..4096, Scope::Spare), (4096..4608, Scope::Live)];
-            for (range, scope) in parts.into_iter().chain([(4608..length, Scope::Spare)]) {
-                let unit = self.push(file, "pool", range);
-                (unit.scope, unit.is_bytewise) = (Some(scope), true);
-            }
+            let unit = self.push(file, "pool", 0..length);
+            (unit.scope, unit.is_bytewise) = (Some(Scope::Spare), true);
             return;
         };
         self.halves(file, "log");
@@ -296,19 +292,8 @@ impl Layout {
             (unit.scope, unit.is_bytewise) = (Some(Scope::Spare), true);
             at = end;
         }
-        let is_left = self.disk.names().iter().any(|name| {
-            let FileName::Wal(_) = name else { return false };
-            let bytes = self.disk.file_bytes(*name).unwrap();
-            let header = WalHeader::decode(&bytes[..4096]);
-            header.is_ok_and(|it| it.predecessor.point.file == wal)
-        });
-        // Where the next group would begin, a sector that is not zeros is damage; behind it, what
-        // is found there looks like a write that was cut off. Behind what a successor continues
-        // nobody looks.
-        if !is_left && at < length {
-            self.push(file, "log", at..at + 512).told = at..at + 4096;
-            at += 512;
-        }
+        // A bit there looks like a write that was cut off; behind what a successor continues nobody
+        // looks.
         self.push(file, "log", at..length.max(at)).scope = None;
     }
 }

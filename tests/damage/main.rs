@@ -5,7 +5,11 @@
 #![expect(clippy::cast_possible_truncation, reason = "files here are small")]
 
 mod adoption;
+mod bits;
+mod golden;
 mod layout;
+#[path = "../ledger/mod.rs"]
+mod ledger;
 mod manifest;
 mod salvage;
 mod world;
@@ -83,6 +87,9 @@ fn g27_verify_names_exactly_the_flipped_span_and_its_objects_in_every_kind_of_fi
         }
         println!("{kind}: {} flips, {opened} opened, {read} objects read", flips());
     }
+    let faults = flips() * KINDS.len() as u64;
+    let (seeds, executions) = (format!("1 of {} flips", flips()), faults);
+    ledger::add(&ledger::Row { kind: "damage", seeds, faults, executions, ..Default::default() });
 }
 
 #[test]

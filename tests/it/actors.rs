@@ -10,6 +10,7 @@
 use super::actors_handler::{Actor, PlannedPanic, event};
 use super::actors_model::Recorder;
 use super::actors_world::{Counts, Event, Message, REACHED, Shared, name};
+use super::ledger::{self, Row};
 use super::simulate::from_environment;
 use dostore::actor::{Gate, Storage, StorageOptions};
 use dostore::error::ErrorKind;
@@ -540,6 +541,13 @@ fn actors_contradict_nothing_that_left_a_gate() {
     };
     let counts = ran.unwrap_or_else(|wrong| panic!("\n{wrong}"));
     println!("{seeds} seeds of {actors} actors");
+    ledger::add(&Row {
+        kind: "actors",
+        seeds: only.map_or(format!("{seeds} from {first}"), |seed| format!("1 from {seed}")),
+        crashes: counts.get("crashes").copied().unwrap_or(0),
+        executions: if only.is_some() { 1 } else { seeds },
+        ..Row::default()
+    });
     for (what, count) in &counts {
         println!("  {count} {what}");
     }

@@ -8,6 +8,7 @@
 //!   * After a crash the alarms are those of a prefix of all commits.
 
 use super::chance::Chance;
+use super::ledger::{self, Row};
 use dostore::disk::ReadDisk;
 use dostore::disk::sim::SimDisk;
 use dostore::ids::{Lsn, Timestamp};
@@ -456,7 +457,8 @@ fn from_environment(name: &str) -> Option<u64> {
 #[test]
 fn alarms_are_neither_lost_nor_early_and_fire_at_least_once() {
     let wanted = from_environment("DOSTORE_DELIVERIES").unwrap_or(DELIVERIES);
-    let mut seed = from_environment("DOSTORE_ALARM_SEED").unwrap_or(1);
+    let first = from_environment("DOSTORE_ALARM_SEED").unwrap_or(1);
+    let mut seed = first;
     let mut total = Counts::default();
     while total.deliveries < wanted {
         let mut world = World::new(seed);
@@ -475,6 +477,13 @@ fn alarms_are_neither_lost_nor_early_and_fire_at_least_once() {
         seed += 1;
     }
     let Counts { deliveries, retries, abandoned, superseded, crashes, dropped } = total;
+    ledger::add(&Row {
+        kind: "alarms",
+        seeds: format!("{} from {first}", seed - first),
+        crashes,
+        executions: deliveries,
+        ..Row::default()
+    });
     println!(
         "{deliveries} deliveries, {crashes} crashes, {retries} retries, {abandoned} abandoned"
     );

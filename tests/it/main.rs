@@ -12,6 +12,8 @@ mod close_in_progress;
 mod emptying;
 mod held_back;
 mod interposed;
+#[path = "../ledger/mod.rs"]
+mod ledger;
 mod merge_discarded;
 mod model;
 mod names_lost;

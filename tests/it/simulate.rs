@@ -6,6 +6,7 @@
 //! Invariants:
 //!   * A seed does the same each time: nothing in it depends on time, threads or other seeds.
 
+use super::ledger::{self, Row};
 use super::simulate_plan::Action;
 use super::simulate_world::{Activity, Counts, Outcome, Stop, World};
 use dostore::marks::{Mark, unreached};
@@ -337,6 +338,14 @@ fn a_store_loses_nothing_that_it_showed_to_be_durable() {
     let seeds = from_environment("DOSTORE_SEEDS").unwrap_or(SEEDS);
     let (counts, wrong) = campaign(first, seeds);
     tell(seeds, &counts);
+    ledger::add(&Row {
+        kind: "simulate",
+        seeds: format!("{seeds} from {first}"),
+        crashes: counts.cycles(),
+        faults: counts.errors + counts.damages,
+        executions: seeds,
+        failures: u64::from(wrong.is_some()),
+    });
     assert!(wrong.is_none(), "\n{}", wrong.unwrap_or_default());
     if seeds >= CAMPAIGN {
         check_campaign(seeds, &counts);

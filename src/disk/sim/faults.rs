@@ -40,16 +40,36 @@ pub enum Fault {
     NoSpace,
     /// EINTR.
     Interrupted,
+    /// EDQUOT: full, for this user.
+    Quota,
+    /// EMFILE.
+    Descriptors,
+    /// EROFS: the file system has given up.
+    ReadOnly,
     /// A read or write of fewer bytes than asked for; EIO for any other call.
     Short,
 }
 
 impl Fault {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::Io,
+        Self::NoSpace,
+        Self::Interrupted,
+        Self::Quota,
+        Self::Descriptors,
+        Self::ReadOnly,
+        Self::Short,
+    ];
+
     pub(super) fn error(self) -> io::Error {
         match self {
             Self::Io | Self::Short => Errno::IO.into(),
             Self::NoSpace => Errno::NOSPC.into(),
             Self::Interrupted => Errno::INTR.into(),
+            Self::Quota => Errno::DQUOT.into(),
+            Self::Descriptors => Errno::MFILE.into(),
+            Self::ReadOnly => Errno::ROFS.into(),
         }
     }
 }

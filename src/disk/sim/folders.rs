@@ -184,9 +184,11 @@ impl Folders {
 
     /// The power is gone: of the pending changes some are durable, and nothing else is seen.
     pub(super) fn cut(&mut self, keep: KeepNames, chance: &mut Chance) {
+        let mut before = 0;
         for folder in Folder::ALL {
             let pending = self.pending(folder);
             match keep {
+                KeepNames::These(bits) => self.keep_these(folder, bits.checked_shr(before)),
                 KeepNames::Nothing => {}
                 KeepNames::Everything => self.sync(folder, pending),
                 KeepNames::Prefix => {
@@ -195,6 +197,7 @@ impl Folders {
                 }
                 KeepNames::AnySubset => self.keep_any(folder, chance),
             }
+            before += u32::try_from(pending).unwrap_or(u32::MAX);
         }
         for names in &mut self.names {
             names.pending.clear();
@@ -203,6 +206,20 @@ impl Folders {
                 names.durable.clear();
             }
             names.seen.clone_from(&names.durable);
+        }
+    }
+
+    fn keep_these(&mut self, folder: Folder, bits: Option<u64>) {
+        let pending = std::mem::take(&mut self.names[folder as usize].pending);
+        for (index, change) in pending.into_iter().take(64).enumerate() {
+            if bits.unwrap_or(0) >> index & 1 == 0 {
+                continue;
+            }
+            if let Change::Make(made) = change {
+                self.names[made as usize].exists_durably = true;
+            } else {
+                apply(&mut self.names[folder as usize].durable, change, true, true);
+            }
         }
     }
 

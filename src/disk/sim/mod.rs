@@ -180,6 +180,24 @@ impl SimDisk {
         self.look(|state| state.scheduled.insert(state.calls + n, fault));
     }
 
+    /// The `n`-th call from now and all behind it go wrong in this way, until the machine is started
+    /// again.
+    pub fn fail_from(&self, n: u64, fault: Fault) {
+        self.look(|state| state.failing = Some((state.calls + n, fault)));
+    }
+
+    /// Lets exactly `calls` more calls take effect. From then on every call fails, as without
+    /// power, until the machine is started again.
+    pub fn cut_after(&self, calls: u64) {
+        self.look(|state| state.cut_after = Some(state.calls + calls));
+    }
+
+    /// How many sectors and changes to names a power cut would choose from.
+    #[must_use]
+    pub fn at_risk(&self) -> (usize, usize) {
+        self.look(|state| state.at_risk())
+    }
+
     /// What went wrong lately, the latest last.
     #[must_use]
     pub fn fault_log(&self) -> Vec<String> {

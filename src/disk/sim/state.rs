@@ -33,6 +33,8 @@ pub enum KeepSectors {
     AllButOne,
     /// Only one.
     OnlyOne,
+    /// Those whose bit is set, the first write's the lowest.
+    These(u64),
 }
 
 /// What a power cut leaves of a file's length that was not synced.
@@ -57,6 +59,8 @@ pub enum KeepNames {
     Prefix,
     /// Any; a rename may leave both names or neither.
     AnySubset,
+    /// Those whose bit is set, folder by folder and in order, each rename whole.
+    These(u64),
 }
 
 /// What a power cut leaves of that which was not synced.
@@ -115,7 +119,11 @@ pub(super) struct State {
     pub(super) descriptors: u64,
     /// Syncs that told of an earlier failure.
     pub(super) late_errors: u64,
+    /// From this call on all go wrong in this way.
+    pub(super) failing: Option<(u64, Fault)>,
     pub(super) off_after: Option<u64>,
+    /// No call behind this one takes effect.
+    pub(super) cut_after: Option<u64>,
     pub(super) off: bool,
     pub(super) trace: u64,
     pub(super) total: u64,
@@ -142,7 +150,9 @@ impl State {
             writes: 0,
             descriptors: 0,
             late_errors: 0,
+            failing: None,
             off_after: None,
+            cut_after: None,
             off: false,
             trace: seed,
             total: DISK_BYTES,
@@ -154,6 +164,7 @@ impl State {
     /// One more call: whether and how it goes wrong.
     pub(super) fn begin(&mut self, call: Call) -> io::Result<Turn> {
         self.calls += 1;
+        self.off |= self.cut_after.is_some_and(|last| self.calls > last);
         if self.off {
             return Err(off());
         }
@@ -164,7 +175,8 @@ impl State {
         }
         let scheduled =
             if self.scheduled.is_empty() { None } else { self.scheduled.remove(&self.calls) };
-        let fault = scheduled.or_else(|| self.draw(call));
+        let failing = self.failing.filter(|(from, _)| self.calls >= *from).map(|(_, fault)| fault);
+        let fault = scheduled.or(failing).or_else(|| self.draw(call));
         if let Some(fault) = fault {
             self.note(format_args!("{call:?} meets {fault:?}"));
             let split = matches!(call, Call::Read | Call::Write) && fault == Fault::Short;
@@ -368,7 +380,9 @@ impl State {
         self.descriptors = 0;
         self.lock = None;
         self.off = false;
+        self.failing = None;
         self.off_after = None;
+        self.cut_after = None;
         self.scheduled.clear();
         self.reap_all();
     }
@@ -399,6 +413,11 @@ impl State {
         self.kill();
     }
 
+    pub(super) fn at_risk(&self) -> (usize, usize) {
+        let sectors = self.files.values().map(|content| content.dirty().count()).sum();
+        (sectors, Folder::ALL.iter().map(|folder| self.folders.pending(*folder)).sum())
+    }
+
     pub(super) fn count_used(&mut self) {
         self.used = self.files.values().map(|content| content.charged).sum();
     }
@@ -420,6 +439,7 @@ impl State {
                 KeepSectors::Suffix => index >= place,
                 KeepSectors::AllButOne => index != place,
                 KeepSectors::OnlyOne => index == place,
+                KeepSectors::These(bits) => index < 64 && bits >> index & 1 == 1,
             };
             if kept && let Some(content) = self.files.get_mut(file) {
                 content.keep(*sector);

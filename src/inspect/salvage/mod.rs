@@ -229,7 +229,7 @@ pub fn salvage(
     }
     let mut source = Source::open(disk, request.with_doubtful)?;
     source.watch.clone_from(&request.watch);
-    source.read_namespaces()?;
+    source.read_namespaces();
     source.believe(&request.namespaces)?;
     for (number, namespace) in &source.namespaces {
         target.namespace(*number, namespace)?;
@@ -288,18 +288,11 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The namespaces: as the pages and the log say; else from any page of the catalog that is
+    /// The namespaces: as the manifest and the log say; else from any page of the catalog that is
     /// left, for a namespace never changes its number nor its key.
-    fn read_namespaces(&mut self) -> Result<()> {
-        let mut catalog = if self.has_manifest {
-            Catalog::read(&self.directory, &self.segments)
-        } else {
-            Ok(Catalog::default())
-        };
-        if catalog.is_err() || !self.has_manifest {
-            catalog = Ok(self.scanned_catalog());
-        }
-        let mut catalog = catalog?;
+    fn read_namespaces(&mut self) {
+        let mut catalog =
+            if self.has_manifest { Catalog::of(&self.manifest) } else { self.scanned_catalog() };
         self.replay(&mut |record, _| {
             if record.header.address == CATALOG {
                 // What is malformed of it is told with the objects that need it.
@@ -311,7 +304,6 @@ impl<'a> Source<'a> {
             Ok(namespaces) => self.namespaces = namespaces,
             Err(error) => self.done.note(error.to_string()),
         }
-        Ok(())
     }
 
     /// Takes what the caller says of namespaces that are lost. The names of objects prove it: their
