@@ -9,7 +9,7 @@ use dostore::disk::sim::{Crash, Fault, KeepLength, KeepNames, KeepSectors};
 
 /// Of so many cases one is tried, if nothing else is said. Prime.
 const STRIDE: usize = 151;
-/// Scenarios of which recovery is swept too, from the first on, and of so many of their crashes one.
+/// Scenarios of which recovery is swept too, and crashes of each call of them.
 const WITH_RECOVERY: usize = 12;
 const CRASHES: usize = 3;
 

@@ -180,8 +180,8 @@ impl SimDisk {
         self.look(|state| state.scheduled.insert(state.calls + n, fault));
     }
 
-    /// The `n`-th call from now and all behind it go wrong in this way, until the machine is started
-    /// again.
+    /// The `n`-th call from now and all behind it go wrong in this way, until the machine is
+    /// started again.
     pub fn fail_from(&self, n: u64, fault: Fault) {
         self.look(|state| state.failing = Some((state.calls + n, fault)));
     }
