@@ -335,8 +335,6 @@ impl World {
 pub fn allowed(what: &str, error: &Error) -> std::result::Result<(), String> {
     match error.kind() {
         ErrorKind::Io | ErrorKind::Full | ErrorKind::Poisoned => Ok(()),
-        // A segment that could not be read in passing counts as damaged until the next open.
-        _ if error.code() == "purge.stuck" => Ok(()),
         _ => Err(format!("{what}: {error:?}")),
     }
 }
