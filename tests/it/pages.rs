@@ -39,7 +39,7 @@ fn delete(rooms: &Namespace, name: &str, key: &str) {
 /// Bytes that nothing compresses.
 fn noise(seed: usize, bytes: usize) -> Vec<u8> {
     let mut chance = Chance::new(seed as u64);
-    (0..bytes).map(|_| chance.index(256) as u8).collect()
+    (0..bytes).flat_map(|_| chance.next().to_le_bytes()).take(bytes).collect()
 }
 
 /// What is in a delta is not counted. Here one is all that an object of two pages has, and then a
@@ -55,9 +55,9 @@ fn a_commit_that_changes_no_key_leaves_what_deltas_hold() {
     let others: Vec<String> = (0..40).map(|number| format!("other {number}")).collect();
     others.iter().enumerate().for_each(|(seed, name)| put(&rooms, name, "k", &noise(seed, 1024)));
     store.steps().checkpoint().unwrap();
-    others.iter().for_each(|name| {
+    for name in &others {
         rooms.delete(rooms.id_from_name(name)).unwrap().wait().unwrap();
-    });
+    }
     store.steps().checkpoint().unwrap();
     assert!(store.steps().clean().unwrap());
     put(&rooms, "one", "a", b"here");
