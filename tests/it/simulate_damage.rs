@@ -181,6 +181,8 @@ impl World {
             self.take_wish_back(index)?;
         }
         self.act(Action::WaitForAll)?;
+        // No mark is written where the file is full and none stands ready.
+        self.act(Action::PrepareFile)?;
         self.step(Activity::OtherStep, Action::WriteMark)?;
         let healthy = self.disk.fork();
         for _ in 0..DAMAGES {
