@@ -101,7 +101,7 @@ const VALUE_BYTES_MAX: usize = 64;
 #[cfg(test)]
 pub(super) fn sample() -> NamespaceItem {
     let (number, key) = (NamespaceNumber(7), NamespaceKey::new("rooms"));
-    let retention = Some(Retention::Keep { age: Duration::from_secs(60), bytes: Some(5) });
+    let retention = Some(Retention::Keep { age: Duration::from_mins(1), bytes: Some(5) });
     let value = NamespaceValue { number, key, retention };
     NamespaceItem { since: Lsn(9), name: "rooms".to_owned(), value }
 }
