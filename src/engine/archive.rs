@@ -410,14 +410,15 @@ fn page_state<'a>(until: Lsn, end: Option<&'a [u8]>, frame: &'a [u8], is_delta: 
 
 impl Builder<'_> {
     /// Says what an object without content was, before it changes.
-    pub(super) fn archive_bare(&mut self, address: Address, old: Option<&Head>) {
+    pub(super) fn archive_bare(&mut self, address: Address, old: Option<&Head>) -> Result<()> {
         match old {
             None => self.archive.never(address),
-            Some(old) if old.deleted || old.page.is_none() && self.has_no_page(address, old) => {
+            Some(old) if old.deleted || old.page.is_none() && self.has_no_page(address, old)? => {
                 self.archive.absent(old.last_lsn);
             }
             Some(_) => {}
         }
+        Ok(())
     }
 
     /// Further states of an object of one page that many commits of one interval changed, so that
@@ -441,7 +442,7 @@ impl Builder<'_> {
                     stack => stack?,
                 }
             }
-            Some(old) if self.has_no_page(address, old) => Stack::default(),
+            Some(old) if self.has_no_page(address, old)? => Stack::default(),
             Some(_) => return Ok(()),
         };
         let before = old.map_or_else(HeadState::default, head_state);

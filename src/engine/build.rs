@@ -127,7 +127,7 @@ impl<'e> Builder<'e> {
                 self.begin_life(address, life, (HeadState::default(), layer), &changes)?
             }
             Ok(old) => {
-                self.archive_bare(address, old.as_ref());
+                self.archive_bare(address, old.as_ref())?;
                 let adopted = old.as_ref().and_then(|old| old.adopted);
                 self.archive.note_adopted(old.as_ref().map_or(Life(0), |old| old.life), adopted);
                 let content = self.change(address, life, old.as_ref(), layer, &changes)?;
@@ -190,7 +190,7 @@ impl<'e> Builder<'e> {
             Some(Head { page: Some(entry), .. }) => {
                 self.change_tiny(address, life, entry, layer, changes)
             }
-            Some(head) if self.has_no_page(address, head) => {
+            Some(head) if self.has_no_page(address, head)? => {
                 self.fold_new(address, life, layer, changes)
             }
             Some(head) => self.change_large_or_lost(address, life, head, changes),
@@ -198,9 +198,15 @@ impl<'e> Builder<'e> {
     }
 
     /// An object that has an alarm and nothing else has no page.
-    pub(super) fn has_no_page(&self, address: Address, head: &Head) -> bool {
-        let is_empty = head.count == 0 && head.content_bytes == 0;
-        is_empty && self.version.directory.pages(address, head.life).next().is_none()
+    /// One whose entries are damaged counts as one that has pages.
+    pub(super) fn has_no_page(&self, address: Address, head: &Head) -> Result<bool> {
+        if head.count > 0 || head.content_bytes > 0 {
+            return Ok(false);
+        }
+        match self.version.directory.pages(address, head.life).next().transpose() {
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
+            page => Ok(page?.is_none()),
+        }
     }
 
     /// Where the directory has lost pages of a large object, nothing can be built on the others:
