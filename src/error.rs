@@ -28,10 +28,12 @@ pub enum ErrorKind {
     Full,
     /// The call was wrong: a limit exceeded, a bad option, a used-up handle. Fix the caller.
     Invalid,
-    /// The operating system refused. The store is unchanged; trying again may help.
+    /// The operating system refused. The store is unchanged, except perhaps with `admin.silent`;
+    /// trying again may help.
     Io,
-    /// The store is open for writing: in another process, or in this one for as long as any handle,
-    /// namespace or commit of it is held.
+    /// The store is open for writing, in another process or in this one. In this one it is until
+    /// `Store::close` succeeds, or until all that holds it is dropped: objects, namespaces,
+    /// commits, storages, gates and hosts.
     Locked,
     /// There is no such thing.
     NotFound,

@@ -123,7 +123,8 @@ impl Options {
         self
     }
 
-    /// Bytes of segments that one cleaning step rewrites at most; 64 MiB by default.
+    /// Live bytes that one step of cleaning moves at most, unless one segment has more; 64 MiB by
+    /// default.
     pub fn clean_bytes(mut self, bytes: u64) -> Self {
         self.clean_bytes = bytes;
         self

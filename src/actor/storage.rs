@@ -53,8 +53,11 @@ impl Default for StorageOptions {
 /// Writes are seen by later reads at once and are durable soon after. What must not be seen outside
 /// before, goes through [`Storage::gate`] or [`Storage::gated`].
 ///
-/// After [`Storage::abort`], a panic in a turn, or a commit that failed, the object is broken: each
-/// call fails with the kind `Broken`, and the object can be opened again.
+/// After [`Storage::abort`], a panic or a failed section, the object is broken: each call fails
+/// with the kind `Broken`. So it is after a turn of [`Storage::run`] that could not be logged, and
+/// after a commit that its durability gave up. A write outside a turn and [`Storage::transaction`]
+/// return their error, and the object lives on, unless a gate was taken inside. A broken object can
+/// be opened again; where the error's source is `Poisoned`, only after the store.
 #[derive(Clone)]
 pub struct Storage {
     core: Arc<Core>,

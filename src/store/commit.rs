@@ -22,8 +22,9 @@ pub struct Position {
 ///
 /// As a future, or by [`Commit::wait`], it resolves to the commit's position once it survives any
 /// crash; or fails with `commit.indeterminate` when a sync failed, and then only reopening tells
-/// whether the commit is there. Dropping it takes nothing back: the commit becomes durable all the
-/// same, soon.
+/// whether the commit is there. Dropping it takes nothing back: the commit becomes durable soon all
+/// the same; in a store without threads, when somebody waits for it or a later one, calls
+/// [`Steps::write_group`](crate::store::Steps::write_group), or closes the store.
 #[derive(Debug)]
 #[must_use = "a commit is not durable before it is waited for"]
 pub struct Commit {
@@ -79,7 +80,7 @@ impl Commit {
         Ok(self.position)
     }
 
-    /// Lets the commit become durable on its own. [`crate::store::Store::durable`] tells when.
+    /// Does not wait for it. [`crate::store::Store::durable`] tells when it is durable.
     pub fn detach(self) -> Position {
         self.position
     }

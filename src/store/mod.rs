@@ -131,8 +131,9 @@ impl Store {
         &self.shared.engine
     }
 
-    /// The namespace of this name; created, and durable when this returns, if there is none.
-    /// Object ids in it are derived with its name.
+    /// The namespace of this name; created, and durable when this returns, if there is none. Object
+    /// ids in a new one are derived with its name, in one that is there with the key that it has.
+    /// Fails with `limit.name` or `limit.namespaces`. Blocks for a sync where it creates one.
     pub fn namespace(&self, name: &str) -> Result<Namespace> {
         self.namespace_with(name, NamespaceOptions::new())
     }

@@ -25,7 +25,7 @@ pub(crate) const PAGE_OF_HEADS: usize = 256;
 pub struct ObjectInfo {
     /// Its id.
     pub id: ObjectId,
-    /// Its name, if it was ever opened by name.
+    /// Its name, if a commit was ever made under one.
     pub name: Option<String>,
     /// Its keys.
     pub keys: u64,

@@ -52,7 +52,7 @@ impl Snapshot {
         self.view.state.last_time
     }
 
-    /// The name that is kept with the object, if it was ever opened by name.
+    /// The name that is kept with the object, if a commit was ever made under one.
     pub fn name(&self) -> Result<Option<String>> {
         name_of(&self.view)
     }

@@ -149,6 +149,9 @@ impl<'o> Turn<'o> {
     /// Logs the turn. From here on the object's own reads see it, and it will be durable when the
     /// returned commit says so; the next turn may begin at once. On an error nothing was logged.
     ///
+    /// Does not wait for the turn's own sync. Blocks for the disk where 4 MiB of commits wait
+    /// already, or where no file of the log stands ready. A full disk is told here, not by waiting.
+    ///
     /// A turn without changes commits as what was committed before it.
     pub fn commit(self) -> Result<Commit> {
         let Self { object, draft } = self;

@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //!   * At most one instance of an object is there at a time, however many send to it.
-//!   * Nobody sees a reply before everything that it stands on survives any crash.
+//!   * Nobody sees a reply before every confirmed turn that it stands on is safe.
 //!   * Nothing here names an executor: futures, wakers and one [`Spawner`] are all it needs.
 //!
 //! # Examples
@@ -56,8 +56,9 @@
 //! * **Turns.** Events of an object run one at a time, each poll as one turn: writes between two
 //!   awaits commit together. An event that the class wants beside the others is an
 //!   [`Event::Beside`].
-//! * **Gates.** A reply stands behind the output gate: the caller waits until what the handler
-//!   wrote and read is durable. What leaves some other way waits for
+//! * **Gates.** A reply stands behind the output gate: the caller waits until the confirmed turns
+//!   of the object are safe, but not for writes that end in `_unconfirmed`. What leaves some
+//!   other way waits for
 //!   [`Storage::gate`](crate::actor::Storage::gate), a message to another object included: it is
 //!   sent at once, and a crash may keep what it led to and take what it came from.
 //! * **Alarms.** An alarm that came due activates its object and is handled like a message. It is
