@@ -162,6 +162,60 @@ fn a_sync_of_the_log_that_fails_breaks_the_gates_that_it_concerns() {
     assert_eq!(storage.get("a").unwrap_err().code(), "gate.broken");
 }
 
+#[test]
+fn whoever_waits_for_the_end_of_a_turn_is_woken_when_the_turn_is_undone_or_breaks() {
+    let storage = open(&rooms());
+    let bind = || {
+        storage.put("a", "1").unwrap();
+        let (bell, mut gate) = (Arc::<Bell>::default(), Box::pin(storage.gate()));
+        assert!(poll_with(&mut gate.as_mut(), &bell).is_pending());
+        (bell, gate)
+    };
+    let mut bound = None;
+    let undone: Result<()> = storage.transaction(|_| {
+        bound = Some(bind());
+        Err(refusal())
+    });
+    assert!(undone.is_err());
+    let (bell, mut gate) = bound.unwrap();
+    assert!(bell.is_rung());
+    assert!(matches!(poll(&mut gate.as_mut()), Poll::Ready(Ok(()))), "it covers nothing");
+    let mut bound = None;
+    let entered = storage.enter(|| {
+        bound = Some(bind());
+        storage.abort("the test says so");
+    });
+    assert!(entered.is_err());
+    let (bell, mut gate) = bound.unwrap();
+    assert!(bell.is_rung());
+    let Poll::Ready(Err(error)) = poll(&mut gate.as_mut()) else { panic!("it opened") };
+    assert_eq!(error.code(), "object.aborted");
+}
+
+#[test]
+fn a_transaction_that_cannot_be_logged_breaks_the_object_where_a_gate_went_by_it() {
+    let disk = SimDisk::new(1);
+    let options = Store::options().threads(false).wal_file_bytes(64 << 10);
+    let store = options.open_on(disk.clone()).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    let storage = open(&rooms);
+    disk.set_free_bytes(0);
+    let write = |storage: &Storage| storage.put("big", vec![7; 20 << 10]);
+    let full = (0..50).find_map(|_| storage.transaction(write).err()).expect("the log has no end");
+    assert_eq!(full.kind(), ErrorKind::Full);
+    assert!(storage.broken().is_none(), "its caller was told, and nobody else knows of it");
+    let mut gate = None;
+    let failed = storage.transaction(|storage| {
+        write(storage)?;
+        gate = Some(storage.gate());
+        Ok::<_, Error>(())
+    });
+    assert_eq!(failed.unwrap_err().code(), "object.commit");
+    let said = gate.unwrap().state().expect("it waits for a turn that will never be");
+    assert_eq!(said.unwrap_err().code(), "object.commit");
+    assert_eq!(storage.broken().unwrap().code(), "object.commit");
+}
+
 /// Lets a reader in between a turn is logged and the ledger has it.
 #[derive(Debug)]
 struct Between {

@@ -5,6 +5,7 @@ use dostore::actor::{Storage, StorageOptions};
 use dostore::disk::sim::SimDisk;
 use dostore::error::{Error, ErrorKind, Result};
 use dostore::store::Store;
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -176,6 +177,51 @@ fn a_section_that_was_cut_undoes_nothing_of_a_later_one_when_it_is_dropped() {
     finish(event).unwrap();
     assert_eq!(text(&storage, "x").as_deref(), Some("1"));
     assert_eq!(text(&storage, "inner"), None);
+}
+
+#[test]
+fn whoever_waits_inside_a_section_that_is_dropped_waits_at_the_object_from_then_on() {
+    let storage = open(&rooms());
+    let begun_inside = Cell::new(None);
+    let mut outer = Box::pin(storage.transaction_async(async |storage| {
+        let event = Box::pin(storage.run(async {}));
+        let section = Box::pin(storage.transaction_async(async |_| Ok::<_, Error>(())));
+        begun_inside.set(Some((event, section)));
+        let inner = storage.transaction_async(async |_| std::future::pending::<Result<()>>().await);
+        inner.await
+    }));
+    assert!(poll(&mut outer.as_mut()).is_pending());
+    let (mut event, mut section) = begun_inside.take().unwrap();
+    let bells: [Arc<Bell>; 2] = Default::default();
+    assert!(poll_with(&mut event.as_mut(), &bells[0]).is_pending());
+    assert!(poll_with(&mut section.as_mut(), &bells[1]).is_pending());
+    drop(outer);
+    assert!(bells[1].is_rung() && !bells[0].is_rung(), "sections come first");
+    assert!(matches!(poll(&mut section.as_mut()), Poll::Ready(Ok(()))));
+    assert!(bells[0].is_rung());
+    assert!(matches!(poll(&mut event.as_mut()), Poll::Ready(Ok(()))));
+}
+
+#[test]
+fn a_section_that_is_over_is_woken_when_the_one_inside_it_ends() {
+    let storage = open(&rooms());
+    let inner = Cell::new(None);
+    let mut outer = Box::pin(storage.transaction_async(async |storage| {
+        let mut section = Box::pin(storage.transaction_async(async |_| {
+            pause().await;
+            Ok::<_, Error>(())
+        }));
+        assert!(poll(&mut section.as_mut()).is_pending());
+        inner.set(Some(section));
+        Ok::<_, Error>(7)
+    }));
+    let bell = Arc::<Bell>::default();
+    assert!(poll_with(&mut outer.as_mut(), &bell).is_pending());
+    let mut inner = inner.take().unwrap();
+    assert!(!bell.is_rung());
+    assert!(poll(&mut inner.as_mut()).is_ready());
+    assert!(bell.is_rung());
+    assert!(matches!(poll(&mut outer.as_mut()), Poll::Ready(Ok(7))));
 }
 
 #[test]

@@ -82,6 +82,12 @@ impl Bell {
     }
 }
 
+/// Polls with a waker that rings the bell.
+pub fn poll_with<F: Future>(future: &mut Pin<&mut F>, bell: &Arc<Bell>) -> Poll<F::Output> {
+    let waker = Waker::from(Arc::clone(bell));
+    future.as_mut().poll(&mut Context::from_waker(&waker))
+}
+
 /// Polls when woken, and only then: a wake-up that is lost hangs the test.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let bell = Arc::new(Bell::default());

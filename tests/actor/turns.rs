@@ -7,7 +7,7 @@ use dostore::store::list::ListOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Barrier, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::task::Poll;
 
 #[test]
@@ -174,6 +174,24 @@ fn an_abort_drops_the_open_turn_and_wakes_who_waits() {
     });
     assert!(storage.broken().unwrap().to_string().contains("the test says so"));
     assert_eq!(text(&open(&rooms), "k").as_deref(), Some("sealed"));
+}
+
+#[test]
+fn everybody_who_waits_hears_of_an_object_that_breaks_inside_a_turn() {
+    let storage = open(&rooms());
+    let mut holder = pin!(storage.block_concurrency_while(|| async {
+        pause().await;
+        storage.abort("the test says so");
+        Ok::<_, Error>(())
+    }));
+    assert!(poll(&mut holder).is_pending());
+    let bells: [Arc<Bell>; 3] = Default::default();
+    let mut events: Vec<_> = bells.iter().map(|_| Box::pin(storage.run(async {}))).collect();
+    for (event, bell) in events.iter_mut().zip(&bells) {
+        assert!(poll_with(&mut event.as_mut(), bell).is_pending());
+    }
+    assert!(poll(&mut holder).is_ready());
+    assert!(bells.iter().all(|bell| bell.is_rung()), "not only whoever is next");
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! Alarms, from the store through the host to their objects.
 
 use super::stage::*;
-use dostore::actor::host::Context;
+use dostore::actor::Storage;
+use dostore::actor::host::{Actor, Context};
+use dostore::disk::sim::SimDisk;
+use dostore::error::Error;
 use dostore::ids::Timestamp;
+use dostore::store::Store;
 use dostore::store::alarms::Fired;
+use dostore::store::namespace::Namespace;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,6 +93,128 @@ fn an_alarm_of_an_object_that_cannot_start_is_not_lost() {
     assert!(world.starts() > 1, "it was tried");
     world.tools.refuses.store(false, Ordering::Relaxed);
     world.pass(Duration::from_secs(1000));
+    assert_eq!(fired(&world), 1);
+}
+
+#[test]
+fn an_alarm_of_an_object_that_never_starts_fails_for_good_in_the_end() {
+    let world = World::new();
+    world.on_alarm(|context, _| count(context).map(drop));
+    world.ask(alarm_in(60)).unwrap();
+    world.pass(Duration::from_secs(50));
+    world.tools.refuses.store(true, Ordering::Relaxed);
+    world.pass(Duration::from_secs(4000));
+    world.tools.refuses.store(false, Ordering::Relaxed);
+    world.pass(Duration::from_secs(4000));
+    assert_eq!(fired(&world), 0);
+    let attempts = world.ask(alone(|context| async move {
+        let failure = context.storage().last_failure(None)?.unwrap();
+        assert_eq!(failure.text, "the object could not start: not today");
+        Ok(u64::from(failure.attempts))
+    }));
+    assert_eq!(attempts.unwrap(), 7);
+}
+
+#[test]
+fn a_turn_of_an_alarm_that_cannot_be_logged_is_no_failure_of_its_handler() {
+    let options = Store::options().wal_file_bytes(64 << 10);
+    let world = World::of(options, SimDisk::new(1), |builder| builder);
+    // Too much for what is left of the log; a word on a failure would still find room.
+    let write = |context: &Context<Script>| context.storage().put("big", vec![7; 20 << 10]);
+    let attempts = Arc::<Mutex<Vec<u32>>>::default();
+    let own = Arc::clone(&attempts);
+    world.on_alarm(move |context, fired| {
+        own.lock().push(fired.attempt());
+        count(context)?;
+        Ok(write(context)?)
+    });
+    world.ask(alarm_in(60)).unwrap();
+    world.disk.set_free_bytes(0);
+    let fill = || {
+        world.ask(alone(move |context| async move {
+            write(&context)?;
+            Ok(0)
+        }))
+    };
+    let full = (0..50).find_map(|_| fill().err()).expect("the log has no end");
+    assert_eq!(code(&full), "actor.reset");
+    world.pass(Duration::from_mins(4));
+    assert!(attempts.lock().len() > 7, "{attempts:?}");
+    world.disk.set_free_bytes(1 << 30);
+    world.pass(Duration::from_mins(1));
+    assert!(attempts.lock().iter().all(|attempt| *attempt == 0), "{attempts:?}");
+    assert_eq!((fired(&world), world.tools.abandoned.lock().len()), (1, 0));
+}
+
+/// Its alarms fail with what the store says of the objects that it uses, eight times of each kind.
+struct Unlucky {
+    rooms: Namespace,
+    attempts: Arc<Mutex<Vec<u32>>>,
+}
+
+impl Actor for Unlucky {
+    type Message = ();
+    type Reply = ();
+    type Error = Error;
+
+    async fn handle(&mut self, _: &Context<Self>, (): ()) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn alarm(&mut self, _: &Context<Self>, fired: &Fired) -> Result<(), Error> {
+        let tried = {
+            let mut attempts = self.attempts.lock();
+            attempts.push(fired.attempt());
+            attempts.len()
+        };
+        let other = Storage::open(self.rooms.open_by_name("other")?);
+        match tried {
+            1..=8 => self.rooms.open_by_name("other").map(drop),
+            9..=16 => {
+                other.close();
+                other.put("k", "1")
+            }
+            _ => other.put("k", "1"),
+        }
+    }
+}
+
+#[test]
+fn an_error_that_is_no_fault_of_the_handler_abandons_no_alarm() {
+    let world = World::new();
+    set_in_attic(&world, 1, "unlucky");
+    let rooms = world.store.namespace("rooms").unwrap();
+    let attempts = Arc::<Mutex<Vec<u32>>>::default();
+    let own = Arc::clone(&attempts);
+    let start = move |_| {
+        let unlucky = Unlucky { rooms: rooms.clone(), attempts: Arc::clone(&own) };
+        async move { Ok(unlucky) }
+    };
+    let class = world.host.class("attic", start).unwrap();
+    world.pass(Duration::from_hours(24));
+    assert_eq!(*attempts.lock(), (0..=16).collect::<Vec<_>>(), "the last one was good");
+    world.pass(IDLE * 20);
+    let attic = class.namespace().open_by_name("unlucky 0").unwrap();
+    assert_eq!(attic.last_failure(None).unwrap(), None);
+}
+
+#[test]
+fn an_alarm_that_comes_as_its_object_leaves_is_handled_all_the_same() {
+    let world = World::new();
+    // Whoever holds this keeps the place where the alarm would be left lying.
+    let lobby = world.lobby();
+    world.on_alarm(|context, _| count(context).map(drop));
+    world.ask(alarm_in(1)).unwrap();
+    let (disk, store, pool) = (world.disk.clone(), world.store.clone(), world.pool.clone());
+    *world.tools.on_drop.lock() = Some(Box::new(move || {
+        disk.advance(Duration::from_secs(2));
+        store.steps().tick();
+        pool.run_ready();
+    }));
+    (0..5).for_each(|_| world.host.sweep());
+    world.run();
+    assert!(world.tools.on_drop.lock().is_none());
+    assert_eq!((world.starts(), lobby.is_active()), (2, true), "it came back for the alarm");
     assert_eq!(fired(&world), 1);
 }
 

@@ -1,7 +1,9 @@
 //! How objects and hosts end: resets, refusals, closing, and executors that go away.
 
 use super::stage::*;
+use dostore::actor::StorageOptions;
 use dostore::actor::host::{Host, Spawner, Task};
+use dostore::actor::testing::ManualDurability;
 use dostore::error::ErrorKind;
 use dostore::store::Store;
 use parking_lot::Mutex;
@@ -144,6 +146,34 @@ fn closing_handles_what_was_taken_and_takes_nothing_more() {
         let stored = rooms.open_by_name(name).unwrap().get("sum").unwrap();
         assert_eq!(stored.as_deref(), Some(&value.to_le_bytes()[..]));
     }
+    drop((store, class));
+}
+
+#[test]
+fn closing_waits_for_what_nobody_waits_for() {
+    let durability = ManualDurability::new();
+    let options =
+        StorageOptions { durability: Some(Arc::new(durability.clone())), ..Default::default() };
+    let world = World::with(|builder| builder.storage(options));
+    drop(world.lobby().send(add(1)));
+    let unconfirmed = world.class.send(
+        "cellar",
+        alone(|context| async move {
+            context.storage().put_unconfirmed("sum", 4_u64.to_le_bytes())?;
+            Ok(4)
+        }),
+    );
+    assert_eq!(world.outcome(unconfirmed).unwrap(), 4);
+    let [lobby, cellar] = durability.pending()[..] else { panic!("two commits") };
+    let World { store, pool, host, class, .. } = world;
+    let mut closing = host.close();
+    for commit in [lobby, cellar] {
+        pool.run_ready();
+        assert!(look(&mut closing).is_pending());
+        durability.confirm(commit);
+    }
+    pool.run_ready();
+    assert!(look(&mut closing).is_ready());
     drop((store, class));
 }
 

@@ -157,6 +157,14 @@ fn a_reply_shows_only_when_what_it_stands_on_is_safe() {
     durability.confirm(one);
     let sums = [first, second, read].map(|reply| world.outcome(reply).unwrap());
     assert_eq!(sums, [1, 2, 2]);
+    let mut apart = lobby.send(beside(|context| async move {
+        context.storage().put("sum", 9_u64.to_le_bytes())?;
+        Ok(9)
+    }));
+    world.run();
+    assert!(look(&mut apart).is_pending(), "an event beside the messages writes too");
+    durability.confirm_all();
+    assert_eq!(world.outcome(apart).unwrap(), 9);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use dostore::actor::host::{
 };
 use dostore::disk::sim::SimDisk;
 use dostore::error::Error;
-use dostore::store::Store;
 use dostore::store::alarms::Fired;
+use dostore::store::{Options, Store};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -135,6 +135,8 @@ pub struct Tools {
     pub refuses: AtomicBool,
     pub on_alarm: Mutex<Option<OnAlarm>>,
     pub abandoned: Mutex<Vec<String>>,
+    /// Called as the next instance goes.
+    pub on_drop: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// An object that does what messages say.
@@ -158,6 +160,10 @@ impl Script {
 impl Drop for Script {
     fn drop(&mut self) {
         *self.tools.living.lock().entry(self.name.clone()).or_default() -= 1;
+        let on_drop = self.tools.on_drop.lock().take();
+        if let Some(on_drop) = on_drop {
+            on_drop();
+        }
     }
 }
 
@@ -209,7 +215,15 @@ impl World {
     }
 
     pub fn on(disk: SimDisk, change: impl FnOnce(HostBuilder) -> HostBuilder) -> Self {
-        let store = Store::options().threads(false).open_on(disk.clone()).unwrap();
+        Self::of(Store::options(), disk, change)
+    }
+
+    pub fn of(
+        options: Options,
+        disk: SimDisk,
+        change: impl FnOnce(HostBuilder) -> HostBuilder,
+    ) -> Self {
+        let store = options.threads(false).open_on(disk.clone()).unwrap();
         let pool = Pool::start(0).unwrap();
         let builder = Host::builder(&store).spawner(pool.clone()).idle_after(IDLE);
         let host = change(builder).start().unwrap();
