@@ -1,4 +1,5 @@
-//! A disk whose folders fail once and for all.
+//! A disk as one life of a store uses it: its folders fail once and for all, and without the
+//! store's lock it touches no name.
 //!
 //! A folder keeps the names of what all threads make in it, and the system tells of a name that it
 //! could not write once only: to whoever syncs the folder next, and not to who made the file. A
@@ -8,10 +9,12 @@
 //! Invariants:
 //!   * Whatever a disk can do, this one does by it, the calls included that a disk may leave out.
 //!   * No sync of a folder succeeds after one of it that failed.
+//!   * Once the lock is given back no file is created, renamed or removed: another writer may be in
+//!     the folder, whose files have the numbers that this one would take next.
 
 use super::{Clock, Disk, File, Listed, Lock, MediumError, ReadDisk, ReadFile, Space, SyncFailed};
 use crate::names::{FileName, Folder};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,13 +25,40 @@ pub struct FailStop {
     disk: Arc<dyn Disk>,
     /// By folder: whether a sync of it has failed. Held for a sync.
     has_failed: [Mutex<bool>; Folder::ALL.len()],
+    /// Whether the lock was given back. Read while a name changes.
+    is_released: Arc<RwLock<bool>>,
+}
+
+/// The store's lock. Given back once no name is being changed, and none can be any more.
+#[derive(Debug)]
+struct Held {
+    lock: Option<Box<dyn Lock>>,
+    is_released: Arc<RwLock<bool>>,
+}
+
+impl Lock for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *self.is_released.write() = true;
+        drop(self.lock.take());
+    }
 }
 
 impl FailStop {
     /// The same disk, none of whose folders has failed so far.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, has_failed: Default::default() }
+        Self { disk, has_failed: Default::default(), is_released: Arc::default() }
+    }
+
+    /// Held while a name changes.
+    fn hold_names(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let is_released = self.is_released.read();
+        if *is_released {
+            return Err(io::Error::other("the store is closed"));
+        }
+        Ok(is_released)
     }
 }
 
@@ -52,7 +82,11 @@ impl ReadDisk for FailStop {
 
 impl Disk for FailStop {
     fn lock(&self) -> io::Result<Result<Box<dyn Lock>, String>> {
-        self.disk.lock()
+        let taken = self.disk.lock()?;
+        Ok(taken.map(|lock| {
+            let held = Held { lock: Some(lock), is_released: Arc::clone(&self.is_released) };
+            Box::new(held) as Box<dyn Lock>
+        }))
     }
 
     fn make_folders(&self) -> io::Result<()> {
@@ -60,6 +94,7 @@ impl Disk for FailStop {
     }
 
     fn create(&self, name: FileName) -> io::Result<Arc<dyn File>> {
+        let _names = self.hold_names()?;
         self.disk.create(name)
     }
 
@@ -68,10 +103,12 @@ impl Disk for FailStop {
     }
 
     fn rename(&self, from: FileName, to: FileName) -> io::Result<()> {
+        let _names = self.hold_names()?;
         self.disk.rename(from, to)
     }
 
     fn remove(&self, name: FileName) -> io::Result<()> {
+        let _names = self.hold_names()?;
         self.disk.remove(name)
     }
 
@@ -112,6 +149,24 @@ impl Disk for FailStop {
 mod tests {
     use super::*;
     use crate::disk::sim::{Fault, SimDisk};
+    use crate::ids::FileNumber;
+
+    #[test]
+    fn without_the_lock_no_name_is_touched() {
+        let sim = SimDisk::new(1);
+        sim.make_folders().unwrap();
+        let disk = FailStop::new(Arc::new(sim.clone()));
+        let name = |number| FileName::Wal(FileNumber(number));
+        let lock = disk.lock().unwrap().unwrap();
+        disk.create(name(1)).unwrap();
+        drop(lock);
+        let _other = sim.lock().unwrap().unwrap();
+        sim.create(name(2)).unwrap();
+        disk.create(name(3)).unwrap_err();
+        disk.rename(name(1), name(3)).unwrap_err();
+        disk.remove(name(2)).unwrap_err();
+        assert_eq!(sim.names(), [FileName::Lock, name(1), name(2)]);
+    }
 
     #[test]
     fn a_folder_whose_sync_failed_is_never_synced_again() {

@@ -82,7 +82,10 @@ impl Engine {
     /// The namespaces as a manifest has them: all that are durable now. Waits for one that is
     /// being made, whose commit may be before the manifest's cut.
     pub(super) fn listed_namespaces(&self) -> Vec<NamespaceItem> {
+        // Who holds it may wait for a checkpoint, which this may be.
+        let hurry = self.wal.hurry();
         let by_name = self.catalog.by_name.lock();
+        drop(hurry);
         let item = |(name, entry): (&String, &NamespaceEntry)| {
             let NamespaceEntry { number, key, retention, since } = *entry;
             let value = NamespaceValue { number, key, retention };
