@@ -197,7 +197,7 @@ impl<'e> Archive<'e> {
         (entry, stack): (&PageEntry, Option<&Stack>),
         logged: u64,
     ) -> u64 {
-        let since = entry.logged_since_archived + logged;
+        let since = entry.logged_since_archived.saturating_add(logged);
         let Some(base) = &entry.base else {
             self.lost(Lsn::ZERO, life, range.clone());
             return logged;

@@ -336,7 +336,8 @@ impl<'e> Builder<'e> {
         if wants_delta(entry, layer.bytes) {
             let mut changed =
                 self.append_delta(address, life, (&[], entry), changes, everything)?;
-            changed.logged_since_archived = entry.logged_since_archived + layer.bytes as u64;
+            changed.logged_since_archived =
+                entry.logged_since_archived.saturating_add(layer.bytes as u64);
             return Ok(content_of_entry(changed));
         }
         match self.version.stack_once(entry, address, life) {
@@ -389,7 +390,7 @@ impl<'e> Builder<'e> {
             .iter()
             .map(|part| u64::from(part.location.bytes))
             .sum();
-        changed.logged_since_archived += logged;
+        changed.logged_since_archived = changed.logged_since_archived.saturating_add(logged);
         Ok(changed)
     }
 

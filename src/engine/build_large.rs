@@ -209,7 +209,7 @@ impl Builder<'_> {
         changes: &Changes<'_>,
         released: &[(KeyRange, PageEntry)],
     ) -> u64 {
-        let mut logged = 0;
+        let mut logged = 0_u64;
         // Content that only moves, and whose range stays as it was, is exact where it was.
         let stays = self.is_move && released.len() == 1;
         for (range, entry) in released {
@@ -217,11 +217,12 @@ impl Builder<'_> {
             self.release_entry(entry);
             let to = range.1.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let own = changes.bytes_between(Bound::Included(&range.0), to) as u64;
-            logged += if stays && entry.deltas.is_empty() {
+            // Adopted pages that were never archived count as if endlessly much were logged.
+            logged = logged.saturating_add(if stays && entry.deltas.is_empty() {
                 entry.logged_since_archived
             } else {
                 self.archive.entry(change.life, range, (entry, None), own)
-            };
+            });
         }
         logged
     }
