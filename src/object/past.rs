@@ -145,10 +145,10 @@ impl<'a> Search<'a> {
         let Some(epoch) = spans().find(|run| run.file.end >= at).map(|run| run.file.epoch) else {
             return Err(gap(at));
         };
-        // Earlier epochs may have expired.
-        let starts = spans().filter(|run| run.file.epoch == epoch).map(|run| run.file.start);
-        let before = starts.min().unwrap_or(Lsn::ZERO);
-        let own = files.iter().copied().filter(|run| run.file.epoch == epoch).collect();
+        let own: Vec<_> = files.iter().copied().filter(|run| run.file.epoch == epoch).collect();
+        // Earlier epochs may have expired. A file of states alone counts: what was committed
+        // behind it is of this epoch, though the first file with commits may begin later.
+        let before = own.iter().map(|run| run.file.start).min().unwrap_or(Lsn::ZERO);
         let past = Past::new(version, address, at);
         let (head, adopted) = (None, Lsn::ZERO);
         let mut search = Self { version, address, at, past, head, own, before, adopted };

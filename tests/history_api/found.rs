@@ -294,6 +294,43 @@ fn a_namespace_reads_moments_of_the_classes_that_it_had_while_others_expire() {
 }
 
 #[test]
+fn what_the_cleaner_gave_up_counts_from_the_beginning_of_its_epoch() {
+    let disk = SimDisk::new(9);
+    let options = options().page_bytes(512).retire_after(Duration::ZERO);
+    let store = options.open_on(disk.clone()).unwrap();
+    let rooms = NamespaceOptions::new().retention(Retention::days(200));
+    let rooms = store.namespace_with("rooms", rooms).unwrap();
+    let halls = store.namespace("halls").unwrap();
+    let fill = || {
+        for hall in 0..20 {
+            let mut hall = halls.open_by_name(&format!("{hall}")).unwrap();
+            hall.put("b", "-".repeat(2000)).unwrap().detach();
+        }
+        store.steps().checkpoint().unwrap();
+    };
+    let mut lobby = rooms.open_by_name("lobby").unwrap();
+    for key in ["b", "c", "d", "e", "z"] {
+        lobby.put(key, "-".repeat(300)).unwrap().detach();
+    }
+    put(&mut lobby, "1");
+    fill();
+    // The setting ends the epoch; the pages are moved when nothing of the next one is there yet.
+    halls.set_retention(Some(Retention::days(20))).unwrap();
+    fill();
+    assert!(store.steps().clean().unwrap(), "the pages lie among dead ones");
+    // A checkpoint that has nothing of this class.
+    fill();
+    let mut days = Days::default();
+    for round in 2..6 {
+        lobby.put("z", format!("{round}")).unwrap().wait().unwrap();
+        days.note(&rooms, &["lobby"]);
+        store.steps().checkpoint().unwrap();
+        days.check(&rooms);
+    }
+    assert!(verify(disk).is_clean());
+}
+
+#[test]
 fn an_object_that_is_named_after_a_purge_keeps_its_name() {
     for is_reopened in [false, true] {
         for is_erased_first in [false, true] {
