@@ -10,7 +10,7 @@
 use super::chance::Chance;
 use super::ledger::{self, Row};
 use dostore::disk::ReadDisk;
-use dostore::disk::sim::SimDisk;
+use dostore::disk::sim::{Fault, SimDisk};
 use dostore::ids::{Lsn, Timestamp};
 use dostore::inspect::verify::verify;
 use dostore::store::Store;
@@ -362,6 +362,7 @@ impl World {
                 self.disk.set_wall(to);
                 Ok(())
             }
+            703 if self.chance.percent(40) => self.checkpoint_twice(),
             703..=712 => {
                 let done = self.store().steps().checkpoint();
                 self.said(done).map(drop)
@@ -398,6 +399,25 @@ impl World {
                 self.said(done).map(drop)
             }
         }
+    }
+
+    /// A checkpoint that fails and is tried again. What is set meanwhile is not in it, and must
+    /// fire before the next one.
+    fn checkpoint_twice(&mut self) -> Step {
+        self.change_alarms()?;
+        let done = self.store().steps().write_group();
+        self.said(done)?;
+        self.disk.fail_call(1, Fault::Io);
+        let failed = self.store().steps().checkpoint().is_err();
+        assert!(failed, "it writes nothing, though something was changed");
+        for _ in 0..self.chance.between(2, 6) {
+            self.change_alarms()?;
+        }
+        let done = self.store().steps().write_group();
+        self.said(done)?;
+        let done = self.store().steps().checkpoint();
+        self.said(done)?;
+        self.settle()
     }
 
     /// Handles everything that is due: then nothing that the model has may be.

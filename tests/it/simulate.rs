@@ -293,6 +293,18 @@ fn campaign(first: u64, seeds: u64) -> (Counts, Option<String>) {
     (counts, wrong.map(|(_, what)| what))
 }
 
+/// What changes the past, or brings it back, in one commit and by adoption.
+const WAYS_BACK: [&str; 8] = [
+    "a restoration",
+    "a large restoration",
+    "an undoing",
+    "a large undoing",
+    "a fork",
+    "a large fork",
+    "a purge",
+    "a large purge",
+];
+
 fn tell(seeds: u64, counts: &Counts) {
     let cycles = counts.cycles();
     let percent = |count: u64| count * 100 / cycles.max(1);
@@ -305,7 +317,10 @@ fn tell(seeds: u64, counts: &Counts) {
         "  {} commits, {} reads, {} errors, {} poisoned, {} damages, {} calls to the disk",
         counts.commits, counts.reads, counts.errors, counts.poisoned, counts.damages, counts.calls
     );
-    println!("  {} keys at moments of the past, after {:?}", counts.past, counts.seeds);
+    println!("  {} keys compared at moments of the past, in seeds with", counts.past);
+    for (what, count) in &counts.seeds {
+        println!("    {what} before: {} %", count * 100 / seeds.max(1));
+    }
     println!("  {} values of purged objects looked for", counts.looked_for);
     println!("  marks not reached: {:?}", unreached());
 }
@@ -319,6 +334,10 @@ fn check_campaign(seeds: u64, counts: &Counts) {
     for what in ["a crash", "cleaning", "merging", "expiry"] {
         let count = counts.seeds.get(what).copied().unwrap_or(0);
         assert!(count * 2 >= seeds, "{what} in {count} of {seeds} seeds only");
+    }
+    for what in WAYS_BACK {
+        let count = counts.seeds.get(what).copied().unwrap_or(0);
+        assert!(count * 20 >= seeds, "{what} in {count} of {seeds} seeds only");
     }
     let missed: Vec<Mark> =
         unreached().into_iter().filter(|mark| !REACHED_ELSEWHERE.contains(mark)).collect();

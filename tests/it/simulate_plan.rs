@@ -198,7 +198,8 @@ pub struct Plan {
     pub retentions: Vec<Option<Retention>>,
     epoch_bytes: u64,
     history_state_bytes: usize,
-    adopt_operations: usize,
+    /// Changes of a restoration from which on it adopts pages.
+    pub adopt_operations: usize,
 }
 
 /// One seed in so many has an object of 100,000 keys.

@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 /// Keys from which on a difference may be more than one commit takes.
 const LARGE_KEYS: u64 = 50_000;
 
+/// What is noted of a small change and of one that adopts.
+type Ways = [&'static str; 2];
+
 fn wrong<T>(what: String) -> Outcome<T> {
     Err(Stop::Violation(what))
 }
@@ -51,6 +54,13 @@ impl World {
         error.code() == "restore.large" && self.plan.objects[index].keys > LARGE_KEYS
     }
 
+    /// Notes that an object with `now` becomes what has `then`, in one commit or by adoption.
+    fn note_way_back(&mut self, [small, large]: Ways, now: &Map, then: &Map) {
+        let is_put = |(key, content): &(&Vec<u8>, &Content)| now.get(*key) != Some(*content);
+        let puts = then.iter().filter(is_put).count();
+        self.seen.insert(if puts > self.plan.adopt_operations { large } else { small });
+    }
+
     /// What kept an object from being restored.
     fn judge_restoration(&mut self, index: usize, at: Lsn, error: &Error) -> Outcome {
         if self.is_too_large(index, error) {
@@ -66,16 +76,22 @@ impl World {
             self.delete_object(index)?;
         }
         let Some(bookmark) = self.bookmark_of(index) else { return Ok(()) };
-        let Some(undo) = self.restore_to(index, &bookmark)? else { return Ok(()) };
+        let undo = self.restore_to(index, &bookmark, ["a restoration", "a large restoration"])?;
+        let Some(undo) = undo else { return Ok(()) };
         if self.chance.percent(50) {
             self.objects[index].keep(undo);
             return Ok(());
         }
-        self.restore_to(index, &undo).map(drop)
+        self.restore_to(index, &undo, ["an undoing", "a large undoing"]).map(drop)
     }
 
     /// One restoration, by a handle or from outside.
-    fn restore_to(&mut self, index: usize, bookmark: &Bookmark) -> Outcome<Option<Bookmark>> {
+    fn restore_to(
+        &mut self,
+        index: usize,
+        bookmark: &Bookmark,
+        ways: Ways,
+    ) -> Outcome<Option<Bookmark>> {
         let by_handle = self.chance.percent(60);
         if by_handle && !self.hold(index)? {
             return Ok(None);
@@ -98,6 +114,8 @@ impl World {
         if undo.lsn().0 + 1 != commit.position().lsn.0 {
             return wrong(format!("{undo} does not undo commit {}", commit.position().lsn));
         }
+        let now = self.objects[index].now().clone();
+        self.note_way_back(ways, &now, &map);
         self.note_commit(index, commit, Some(Change::Become(map)), Kind::Plain)?;
         if by_handle {
             self.check_now(index)?;
@@ -245,6 +263,7 @@ impl World {
         match forked {
             Ok(commit) if refusal.is_none() && is_free => {
                 self.shared.extend(map.values().map(|content| (content.owner, content.version)));
+                self.note_way_back(["a fork", "a large fork"], &Map::new(), &map);
                 self.note_commit(to, commit, Some(Change::Become(map)), Kind::Plain)
             }
             Ok(_) => wrong(format!("object {from} at {at} is forked into {to}: {refusal:?}")),

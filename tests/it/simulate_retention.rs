@@ -58,6 +58,8 @@ impl World {
         };
         let (lsn, markers) = (commit.position().lsn, self.markers(index));
         self.purges.push(Purged { index, lsn, markers });
+        let is_large = self.objects[index].now().len() > self.plan.adopt_operations;
+        self.seen.insert(if is_large { "a large purge" } else { "a purge" });
         self.note_commit(index, commit, Some(Change::DeleteAll), Kind::Purge)?;
         match self.running().handles.remove(&index) {
             Some(handle) => self.check_fenced(index, &handle),
