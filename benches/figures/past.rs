@@ -2,8 +2,10 @@
 //! some of them committed to far more often than the others; warm, by age, and from the device.
 //!
 //! Invariants:
-//!   * What is read from the device is read with no file of the store in memory, in the order in
-//!     which samples come, and is what the kernel says of this process.
+//!   * What is read from the device is read with no file of the store in memory but what the open
+//!     and a first look at each age have read, in the order in which samples come, and is what the
+//!     kernel says of this process.
+//!   * The open epoch has as many files as merging leaves, of one size: the worst for a read.
 //!   * Moments are drawn evenly over all commits made, so hot objects have their share of commits,
 //!     and over all of the history's age.
 //!   * Every value read is compared with what was committed.
@@ -12,7 +14,9 @@ use crate::load::{self, DataSet, LOADERS, Window};
 use crate::measure::{Goal, Histogram, Random, line};
 use crate::{Result, Settings, system};
 use dostore::bookmark::Bookmark;
+use dostore::disk::real::RealReadDisk;
 use dostore::ids::ObjectId;
+use dostore::manifest;
 use dostore::store::Store;
 use dostore::store::namespace::Namespace;
 use rustix::fs::{Advice, fadvise};
@@ -25,6 +29,10 @@ const COMMITS_EACH: usize = 100;
 /// Objects that share a tenth of all commits.
 const HOT: usize = 10;
 const IN_FLIGHT: usize = 20_000;
+/// Files of history that merging leaves in an open epoch.
+const FILES: usize = 8;
+/// A round is one checkpoint's.
+const DIRTY_BYTES: usize = 2 << 30;
 /// One commit in so many is a moment to come back to.
 const SAMPLE_EVERY: usize = 500;
 const RESTORATIONS: usize = 2_000;
@@ -45,27 +53,23 @@ struct Sample {
 
 pub fn run(settings: &Settings) -> Result<()> {
     let set = DataSet::make(&settings.root, "past", settings.objects(100_000))?;
-    let store = set.open(Store::options())?;
+    let store = set.open(Store::options().threads(false).dirty_bytes(DIRTY_BYTES))?;
     let namespace = load::namespace(&store)?;
     let ids = set.ids(&namespace);
-    let commits = COMMITS_EACH * ids.len();
+    let folder = set.folder.join("data");
+    // Each round is a checkpoint, and that is a file.
+    let rounds = FILES - files(&folder)?.min(FILES - 1);
+    let share = COMMITS_EACH * ids.len() / (LOADERS * rounds);
+    let commits = share * LOADERS * rounds;
+    let mut samples = Vec::new();
     let began = Instant::now();
-    let mut samples = std::thread::scope(|scope| -> Result<Vec<Sample>> {
-        let make = |loader| {
-            let (store, namespace, ids) = (&store, &namespace, &ids);
-            move || fill(store, namespace, ids, (loader, commits))
-        };
-        let loaders: Vec<_> = (0..LOADERS).map(|loader| scope.spawn(make(loader))).collect();
-        let mut all = Vec::new();
-        for done in loaders {
-            all.extend(done.join().map_err(|_| "a loader panicked")??);
-        }
-        Ok(all)
-    })?;
+    for round in 0..rounds {
+        samples.extend(fill_round(&store, &namespace, &ids, (round, rounds, share))?);
+        store.steps().checkpoint()?;
+        while store.steps().merge()? {}
+    }
     let seconds = began.elapsed().as_secs_f64();
-    line("past: commits made", commits as f64 / seconds, "/s", Goal::None, None);
-    store.steps().checkpoint()?;
-    while store.steps().merge()? {}
+    line("past: commits made and published", commits as f64 / seconds, "/s", Goal::None, None);
     let stats = store.stats()?;
     let each = |bytes: u64| bytes as f64 / commits as f64;
     line("past: record bytes of a commit", each(stats.record_bytes), "B", Goal::None, None);
@@ -73,7 +77,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     shuffle(&mut samples);
     drop(namespace);
     store.close()?;
-    let folder = set.folder.join("data");
+    line("past: files of history", files(&folder)? as f64, "", Goal::None, None);
     from_the_device(&set, &folder, &samples)?;
     let store = set.open(Store::options())?;
     let namespace = load::namespace(&store)?;
@@ -93,8 +97,15 @@ fn from_the_device(set: &DataSet, folder: &Path, samples: &[Sample]) -> Result<(
         evict(folder)?;
         let store = set.open(Store::options().threads(false))?;
         let namespace = load::namespace(&store)?;
-        // What every open reads, and every first look.
-        namespace.at(rest[rest.len() - 1].id, &rest[rest.len() - 1].bookmark)?;
+        // What every open reads, and the first look into each file.
+        let before = system::read_bytes()?;
+        for age in 0..AGES {
+            let is_of_age = |sample: &&Sample| (sample.age * AGES as f64) as usize == age;
+            let sample = rest.iter().rfind(is_of_age).ok_or("too few samples")?;
+            namespace.at(sample.id, &sample.bookmark)?;
+        }
+        let first = (system::read_bytes()? - before) as f64 / 1024.0;
+        line("past: first looks from the device, bytes", first, "KiB", Goal::None, None);
         let (mut bytes, mut times) = (Vec::new(), Histogram::new());
         for sample in samples {
             let (before, began) = (system::read_bytes()?, Instant::now());
@@ -110,6 +121,7 @@ fn from_the_device(set: &DataSet, folder: &Path, samples: &[Sample]) -> Result<(
         let at = |share: f64| bytes[((bytes.len() - 1) as f64 * share) as usize];
         let name = |part: &str| format!("past: {what} from the device, {part}");
         line(&name("bytes, median"), at(0.5), "KiB", Goal::None, None);
+        line(&name("bytes, p99"), at(0.99), "KiB", Goal::None, None);
         line(&name("bytes, most"), at(1.0), "KiB", Goal::AtMost(COLD_BYTES_MAX), None);
         line(&name("median"), times.micros(0.5), "us", Goal::None, None);
         line(&name("p99"), times.micros(0.99), "us", Goal::None, None);
@@ -141,16 +153,39 @@ fn shuffle(samples: &mut [Sample]) {
     }
 }
 
-/// Makes its share of the commits, and samples of them.
+fn files(folder: &Path) -> Result<usize> {
+    let manifest = manifest::read(&RealReadDisk::open(folder)?)?;
+    Ok(manifest.ok_or("there is no store")?.history.len())
+}
+
+/// Makes the commits of a round, and samples of them.
+fn fill_round(
+    store: &Store,
+    namespace: &Namespace,
+    ids: &[ObjectId],
+    round: (usize, usize, usize),
+) -> Result<Vec<Sample>> {
+    std::thread::scope(|scope| {
+        let make = |loader| move || fill(store, namespace, ids, (loader, round));
+        let loaders: Vec<_> = (0..LOADERS).map(|loader| scope.spawn(make(loader))).collect();
+        let mut all = Vec::new();
+        for done in loaders {
+            all.extend(done.join().map_err(|_| "a loader panicked")??);
+        }
+        Ok(all)
+    })
+}
+
+/// Makes a loader's share of the commits of a round, of so many rounds.
 fn fill(
     store: &Store,
     namespace: &Namespace,
     ids: &[ObjectId],
-    (loader, commits): (usize, usize),
+    (loader, (round, rounds, share)): (usize, (usize, usize, usize)),
 ) -> Result<Vec<Sample>> {
-    let mut random = Random::new(loader as u64);
+    let mut random = Random::new((round * LOADERS + loader) as u64);
     let mut window = Window::new(IN_FLIGHT);
-    let (own, share) = (ids.len() / LOADERS, commits / LOADERS);
+    let own = ids.len() / LOADERS;
     let mut samples = Vec::with_capacity(share / SAMPLE_EVERY);
     let mut value = [0; load::VALUE_BYTES];
     for number in 0..share {
@@ -162,7 +197,7 @@ fn fill(
         let began = Instant::now();
         let commit = object.put(KEY, value)?;
         if number % SAMPLE_EVERY == 0 {
-            let age = number as f64 / share as f64;
+            let age = (round * share + number) as f64 / (rounds * share) as f64;
             samples.push(Sample { id, bookmark: commit.bookmark(), value, age, is_hot });
         }
         window.push(store, commit.detach().lsn, began)?;
@@ -212,6 +247,10 @@ fn read(namespace: &Namespace, samples: &[Sample], which: &str) -> Result<()> {
 
 /// Brings objects back; the commit is made, and its durability not waited for.
 fn restore(namespace: &Namespace, samples: &[Sample]) -> Result<()> {
+    // What it is now is in memory as well.
+    for sample in samples.iter().take(RESTORATIONS) {
+        namespace.snapshot(sample.id)?.get(KEY)?;
+    }
     let mut times = Histogram::new();
     let mut last = None;
     for sample in samples.iter().take(RESTORATIONS) {

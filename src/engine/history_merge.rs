@@ -1,7 +1,7 @@
 //! Merging of history: several files of one class become one, so that a look-up asks few.
 //!
-//! Inside the open epoch by tiers; when an epoch is closed, all of its files become one; and when
-//! there are many closed epochs, those of a day become one.
+//! The open epoch has few files, for a moment may ask for all of them; when an epoch is closed, all
+//! of its files become one; and when there are many closed epochs, those of a day become one.
 //!
 //! Invariants:
 //!   * Inputs are neighbours in the order of spans, and the output covers exactly their spans.
@@ -27,8 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Files of the open epoch that are merged together, of about one size.
-const FAN_IN: usize = 8;
+/// Files of the open epoch beyond which the newest are merged.
+const OPEN_MAX: usize = 8;
 /// Files of closed epochs beyond which those of a day are merged.
 const CLOSED_MAX: usize = 60;
 /// Files that are merged at once at most.
@@ -221,7 +221,7 @@ fn choose(version: &Version, unmergeable: &BTreeSet<FileNumber>) -> Option<Vec<H
         files.sort_by_key(order);
         files.split(|file| unmergeable.contains(&file.facts.number)).find_map(|files| {
             closed_epoch(files, open)
-                .or_else(|| tier(files, open))
+                .or_else(|| newest(files, open))
                 .or_else(|| day(files, open, changes))
         })
     })
@@ -234,22 +234,23 @@ fn closed_epoch(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
     Some(epoch.iter().take(INPUTS_MAX).copied().collect())
 }
 
-/// The newest files of the open epoch, where there are many that are not much smaller than the
-/// next.
-fn tier(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
-    let first = files.partition_point(|file| file.epoch < open);
-    let own = &files[first..];
-    let (mut taken, mut largest) = (0, 0);
-    for file in own.iter().rev() {
-        let bytes = file.facts.bytes;
-        if taken > 0 && bytes > largest * FAN_IN as u64 / 2 {
+/// Where the open epoch has more files than it should, the newest of them: two at least, and so
+/// many that together they are not larger than the next. So an item is written again only when as
+/// much has come behind it.
+fn newest(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
+    let own = &files[files.partition_point(|file| file.epoch < open)..];
+    if own.len() <= OPEN_MAX {
+        return None;
+    }
+    let (mut taken, mut bytes) = (0, 0);
+    for file in own.iter().rev().take(INPUTS_MAX) {
+        if taken >= 2 && file.facts.bytes >= bytes {
             break;
         }
-        largest = bytes.max(largest);
+        bytes += file.facts.bytes;
         taken += 1;
     }
-    let taken = taken.min(INPUTS_MAX);
-    (taken >= FAN_IN).then(|| own[own.len() - taken..].to_vec())
+    Some(own[own.len() - taken..].to_vec())
 }
 
 /// Closed epochs of one day, where there are many.
@@ -472,11 +473,31 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_waits_for_others_of_its_size() {
+    fn the_newest_files_are_merged_up_to_one_that_is_larger_than_they_are_together() {
         let sized = |sizes: &[u64]| sizes.iter().map(|bytes| file(3, *bytes)).collect::<Vec<_>>();
-        let taken = |sizes: &[u64]| tier(&sized(sizes), 3).map(|files| files.len());
-        assert_eq!(taken(&[50, 1, 1, 1, 1, 1, 1, 1]), None);
-        assert_eq!(taken(&[50, 1, 1, 1, 1, 1, 1, 1, 1]), Some(8));
-        assert_eq!(taken(&[8, 8, 8, 8, 8, 8, 8, 8]), Some(8));
+        let taken = |sizes: &[u64]| newest(&sized(sizes), 3).map(|files| files.len());
+        assert_eq!(taken(&[1; OPEN_MAX]), None);
+        assert_eq!(taken(&[1; OPEN_MAX + 1]), Some(OPEN_MAX + 1));
+        assert_eq!(taken(&[50, 20, 9, 9, 1, 1, 1, 1, 1]), Some(5));
+        assert_eq!(taken(&[50, 20, 9, 9, 5, 1, 1, 1, 1]), Some(4));
+        assert_eq!(taken(&[1, 1, 1, 1, 1, 1, 1, 1, 50]), Some(9));
+    }
+
+    #[test]
+    fn an_open_epoch_of_any_length_has_few_files_and_writes_each_item_a_few_times() {
+        let (mut files, mut written) = (Vec::<HistoryFile>::new(), 0);
+        let flushes = 200;
+        for flush in 0..flushes {
+            files.push(file(3, 100 + flush * 37 % 50));
+            while let Some(inputs) = newest(&files, 3) {
+                files.truncate(files.len() - inputs.len());
+                let bytes = inputs.iter().map(|file| file.facts.bytes).sum();
+                files.push(file(3, bytes));
+                written += bytes;
+            }
+            assert!(files.len() <= OPEN_MAX);
+        }
+        let all: u64 = files.iter().map(|file| file.facts.bytes).sum();
+        assert!(written < 4 * all, "{written} bytes to merge {all}");
     }
 }

@@ -18,8 +18,9 @@ use crate::limits::KEY_BYTES_MAX;
 
 pub use super::item::{Group, ITEM_HEAD_BYTES_MAX, ITEM_KEY_BYTES, ItemKey};
 
-/// Bytes of items from which on a bundle is closed, and the most that a first item may have.
-pub const BUNDLE_BYTES: usize = 16 * 1024;
+/// Bytes of items from which on a bundle is closed, and the most that a first item may have. With
+/// what a block adds it fills four pages of memory and no fifth.
+pub const BUNDLE_BYTES: usize = 16 * 1024 - 64;
 /// Bytes of a value that one item holds; what is longer goes on in the next chunk.
 pub const CHUNK_BYTES: usize = 10 * 1024;
 

@@ -1,8 +1,9 @@
 //! An object as it was: a view of a past moment, made from a view of the present one.
 //!
 //! For each key range by itself, what is looked for is a state that was exact at or before the
-//! moment: in the files of the moment's epoch, else in later ones, else among the pages of the
-//! present. The commits from where that state ends up to the moment are laid over it.
+//! moment: in the files of the moment's epoch, from the moment's own back to the first, else in
+//! later ones, else among the pages of the present. The commits from where that state ends up to
+//! the moment are laid over it.
 //!
 //! Needs no engine, so a reader in another process does the same.
 //!
@@ -13,7 +14,7 @@
 
 use super::history::{HistoryRun, walk_commits, walk_down};
 use super::overlay::{Found, HeadState, Layer};
-use super::past_pages::{Finding, FoundKind, Past};
+use super::past_pages::{Finding, FoundKind, Past, is_everything};
 use super::retention;
 use super::{View, head_state};
 use crate::error::{Error, ErrorKind, Result};
@@ -149,28 +150,31 @@ impl<'a> Search<'a> {
         // Earlier epochs may have expired. A file of states alone counts: what was committed
         // behind it is of this epoch, though the first file with commits may begin later.
         let before = own.iter().map(|run| run.file.start).min().unwrap_or(Lsn::ZERO);
+        let later = files.iter().copied().filter(|run| run.file.epoch > epoch);
+        let later = own.iter().copied().filter(|run| run.file.start >= at).chain(later).collect();
         let past = Past::new(version, address, at);
         let (head, adopted) = (None, Lsn::ZERO);
         let mut search = Self { version, address, at, past, head, own, before, adopted };
-        search.look_through(&files, epoch, purged)?;
+        search.look_through(later, purged)?;
         Ok(search)
     }
 
-    fn look_through(
-        &mut self,
-        files: &[&Arc<HistoryRun>],
-        epoch: u64,
-        purged: Option<Lsn>,
-    ) -> Result<()> {
-        let mut found = Vec::new();
+    /// Looks for states in the files that begin before the moment, the nearest first, until they
+    /// say enough: the commits in files behind them do the rest. Then in `later` files.
+    fn look_through(&mut self, later: Vec<&Arc<HistoryRun>>, purged: Option<Lsn>) -> Result<()> {
+        let (at, mut found) = (self.at, Vec::new());
+        for run in self.own.clone().into_iter().rev().filter(|run| run.file.start < at) {
+            self.collect(run, purged, &mut found)?;
+            // What was before pages were adopted does not count.
+            if self.adopted > Lsn::ZERO || self.head.is_some() && is_everything(&found) {
+                break;
+            }
+        }
         // Of an epoch behind the purge there are states of its own.
         if let Some(purged) = purged.filter(|purged| *purged > self.before) {
             found.push(Finding::absent(purged, purged));
             let state = HeadState { last_lsn: purged, deleted: true, ..HeadState::default() };
             self.note_head(FoundHead { exact: purged, until: purged, state });
-        }
-        for run in self.own.clone() {
-            self.collect(run, purged, &mut found)?;
         }
         // The commit that adopted says more than its pages do.
         if !planted(Mistake::CrossAdoptions) {
@@ -178,7 +182,7 @@ impl<'a> Search<'a> {
             found.retain(|finding| finding.exact >= self.adopted);
         }
         let mut lost = self.past.claim(found, self.before);
-        for run in files.iter().filter(|run| run.file.epoch > epoch) {
+        for run in later {
             if self.past.is_covered() && self.head.is_some() {
                 break;
             }

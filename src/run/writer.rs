@@ -23,8 +23,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Sections begin on a cache line, so that no block of a filter straddles two.
 const SECTION_ALIGNMENT: usize = 64;
-/// Bytes of a block of history, whose entries are large.
-const BUNDLES_BYTES: usize = 32 * 1024;
+/// Bytes of a block of history, whose entries are large: a bundle that does not shrink has one to
+/// itself, for a block is read whole.
+const BUNDLES_BYTES: usize = 24 * 1024;
 
 /// A run being written.
 #[derive(Debug)]

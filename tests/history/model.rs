@@ -20,6 +20,7 @@ use dostore::object::overlay::Found;
 use dostore::object::range::RangeIter;
 use dostore::object::write_set::WriteSet;
 use dostore::options::Options;
+use dostore::retention::Retention;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -71,7 +72,8 @@ impl Stage {
     pub fn new(seed: u64, options: Options, objects: &[(u64, u64)]) -> Self {
         let object = |(index, (keys, value_bytes)): (usize, &(u64, u64))| Object {
             address: Address {
-                namespace: NamespaceNumber(1),
+                // Every other one has a retention class of its own.
+                namespace: NamespaceNumber(1 + u32::from(index % 2 == 1)),
                 id: ShortId([u8::try_from(index * 17).expect("it succeeds"); 16]),
             },
             keys: *keys,
@@ -90,7 +92,10 @@ impl Stage {
             version: 0,
         };
         stage.open();
-        stage.engine().namespace("objects", None, None).expect("it succeeds");
+        let kept = Some(Retention::days(300));
+        for (name, retention) in [("objects", None), ("others", kept)] {
+            stage.engine().namespace(name, None, retention).expect("it succeeds");
+        }
         stage
     }
 

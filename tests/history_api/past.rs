@@ -1,7 +1,11 @@
 //! Reads of the past: by bookmark, by time, commit by commit, and what differs.
 
-use super::stage::{Stage, code};
+use super::stage::{Stage, code, options};
 use dostore::disk::ReadDisk;
+use dostore::disk::sim::SimDisk;
+use dostore::error::ErrorKind;
+use dostore::format::manifest::Manifest;
+use dostore::names::FileName;
 use dostore::store::history::History;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -221,4 +225,40 @@ fn moments_behind_a_purge_are_found_by_time_and_those_before_it_are_refused() {
         assert!(told.len() >= 3 && told[0].deletes > 0, "the purge is the first that is told");
         assert!(lobby.history(empty..).is_ok());
     }
+}
+
+#[test]
+fn a_moment_asks_no_file_from_before_a_state_that_serves_it() {
+    let disk = SimDisk::new(7);
+    let store = options().history_state_bytes(4).open_on(disk.clone()).unwrap();
+    let mut lobby = store.namespace("rooms").unwrap().open_by_name("lobby").unwrap();
+    let mut moments = Vec::new();
+    for round in 0..4_u8 {
+        // More than a page of them, so that each checkpoint keeps a state.
+        for part in 0..2_u8 {
+            let commit = lobby.put("key", [round * 2 + part; 600]).unwrap();
+            moments.push((round * 2 + part, commit.bookmark()));
+            commit.wait().unwrap();
+        }
+        store.steps().checkpoint().unwrap();
+    }
+    drop((lobby, store));
+    let disk = disk.kill();
+    let manifest = Manifest::decode(&disk.file_bytes(FileName::Manifest).unwrap()).unwrap();
+    let first = manifest.history.iter().min_by_key(|file| file.end).unwrap();
+    // In its first block.
+    disk.flip_bit(FileName::Run(first.facts.number), 4_200 * 8).unwrap();
+    let stage = Stage::on(disk);
+    let mut hurt = 0;
+    for (value, bookmark) in moments {
+        match stage.rooms.at(stage.id("lobby"), &bookmark) {
+            Ok(view) => assert_eq!(view.get("key").unwrap().as_deref(), Some(&[value; 600][..])),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+                assert!(value < 2, "moment {value} asks a file that it does not need");
+                hurt += 1;
+            }
+        }
+    }
+    assert!(hurt > 0, "nobody asks the first file");
 }
