@@ -219,6 +219,14 @@ pub enum KeyKind {
     Sql = 4,
 }
 
+impl Lsn {
+    /// As the first two parts of a bookmark, which is how commits are told to people.
+    #[must_use]
+    pub fn short(self) -> String {
+        format!("{:08x}-{:08x}", self.0 >> 32, self.0 & u64::from(u32::MAX))
+    }
+}
+
 impl KeyKind {
     /// The kind with this byte.
     #[must_use]

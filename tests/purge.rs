@@ -6,18 +6,18 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot fail in a script fails its test")]
 
+#[path = "it/traces.rs"]
+mod traces;
+
 use dostore::disk::ReadDisk;
 use dostore::disk::sim::{Fault, SimDisk};
 use dostore::error::ErrorKind;
-use dostore::format::manifest::{Manifest, SegmentState};
-use dostore::format::run::RunUse;
+use dostore::format::manifest::SegmentState;
 use dostore::ids::{ShortId, Timestamp};
 use dostore::inspect::verify::verify;
 use dostore::manifest;
 use dostore::names::FileName;
-use dostore::object::history::bundle_of;
 use dostore::retention::Retention;
-use dostore::run::{Run, RunItem};
 use dostore::segment::{ScannedPage, SegmentSet};
 use dostore::store::commit::Commit;
 use dostore::store::list::ListOptions;
@@ -64,53 +64,7 @@ fn has_bytes(disk: &SimDisk, name: FileName) -> bool {
 
 /// Where the marker is.
 fn traces(disk: &SimDisk) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for name in disk.names() {
-        let kinds = [("seen", disk.file_bytes(name)), ("stored", disk.medium_bytes(name))];
-        for (kind, bytes) in kinds {
-            if bytes.is_some_and(|bytes| has(&bytes)) {
-                found.insert(format!("{name} as {kind}"));
-            }
-        }
-    }
-    let reading: Arc<dyn ReadDisk> = Arc::new(disk.clone());
-    let manifest = manifest::read(disk).unwrap().unwrap();
-    find_in_segments(&reading, &manifest, &mut found);
-    for facts in manifest.runs.iter().chain(manifest.history.iter().map(|file| &file.facts)) {
-        let run = Run::open(&*reading, manifest.store, facts).unwrap();
-        for item in run.iter() {
-            let RunItem::Entry { key, value } = item.unwrap() else { panic!("a hole") };
-            if has(&key) || has(&value) {
-                found.insert(format!("an entry of {} as {:?}", run.name(), facts.usage));
-            }
-            if facts.usage == RunUse::History {
-                let bundle = bundle_of(&run, &value).unwrap();
-                let mut items = (0..bundle.count()).filter_map(|index| bundle.item(index));
-                if items.any(|(_, value)| has(value)) {
-                    found.insert(format!("an item of {}", run.name()));
-                }
-            }
-        }
-    }
-    found
-}
-
-fn find_in_segments(disk: &Arc<dyn ReadDisk>, manifest: &Manifest, found: &mut BTreeSet<String>) {
-    let segments = SegmentSet::new(Arc::clone(disk), manifest.store);
-    for segment in &manifest.segments {
-        segments.add(&segment.facts);
-        let number = segment.facts.number;
-        for page in segments.scan(number).unwrap() {
-            let page = page.unwrap();
-            if has(segments.page(&page.location).unwrap().body()) || has(&page.meta.fence) {
-                found.insert(format!("a page of {}", FileName::Segment(number)));
-            }
-            let id = page.dictionary;
-            if id != 0 && has(segments.dictionary(number, id).unwrap().bytes()) {
-                found.insert(format!("a dictionary of {}", FileName::Segment(number)));
-            }
-        }
-    }
+    traces::traces(disk, &has)
 }
 
 fn plant(people: &Namespace, rounds: u32) {

@@ -175,8 +175,7 @@ impl Arguments {
 
 impl Row<'_> {
     fn place(&self) -> Result<Place, Failure> {
-        let name = self.space.snapshot(self.id)?.name()?;
-        Ok(Place { space: self.space.clone(), id: self.id, name })
+        Ok(Place::of(self.space.clone(), self.id)?)
     }
 
     fn alarm_name(&self) -> String {
@@ -237,20 +236,14 @@ fn print(
     let place = row.place()?;
     let [due, when, why] = told.cells;
     let cells = vec![place.address(), row.alarm_name(), due, when, told.failed.to_string(), why];
-    listing.row(
-        call,
-        cells,
-        &[
-            ("ns", json!(row.space.name())),
-            ("name", json!(place.name)),
-            ("id", json!(row.id.to_string())),
-            ("alarm", json!(row.name)),
-            ("state", json!(told.state)),
-            ("time", json!(machine(told.time))),
-            ("due", json!(told.due.and_then(machine))),
-            ("failed", json!(told.failed)),
-            ("failed_at", json!(told.failure.and_then(|it| machine(it.at)))),
-            ("failure", json!(told.failure.map(|it| &it.text))),
-        ],
-    )
+    let fields = [
+        ("alarm", json!(row.name)),
+        ("state", json!(told.state)),
+        ("time", json!(machine(told.time))),
+        ("due", json!(told.due.and_then(machine))),
+        ("failed", json!(told.failed)),
+        ("failed_at", json!(told.failure.and_then(|it| machine(it.at)))),
+        ("failure", json!(told.failure.map(|it| &it.text))),
+    ];
+    listing.row(call, cells, &place.row(fields))
 }

@@ -114,24 +114,13 @@ impl Arguments {
 fn show(call: &mut Call<'_>, reader: &Reader, greatest: &[Great]) -> Outcome {
     let mut listing = Listing::new("bigkeys", COLUMNS, reader);
     for great in greatest {
-        let name = great.space.snapshot(great.id)?.name()?;
-        let place = Place { space: great.space.clone(), id: great.id, name };
+        let place = Place::of(great.space.clone(), great.id)?;
         let key = address::key(&great.key);
         let codec = codec(great.codec);
         let full = format!("{}:{key}", place.address());
         let cells = vec![bytes(great.size as u64), codec.to_owned(), full];
-        listing.row(
-            call,
-            cells,
-            &[
-                ("ns", json!(place.space.name())),
-                ("name", json!(place.name)),
-                ("id", json!(place.id.to_string())),
-                ("key", json!(key)),
-                ("size", json!(great.size)),
-                ("codec", json!(codec)),
-            ],
-        )?;
+        let fields = [("key", json!(key)), ("size", json!(great.size)), ("codec", json!(codec))];
+        listing.row(call, cells, &place.row(fields))?;
     }
     let foot = call.position_text(reader.position(), reader.time());
     listing.end(call, None, &foot)?;

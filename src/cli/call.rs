@@ -10,10 +10,11 @@ use super::failure::{DONE, Failure, Outcome};
 use super::figures::tame;
 use super::progress;
 use super::time::{Calendar, machine, short};
-use crate::disk::Clock;
 use crate::disk::real::{RealClock, RealReadDisk};
+use crate::disk::{Clock, ReadDisk};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{Lsn, Timestamp};
+use crate::inspect::forbidden;
 use crate::store::reader::{Reader, is_given_up};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
@@ -26,6 +27,9 @@ use std::time::Duration;
 
 /// The version of what programs read.
 pub const SCHEMA: &str = "dostore/1";
+
+/// What stands above the options of every verb in its help.
+const EVERYWHERE: &str = "Options of every verb";
 
 /// How often a read begins again when the writer removes what it reads.
 const ATTEMPTS: usize = 32;
@@ -53,17 +57,20 @@ pub enum Format {
 #[derive(Clone, Debug, Default, Args)]
 pub struct Globals {
     /// The store's folder
-    #[arg(short = 'C', long = "directory", env = "DOSTORE_DIR", value_name = "DIR", global = true)]
+    #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
+    #[arg(help = "The store's folder; DOSTORE_DIR in the environment says it too")]
+    #[arg(help_heading = EVERYWHERE)]
     pub directory: Option<PathBuf>,
     /// How output is laid out
     #[arg(long, value_enum, value_name = "FORMAT", global = true, hide_possible_values = true)]
     #[arg(help = "How output is laid out: table, json, jsonl, csv or raw")]
+    #[arg(help_heading = EVERYWHERE)]
     pub format: Option<Format>,
     /// The same as --format json
-    #[arg(long, global = true, conflicts_with = "format")]
+    #[arg(long, global = true, conflicts_with = "format", help_heading = EVERYWHERE)]
     pub json: bool,
     /// Shows and reads times in UTC instead of the machine's zone
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub utc: bool,
 }
 
@@ -148,14 +155,14 @@ impl<'a> Call<'a> {
         progress::spinner(self.is_watched, what)
     }
 
-    /// The same with how much of so many bytes is done.
-    pub fn bar(&self, what: &str, bytes: u64) -> ProgressBar {
-        progress::bar(self.is_watched, what, bytes)
+    /// The same with how many things were looked at.
+    pub fn counter(&self, what: &str) -> ProgressBar {
+        progress::counter(self.is_watched, what)
     }
 
     /// From here to the end of the call, counts things that are looked at.
     pub fn count(&mut self, what: &str) {
-        self.sheet.bar = progress::counter(self.is_watched, what);
+        self.sheet.bar = self.counter(what);
     }
 
     /// One more was looked at.
@@ -180,7 +187,9 @@ impl<'a> Call<'a> {
         }
         let names = formats.iter().filter_map(ValueEnum::to_possible_value);
         let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
-        Err(Failure::Usage(format!("this is printed as {} only", names.join(" or "))))
+        let (last, others) = names.split_last().map_or(("", &[][..]), |(it, rest)| (&**it, rest));
+        let what = format!("--format of this verb is {} or {last}", others.join(", "));
+        Err(Failure::Usage(what))
     }
 
     /// The store's folder.
@@ -311,6 +320,14 @@ impl<'a> Call<'a> {
         }
         let (at, ago) = (self.calendar.show(time), self.calendar.distance(time));
         format!("as of commit {}, {at}, {ago}", short(position))
+    }
+}
+
+/// Refuses a store of which this user may not read every file: what it may not read is not damaged.
+pub fn check_readable(disk: &dyn ReadDisk) -> Result<(), Failure> {
+    match forbidden(disk)? {
+        None => Ok(()),
+        Some((name, cause)) => Err(Error::io(format!("opening {name}"), cause).into()),
     }
 }
 

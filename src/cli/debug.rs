@@ -2,6 +2,7 @@
 
 use super::call::{Call, Format, fields};
 use super::failure::{DAMAGED, DONE, Failure, Outcome};
+use super::figures::digits;
 use super::usage;
 use crate::disk::ReadDisk;
 use crate::error::Error;
@@ -15,6 +16,9 @@ use std::sync::Arc;
 
 /// How often the newest file is looked for again when it is gone.
 const ATTEMPTS: usize = 32;
+
+/// How it is told that a file is not there.
+const GONE: &str = "there is no file";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,8 +43,9 @@ enum Kind {
 /// Decodes a file record by record, and goes on behind damage
 ///
 /// A file is named as `verify` names it, or by the last digits of its number; without a name, the
-/// newest of its kind is shown. A byte behind it shows what holds that byte, in detail. Exits with
-/// 4 where something does not decode.
+/// newest of its kind is shown. A byte behind it shows what holds that byte, in detail. Beside a
+/// writer, what of a file is not written yet is told to be. Exits with 4 where something does not
+/// decode.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -64,9 +69,7 @@ impl Arguments {
             let name = self.find(&*disk, text)?;
             match show(call, &disk, name, at) {
                 // The writer has removed it since it was found to be the newest.
-                Err(Failure::Store(error))
-                    if text.is_empty() && is_gone(&error) && attempt < ATTEMPTS =>
-                {
+                Err(failure) if text.is_empty() && is_gone(&failure) && attempt < ATTEMPTS => {
                     attempt += 1;
                 }
                 done => return done,
@@ -86,7 +89,12 @@ impl Arguments {
 }
 
 /// Whether a file that was read is not there any more.
-fn is_gone(error: &Error) -> bool {
+fn is_gone(failure: &Failure) -> bool {
+    let error = match failure {
+        Failure::Missing(what) => return what.starts_with(GONE),
+        Failure::Store(error) => error,
+        _ => return false,
+    };
     let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
 }
@@ -115,8 +123,16 @@ fn find(disk: &dyn ReadDisk, folder: Folder, text: &str) -> Result<FileName, Fai
             Ok(all.iter().rev().find(|name| !is_unused(disk, **name)).copied().unwrap_or(*newest))
         }
         ([only], _) => Ok(*only),
-        ([], _) => Err(Failure::Missing(format!("there is no file {text:?} in {folder:?}"))),
-        (several, _) => Err(usage(format!("{text:?} may be any of {} files", several.len()))),
+        ([], true) => Err(Failure::Missing(format!("there is no file in {}/ yet", folder.path()))),
+        ([], false) => {
+            let what =
+                format!("there is no file in {}/ whose number ends in {stem:?}", folder.path());
+            Err(Failure::Missing(format!("{what}; `dostore segments` lists all")))
+        }
+        (several, _) => {
+            let what = format!("{text:?} may be any of {} files: write more digits", several.len());
+            Err(usage(what))
+        }
     }
 }
 
@@ -128,6 +144,25 @@ pub fn file_of(text: &str) -> Option<(FileName, Option<u64>)> {
     Some((FileName::parse(folder, leaf)?, at))
 }
 
+/// That a file is there, and has the byte that is asked for.
+fn check_place(disk: &dyn ReadDisk, name: FileName, at: Option<u64>) -> Result<(), Failure> {
+    let bytes = match disk.open(name).and_then(|file| file.bytes()) {
+        // Of a manifest this is damage, which is told below.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound && name != FileName::Manifest => {
+            return Err(Failure::Missing(format!("{GONE} {name}; `dostore segments` lists all")));
+        }
+        Err(_) => return Ok(()),
+        Ok(bytes) => bytes,
+    };
+    match at.filter(|at| *at >= bytes) {
+        Some(at) => {
+            let bytes = digits(bytes);
+            Err(Failure::Missing(format!("{name} has {bytes} bytes, and none at {}", digits(at))))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Prints the structure of a file.
 pub fn show(
     call: &mut Call<'_>,
@@ -136,6 +171,7 @@ pub fn show(
     at: Option<u64>,
 ) -> Outcome {
     call.allow(&[Format::Table, Format::Json, Format::Jsonl])?;
+    check_place(&**disk, name, at)?;
     let (mut lines, mut items, mut is_damaged) = (Vec::new(), Vec::<Value>::new(), false);
     let is_table = call.format() == Format::Table;
     structure(disk, name, at, &mut |part: Part| {

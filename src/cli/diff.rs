@@ -9,7 +9,7 @@ use super::place::Place;
 use super::show::value_fields;
 use super::time::{When, machine, short};
 use super::usage;
-use super::value::Shown;
+use super::value::AsShown;
 use crate::ids::Timestamp;
 use crate::store::past::Changed;
 use crate::store::reader::Reader;
@@ -39,9 +39,8 @@ pub struct Arguments {
     /// FROM..TO, each a time, a span as -15m, or a bookmark
     #[arg(value_name = "FROM[..TO]", allow_hyphen_values = true)]
     moments: String,
-    /// How values are shown: auto, json, v8, utf8, hex, base64, raw or none
-    #[arg(long, value_enum, default_value_t, value_name = "FORM", hide_possible_values = true)]
-    value: Shown,
+    #[command(flatten)]
+    shown: AsShown,
 }
 
 impl Arguments {
@@ -118,10 +117,12 @@ impl Arguments {
         let Changed { key, before, after } = changed;
         let kind = kind(before.is_some(), after.is_some());
         let line = |value: &Option<_>| {
-            value.as_ref().map_or(String::new(), |value| self.value.line(value, VALUE_CHARACTERS))
+            value
+                .as_ref()
+                .map_or(String::new(), |value| self.shown.value.line(value, VALUE_CHARACTERS))
         };
         let json = |value: &Option<_>| {
-            value.as_ref().map_or(Json::Null, |value| json!(value_fields(self.value, value)))
+            value.as_ref().map_or(Json::Null, |value| json!(value_fields(self.shown.value, value)))
         };
         let cells = vec![SIGNS[kind].to_owned(), address::key(key), line(before), line(after)];
         listing.row(

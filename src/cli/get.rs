@@ -7,7 +7,7 @@ use super::figures::bytes;
 use super::place::{Place, moment};
 use super::time::{When, machine};
 use super::usage;
-use super::value::{self, Shown};
+use super::value::{self, AsShown, Shown};
 use crate::store::reader::Reader;
 use crate::store::snapshot::Snapshot;
 use crate::store::value::Value;
@@ -35,9 +35,8 @@ pub struct Arguments {
     keys: Vec<String>,
     #[command(flatten)]
     past: Past,
-    /// How values are shown: auto, json, v8, utf8, hex, base64, raw or none
-    #[arg(long, value_enum, default_value_t, value_name = "FORM", hide_possible_values = true)]
-    value: Shown,
+    #[command(flatten)]
+    shown: AsShown,
 }
 
 impl Arguments {
@@ -62,7 +61,7 @@ impl Arguments {
                 let value = found.ok_or_else(|| place.no_key(&snapshot, key))?;
                 print(
                     call,
-                    self.value,
+                    self.shown.value,
                     &Shelf { reader, place: &place, snapshot: &snapshot, when },
                     key,
                     &value,

@@ -63,8 +63,10 @@ impl Arguments {
             place.check_ever()?;
             let mut entries = Vec::new();
             let mut has_more = false;
+            let bar = call.counter("commits");
             for entry in read(&place, since, until)?.rev() {
                 let entry = entry?;
+                bar.inc(1);
                 if self.restores && entry.restored.is_none() {
                     continue;
                 }
@@ -74,6 +76,7 @@ impl Arguments {
                 }
                 entries.push(entry);
             }
+            bar.finish_and_clear();
             show(call, reader, &place, &entries, has_more)
         })
     }
@@ -102,7 +105,7 @@ fn show(
     entries: &[HistoryEntry],
     has_more: bool,
 ) -> Outcome {
-    if call.format() == Format::Table {
+    if call.format() == Format::Table && !entries.is_empty() {
         call.line(&picture(call, entries))?;
     }
     let mut listing = Listing::new("history", COLUMNS, reader);
@@ -121,7 +124,7 @@ fn show(
 /// Commits over time, the oldest at the left.
 fn picture(call: &Call<'_>, entries: &[HistoryEntry]) -> String {
     let (Some(newest), Some(oldest)) = (entries.first(), entries.last()) else {
-        return "no commits".to_owned();
+        return String::new();
     };
     let (from, to) = (oldest.time.0, newest.time.0.max(oldest.time.0 + 1));
     let mut columns = vec![0; usize::try_from(PICTURE).unwrap_or(1)];

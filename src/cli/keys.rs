@@ -6,7 +6,7 @@ use super::failure::{DONE, Failure, Outcome};
 use super::figures::bytes;
 use super::listing::{LAYOUTS, Listing};
 use super::place::{Place, moment};
-use super::value::{self, Shown};
+use super::value::{self, AsShown};
 use crate::store::list::ListOptions;
 use crate::store::reader::Reader;
 use crate::store::value::Value;
@@ -40,9 +40,8 @@ pub struct Arguments {
     past: Past,
     #[command(flatten)]
     page: Page,
-    /// How values are shown: auto, json, v8, utf8, hex, base64, raw or none
-    #[arg(long, value_enum, default_value_t, value_name = "FORM", hide_possible_values = true)]
-    value: Shown,
+    #[command(flatten)]
+    shown: AsShown,
 }
 
 impl Arguments {
@@ -98,7 +97,7 @@ impl Arguments {
         value: &Value,
     ) -> Result<(), Failure> {
         let form = value::read(value).form.name();
-        let line = self.value.line(value, VALUE_CHARACTERS);
+        let line = self.shown.value.line(value, VALUE_CHARACTERS);
         let cells = vec![address::key(key), bytes(value.len() as u64), form.to_owned(), line];
         let mut fields = vec![
             ("key", json!(address::key(key))),
@@ -106,7 +105,7 @@ impl Arguments {
             ("codec", json!(value::codec(value.codec()))),
             ("form", json!(form)),
         ];
-        fields.extend(self.value.json(value).map(|value| ("value", value)));
+        fields.extend(self.shown.value.json(value).map(|value| ("value", value)));
         listing.row(call, cells, &fields)
     }
 }

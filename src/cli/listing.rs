@@ -120,6 +120,9 @@ impl Listing {
         match call.format() {
             Format::Table | Format::Raw => {
                 self.print_batch(call)?;
+                if self.rows == 0 {
+                    call.line(nothing(self.kind))?;
+                }
                 if let Some(next) = next {
                     call.line(&format!("more: --after {next:?}"))?;
                 }
@@ -131,6 +134,19 @@ impl Listing {
             }
             Format::Jsonl | Format::Csv => Ok(()),
         }
+    }
+}
+
+/// What people are told of an empty list.
+fn nothing(kind: &str) -> &'static str {
+    match kind {
+        "namespaces" => "no namespaces",
+        "objects" | "top" => "no objects",
+        "keys" | "bigkeys" => "no keys",
+        "alarms" => "no alarms",
+        "history" | "commits" => "no commits",
+        "diff" => "no differences",
+        _ => "nothing",
     }
 }
 

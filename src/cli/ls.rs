@@ -1,11 +1,11 @@
 //! `ls`: the objects of a namespace.
 
 use super::address;
-use super::call::{Call, Page, Past};
+use super::call::{Call, Format, Page, Past};
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::{bytes, digits};
 use super::listing::{LAYOUTS, Listing};
-use super::place::{half_of, moment_of_many, space, system_time};
+use super::place::{half_of, moment_of_many, nearest, space, system_time};
 use super::summary::list_namespaces;
 use super::time::machine;
 use super::usage;
@@ -94,6 +94,9 @@ impl Arguments {
             show(call, &mut listing, &space, &info)?;
         }
         let name = address::space(space.name());
+        if let Some(prefix) = wanted.prefix.as_deref().filter(|_| listing.rows() == 0) {
+            suggest(call, &space, prefix)?;
+        }
         let next = more.map(|id| format!("{name}/~{}", id.short()));
         let foot = match wanted.at {
             Some(at) => format!("as of {}", call.calendar.show(at)),
@@ -102,6 +105,20 @@ impl Arguments {
         listing.end(call, next.as_deref(), &foot)?;
         Ok(DONE)
     }
+}
+
+/// Tells people of a beginning of names that is like the one that no name has.
+fn suggest(call: &mut Call<'_>, space: &ReaderNamespace, prefix: &str) -> Result<(), Failure> {
+    let length = prefix.chars().count();
+    let begin = |name: String| name.chars().take(length).collect::<String>();
+    let names = space.objects().filter_map(|object| object.ok()?.name).map(begin);
+    if call.format() == Format::Table
+        && let Some(near) = nearest(prefix, names)
+    {
+        let (space, near) = (address::space(space.name()), address::name(&near));
+        call.line(&format!("no name begins so; is \"{space}/{near}\" meant?"))?;
+    }
+    Ok(())
 }
 
 fn objects(

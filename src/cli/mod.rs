@@ -50,7 +50,9 @@ use clap::Parser;
 use failure::{DONE, Failure, INTERRUPTED, USAGE};
 use figures::tame;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -97,19 +99,25 @@ pub fn call(words: impl IntoIterator<Item = impl Into<OsString>>, stage: Stage<'
 
 fn answer(words: impl Iterator<Item = OsString>, stage: Stage<'_>, terminal: Terminal) -> u8 {
     let Stage { out, errors, now } = stage;
-    let arguments = match Arguments::try_parse_from(words) {
+    let words: Vec<_> = words.collect();
+    let mut arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
         Err(error) => {
             let is_wrong = error.use_stderr();
             let text = error.render();
-            let text =
+            let mut text =
                 if terminal.is_coloured { text.ansi().to_string() } else { text.to_string() };
+            if is_wrong && let Some(examples) = examples(&words) {
+                let _ = write!(text, "\n{examples}\n");
+            }
             let to = if is_wrong { errors } else { out };
             // Nobody is left to tell if this fails.
             let _ = to.write_all(text.as_bytes());
             return if is_wrong { USAGE } else { DONE };
         }
     };
+    let folder = &mut arguments.globals.directory;
+    *folder = folder.take().or_else(told_folder);
     let mut call = Call::new(arguments.globals, out, terminal, now);
     let done = arguments.verb.run(&mut call);
     // What was printed before a failure is of use all the same.
@@ -126,6 +134,25 @@ fn answer(words: impl Iterator<Item = OsString>, stage: Stage<'_>, terminal: Ter
         let _ = writeln!(errors, "dostore: {what}");
     }
     failure.code()
+}
+
+/// The store's folder as the environment says it.
+fn told_folder() -> Option<PathBuf> {
+    std::env::var_os("DOSTORE_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from)
+}
+
+/// The right forms of the verb that a wrong call means.
+fn examples(words: &[OsString]) -> Option<String> {
+    let command = described();
+    let verbs: Vec<_> = command.get_subcommands().collect();
+    let meant = |word: &OsString| {
+        let word = word.to_str().filter(|word| !word.is_empty())?;
+        let exactly = verbs.iter().find(|verb| verb.get_name() == word);
+        let mut fitting = verbs.iter().filter(|verb| verb.get_name().starts_with(word));
+        exactly.or_else(|| fitting.next().filter(|_| fitting.next().is_none()))
+    };
+    let verb = words.iter().skip(1).find_map(meant)?;
+    Some(verb.get_after_help()?.to_string())
 }
 
 /// The command line as it is described, for whoever prints it.

@@ -13,6 +13,7 @@ use crate::ids::{ObjectId, ShortId, Timestamp};
 use crate::store::list::ListOptions;
 use crate::store::reader::{Reader, ReaderNamespace};
 use crate::store::snapshot::Snapshot;
+use serde_json::{Value as Json, json};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const LOOKED_THROUGH_MAX: usize = 20_000;
 /// How alike two names must be for one to be suggested for the other.
 const LIKENESS_MIN: f64 = 0.75;
+
+/// Namespaces that are told where none is like the one that was asked for.
+const NAMES_TOLD: usize = 8;
 
 /// An object, there or not.
 #[derive(Clone, Debug)]
@@ -51,6 +55,11 @@ pub fn space(reader: &Reader, name: &str) -> Result<ReaderNamespace, Failure> {
         } else if let Some(near) = nearest(name, spaces.iter().map(|space| space.name().to_owned()))
         {
             let _ = write!(what, "; is {:?} meant?", address::space(&near));
+        } else if !spaces.is_empty() {
+            let names: Vec<_> = spaces.iter().map(|space| address::space(space.name())).collect();
+            let shown = names.iter().take(NAMES_TOLD).map(String::as_str).collect::<Vec<_>>();
+            let more = if names.len() > NAMES_TOLD { ", ..." } else { "" };
+            let _ = write!(what, "; there are {}{more}", shown.join(", "));
         }
         return Err(Failure::Missing(what));
     };
@@ -66,6 +75,22 @@ pub fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String
 }
 
 impl Place {
+    /// An object by its id, with the name that it has.
+    pub fn of(space: ReaderNamespace, id: ObjectId) -> Stored<Self> {
+        let name = space.snapshot(id)?.name()?;
+        Ok(Self { space, id, name })
+    }
+
+    /// The fields that say of which object a row is, before those of the row itself.
+    pub fn row<const N: usize>(&self, own: [(&'static str, Json); N]) -> Vec<(&'static str, Json)> {
+        let object = [
+            ("ns", json!(self.space.name())),
+            ("name", json!(self.name)),
+            ("id", json!(self.id.to_string())),
+        ];
+        object.into_iter().chain(own).collect()
+    }
+
     /// The object that an address means, there or not.
     pub fn find(reader: &Reader, address: &Address) -> Result<Self, Failure> {
         let space = space(reader, &address.space)?;
@@ -88,8 +113,7 @@ impl Place {
             32 => space.id_from_short(half_of(hex)),
             _ => only_one(&space, hex)?,
         };
-        let name = space.snapshot(id)?.name()?;
-        Ok(Self { space, id, name })
+        Ok(Self::of(space, id)?)
     }
 
     /// Its address, as it is printed.

@@ -1,6 +1,6 @@
 //! `salvage`: what can be had of a damaged store, into a new one.
 
-use super::call::{Call, Format, fields};
+use super::call::{Call, Format, check_readable, fields};
 use super::failure::{DAMAGED, DONE, Failure, Outcome};
 use super::progress::Watched;
 use super::summary::key_range;
@@ -44,13 +44,15 @@ impl Arguments {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         call.allow(&[Format::Table, Format::Json, Format::Jsonl])?;
         let options = self.options()?;
-        if !is_there(&call.disk()?)? {
+        let disk = call.disk()?;
+        if !is_there(&disk)? {
             return Err(call.no_store());
         }
+        check_readable(&disk)?;
         let from = call.directory()?.to_owned();
         self.check_output(call)?;
         let store = Store::options().open(&self.output)?;
-        let bar = call.bar("salvaging", 0);
+        let bar = call.spinner("salvaging");
         let salvaged = store.salvage(from, options.watch(Arc::new(Watched(bar.clone()))));
         bar.finish_and_clear();
         let closed = store.close();

@@ -8,7 +8,7 @@ use super::get::object_fields;
 use super::history;
 use super::place::{Place, moment};
 use super::time::{When, machine, short};
-use super::value::{self, Shown};
+use super::value::{self, AsShown, Shown};
 use crate::bookmark::Bookmark;
 use crate::error::{Error, ErrorKind};
 use crate::store::changes::Change;
@@ -36,9 +36,8 @@ pub struct Arguments {
     object: String,
     #[command(flatten)]
     past: Past,
-    /// How values are shown: auto, json, v8, utf8, hex, base64, raw or none
-    #[arg(long, value_enum, default_value_t, value_name = "FORM", hide_possible_values = true)]
-    value: Shown,
+    #[command(flatten)]
+    shown: AsShown,
 }
 
 impl Arguments {
@@ -89,7 +88,7 @@ impl Arguments {
         };
         match change {
             Change::Put { key, value } => {
-                let shown = self.value.line(value, VALUE_CHARACTERS);
+                let shown = self.shown.value.line(value, VALUE_CHARACTERS);
                 format!("put     {}  {shown}", address::key(key))
             }
             Change::Delete { key } => format!("delete  {}", address::key(key)),
@@ -113,7 +112,7 @@ impl Arguments {
         match change {
             Change::Put { key, value } => {
                 let mut put = fields([("change", json!("put")), ("key", json!(address::key(key)))]);
-                put.extend(value_fields(self.value, value));
+                put.extend(value_fields(self.shown.value, value));
                 put
             }
             Change::Delete { key } => {

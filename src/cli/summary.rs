@@ -6,13 +6,14 @@
 use super::address;
 use super::call::{Call, fields};
 use super::failure::{DONE, Failure, Outcome};
-use super::figures::{GREEN, PLAIN, RED, bar, bytes, digits, facts, table};
+use super::figures::{GREEN, PLAIN, RED, bar, bytes, count, digits, facts, table};
 use super::listing::Listing;
 use super::time::{machine as time, short};
 use crate::ids::{Address, Lsn, Timestamp};
 use crate::inspect::summary::NamespaceSummary;
 use crate::inspect::{Fault, KeyRange, Report, Summary};
 use serde_json::{Map, Value, json};
+use std::fmt::Write;
 
 /// Characters of the longest bar.
 const BAR_WIDTH: usize = 24;
@@ -46,13 +47,21 @@ pub fn summary(call: &Call<'_>, summary: &Summary) -> String {
         Some(_) => format!("commit {}, {}", short(lsn), call.calendar.show(at)),
         None => "nothing yet".to_owned(),
     };
+    let spaces = summary.namespaces.len() as u64;
+    let reach = match summary.history_from {
+        None => "none in files yet".to_owned(),
+        Some(Timestamp(0)) => "from the first commit on".to_owned(),
+        Some(at) => format!("from {}, {}", call.calendar.show(at), call.calendar.distance(at)),
+    };
     let about = facts(&[
         ("store", summary.store.to_string()),
         ("format", format!("{}, term {}", summary.format, summary.term)),
         ("writer", summary.writer.clone().unwrap_or_else(|| "none".to_owned())),
         ("read as of", commit(summary.position, summary.position_time)),
         ("checkpoint", commit(summary.cut, summary.cut_time)),
-        ("behind it", format!("{} commits in the log", digits(summary.log_commits))),
+        ("behind it", format!("{} in the log", count(summary.log_commits, "commit"))),
+        ("objects", format!("{} in {}", digits(summary.objects()), count(spaces, "namespace"))),
+        ("history", reach),
     ]);
     let rows: Vec<_> = summary.namespaces.iter().map(space_cells).collect();
     let spaces = table(SPACE_COLUMNS, &rows, true, call.is_coloured);
@@ -64,7 +73,8 @@ pub fn summary(call: &Call<'_>, summary: &Summary) -> String {
         .map(|(name, account)| row((*name).to_owned(), *account, bar(*account, most, BAR_WIDTH)))
         .collect();
     let (files, segments, runs) = (summary.files, summary.segments, summary.runs);
-    let all = format!("all {files} files, {segments} segments, {runs} runs");
+    let (segments, runs) = (count(segments, "segment"), count(runs, "run"));
+    let all = format!("all {}, {segments}, {runs}", count(files, "file"));
     rows.push(row(all, summary.disk_bytes(), String::new()));
     let space = table(&["SPACE", "-BYTES", ""], &rows, true, call.is_coloured);
     format!("{about}\n\n{spaces}\n\n{space}")
@@ -136,6 +146,7 @@ pub fn summary_fields(summary: &Summary) -> Map<String, Value> {
         "cut": summary.cut.0,
         "cut_time": time(summary.cut_time),
         "log_commits": summary.log_commits,
+        "history_from": summary.history_from.map(time),
         "namespaces": namespaces,
         "files": summary.files,
         "segments": summary.segments,
@@ -162,10 +173,42 @@ fn into_fields(document: Value) -> Map<String, Value> {
 
 /// What a verification found, for people.
 pub fn report(report: &Report, is_coloured: bool) -> String {
-    let text = report.to_string();
-    let (lines, verdict) = text.rsplit_once('\n').unwrap_or(("", &text));
+    let counts = &report.counts;
+    let store = report.store.map_or("not known".to_owned(), |store| store.to_string());
+    let (entries, pages) = (digits(counts.entries), count(counts.pages, "page"));
+    let scanned = match counts.scanned_pages {
+        0 => String::new(),
+        scanned => format!("; {} read in segments", count(scanned, "page")),
+    };
+    let (commits, groups) = (count(counts.commits, "commit"), count(counts.groups, "group"));
+    let about = facts(&[
+        ("store", format!("{store}, manifest {}", report.generation)),
+        ("checkpoint", format!("commit {}", short(report.cut))),
+        ("files", format!("{}, {entries} entries of runs", digits(counts.files))),
+        (
+            "objects",
+            format!("{} in {pages}, {}{scanned}", digits(counts.objects), bytes(counts.page_bytes)),
+        ),
+        ("log", format!("{commits} in {groups}, up to {}", short(report.position))),
+    ]);
+    let mut text = about + "\n";
+    for note in &report.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    if report.notes_left_out > 0 {
+        let _ = writeln!(text, "and {} more", count(report.notes_left_out, "note"));
+    }
+    for fault in &report.faults {
+        let called = fault.object.and_then(|object| report.names.get(&object));
+        let called = called.map(|called| format!(", which is {called}")).unwrap_or_default();
+        let _ = writeln!(text, "fault: {fault}{called}");
+    }
+    if report.faults_left_out > 0 {
+        let _ = writeln!(text, "and {} more", count(report.faults_left_out, "fault"));
+    }
+    let verdict = report.conclusion();
     let colour = if report.is_clean() { GREEN } else { RED };
-    if is_coloured { format!("{lines}\n{colour}{verdict}{PLAIN}") } else { text }
+    if is_coloured { format!("{text}{colour}{verdict}{PLAIN}") } else { text + &verdict }
 }
 
 /// The same, for programs.

@@ -13,7 +13,6 @@ use crate::ids::Lsn;
 use crate::store::reader::Reader;
 use crate::store::reader_commits::StoreCommit;
 use clap::Args;
-use serde_json::json;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -143,11 +142,7 @@ fn print(call: &mut Call<'_>, reader: &Reader, found: &Found, ends: bool) -> Res
             entry.deletes.to_string(),
             bytes(entry.bytes),
         ];
-        let mut fields = vec![
-            ("ns", json!(place.space.name())),
-            ("name", json!(place.name)),
-            ("id", json!(place.id.to_string())),
-        ];
+        let mut fields = place.row([]);
         fields.extend(history::fields(entry));
         listing.row(call, cells, &fields)?;
     }

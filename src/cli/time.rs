@@ -113,7 +113,7 @@ fn short_bookmark(text: &str) -> Option<Lsn> {
 
 /// An LSN as the first two parts of a bookmark.
 pub fn short(lsn: Lsn) -> String {
-    format!("{:08x}-{:08x}", lsn.0 >> 32, lsn.0 & u64::from(u32::MAX))
+    lsn.short()
 }
 
 fn zoned(at: Timestamp, zone: &TimeZone) -> Option<Zoned> {

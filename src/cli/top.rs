@@ -91,23 +91,16 @@ impl Arguments {
         }
         let mut listing = Listing::new("top", COLUMNS, reader);
         for load in loads.into_iter().take(self.limit) {
-            let name = load.space.snapshot(load.id)?.name()?;
-            let place = Place { space: load.space, id: load.id, name };
+            let place = Place::of(load.space, load.id)?;
             let share = bar(load.commits, all, BAR_WIDTH);
             let (commits, size) = (digits(rate(load.commits)), bytes(rate(load.bytes)));
             let cells = vec![place.address(), commits, size, share];
-            listing.row(
-                call,
-                cells,
-                &[
-                    ("ns", json!(place.space.name())),
-                    ("name", json!(place.name)),
-                    ("id", json!(place.id.to_string())),
-                    ("interval_us", json!(interval)),
-                    ("commits", json!(load.commits)),
-                    ("bytes", json!(load.bytes)),
-                ],
-            )?;
+            let fields = [
+                ("interval_us", json!(interval)),
+                ("commits", json!(load.commits)),
+                ("bytes", json!(load.bytes)),
+            ];
+            listing.row(call, cells, &place.row(fields))?;
         }
         let foot = call.position_text(reader.position(), reader.time());
         listing.end(call, None, &foot)?;

@@ -7,6 +7,7 @@ use super::tree::{Tree, base64, hex};
 use super::v8;
 use crate::ids::Codec;
 use crate::store::value::Value;
+use clap::Args;
 use serde_json::{Value as Json, json};
 use std::fmt::Write;
 
@@ -30,6 +31,14 @@ pub enum Shown {
     Raw,
     /// Not at all
     None,
+}
+
+/// The option by which a verb is told how values are shown.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct AsShown {
+    /// How values are shown: auto, json, v8, utf8, hex, base64, raw or none
+    #[arg(long, value_enum, default_value_t, value_name = "FORM", hide_possible_values = true)]
+    pub value: Shown,
 }
 
 /// What a value was read as.

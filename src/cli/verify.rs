@@ -1,12 +1,14 @@
 //! `verify`: every structure against its checksums and against every other.
 
-use super::call::{Call, Format};
+use super::call::{Call, Format, check_readable};
+use super::change::command;
 use super::failure::{DAMAGED, DONE, Outcome};
 use super::progress::Watched;
 use super::summary::{report, report_fields};
 use crate::disk::ReadDisk;
-use crate::inspect::{Depth, is_there, verify_watched};
+use crate::inspect::{Depth, Verdict, is_there, verify_watched};
 use clap::Args;
+use std::fmt::Write;
 use std::sync::Arc;
 
 const EXAMPLES: &str = "\
@@ -33,12 +35,17 @@ impl Arguments {
         if !is_there(&disk)? {
             return Err(call.no_store());
         }
+        check_readable(&disk)?;
         let depth = if self.deep { Depth::Everything } else { Depth::Live };
-        let bar = call.bar("verifying", 0);
+        let bar = call.spinner("verifying");
         let disk: Arc<dyn ReadDisk> = Arc::new(disk);
         let found = verify_watched(&disk, depth, &Watched(bar.clone()));
         bar.finish_and_clear();
-        let text = report(&found, call.is_coloured);
+        let mut text = report(&found, call.is_coloured);
+        if found.verdict() == Verdict::Damaged {
+            let salvage = command(call, &["salvage", "-o", "NEW"]);
+            let _ = write!(text, "\nwhat can be had of it goes into a new store:  {salvage}");
+        }
         call.document("verification", report_fields(&found), &text)?;
         Ok(if found.is_clean() { DONE } else { DAMAGED })
     }

@@ -27,6 +27,7 @@ use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use crate::object::version::Version;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -58,6 +59,20 @@ pub struct Copied {
     pub removed: u64,
 }
 
+/// Who hears how far a backup has come: how many bytes are to be copied, and that some were.
+pub struct Told<'t> {
+    /// How many bytes the files have that are not there yet.
+    pub expect: &'t dyn Fn(u64),
+    /// So many of them are there now.
+    pub pass: &'t dyn Fn(u64),
+}
+
+impl fmt::Debug for Told<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Told")
+    }
+}
+
 /// What is in the folder that a backup goes to.
 struct Target {
     /// Of the backup that is there and complete.
@@ -67,6 +82,13 @@ struct Target {
     files: BTreeMap<FileName, u64>,
 }
 
+/// How files come into a target.
+struct How<'h> {
+    target: &'h Arc<dyn Disk>,
+    may_link: bool,
+    told: &'h Told<'h>,
+}
+
 #[cold]
 fn refused(what: &str) -> Error {
     Error::invalid("backup.target", what)
@@ -74,7 +96,12 @@ fn refused(what: &str) -> Error {
 
 impl Engine {
     /// Makes `target` a backup of what is durable now. See [`Copied`] for what comes back.
-    pub fn backup(&self, target: &Arc<dyn Disk>, may_link: bool) -> Result<Copied> {
+    pub fn backup(
+        &self,
+        target: &Arc<dyn Disk>,
+        may_link: bool,
+        told: &Told<'_>,
+    ) -> Result<Copied> {
         self.check_alive()?;
         // Before anything is made there, and again once nobody else can change it.
         self.look(&**target)?;
@@ -96,7 +123,8 @@ impl Engine {
         begin(&**target, &before, &next)?;
         let mut copied = Copied { lsn: next.cut, time: next.cut_time, ..Copied::default() };
         let mut created = Vec::new();
-        let taken = self.take_files((target, may_link), &before, &next, &mut created, &mut copied);
+        let how = How { target, may_link, told };
+        let taken = self.take_files(&how, &before, &next, &mut created, &mut copied);
         // No manifest names them, and the next try begins with fresh ones.
         let give_up = |error| {
             for name in &created {
@@ -183,14 +211,18 @@ impl Engine {
     /// Has every file that `next` names in the target, durable with its name.
     fn take_files(
         &self,
-        (target, may_link): (&Arc<dyn Disk>, bool),
+        how: &How<'_>,
         before: &Target,
         next: &Manifest,
         created: &mut Vec<FileName>,
         copied: &mut Copied,
     ) -> Result<()> {
+        let How { target, may_link, told } = *how;
         let had = before.previous.as_ref().map(named_files).unwrap_or_default();
-        for (name, bytes) in lengths(next) {
+        let files = lengths(next);
+        let fresh = files.iter().filter(|(name, _)| !had.contains(name));
+        (told.expect)(fresh.map(|(_, bytes)| bytes).sum());
+        for (name, bytes) in files {
             if had.contains(&name) {
                 if !self.is_same(&**target, name, bytes)? {
                     return Err(refused(
@@ -208,8 +240,9 @@ impl Engine {
             created.push(name);
             if may_link && self.disk.link(name, &**target).is_ok() {
                 copied.linked += 1;
+                (told.pass)(bytes);
             } else {
-                self.copy(&**target, name, bytes)?;
+                self.copy(&**target, name, bytes, told)?;
                 copied.copied += 1;
                 copied.copied_bytes += bytes;
             }
@@ -242,7 +275,7 @@ impl Engine {
     }
 
     /// Copies a file, makes it durable, and reads it back from the medium.
-    fn copy(&self, target: &dyn Disk, name: FileName, bytes: u64) -> Result<()> {
+    fn copy(&self, target: &dyn Disk, name: FileName, bytes: u64, told: &Told<'_>) -> Result<()> {
         let failed = |cause| Error::io(format!("copying {name} to the backup"), cause);
         let source = self.disk.open(name).map_err(failed)?;
         let file = target.create(name).map_err(failed)?;
@@ -254,6 +287,7 @@ impl Engine {
             // A hint; what it cannot do the sync does.
             let _ = file.start_writeback(written..end);
             written = end;
+            (told.pass)(piece.len() as u64);
             Ok(())
         });
         let sums = sums.map_err(failed)?;

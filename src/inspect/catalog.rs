@@ -14,6 +14,7 @@ use crate::ids::{Address, KeyKind, NamespaceNumber, ShortId};
 use crate::names::FileName;
 use crate::object_id::NamespaceKey;
 use crate::retention::Retention;
+use crate::segment::SegmentSet;
 use std::collections::BTreeMap;
 
 /// The object that holds the catalog.
@@ -42,6 +43,21 @@ impl Catalog {
             (key, item.value.encode())
         };
         Self(manifest.namespaces.iter().map(entry).collect())
+    }
+
+    /// What any page of the catalog says that is left in a segment, the oldest first.
+    pub fn scanned(manifest: &Manifest, segments: &SegmentSet) -> Self {
+        let mut found = Vec::new();
+        for state in &manifest.segments {
+            let Ok(pages) = segments.scan(state.facts.number) else { continue };
+            found.extend(pages.flatten().filter(|page| page.meta.address == CATALOG));
+        }
+        found.sort_by_key(|page| page.meta.exact_at);
+        let mut catalog = Self::default();
+        for page in found.iter().filter_map(|page| segments.page(&page.location).ok()) {
+            catalog.add_page(&page);
+        }
+        catalog
     }
 
     /// What a page says, over what was there.

@@ -94,6 +94,15 @@ impl Listing {
     }
 }
 
+/// A file of the store that this user may not read, and what the system says of that.
+pub fn forbidden(disk: &dyn ReadDisk) -> Result<Option<(FileName, io::Error)>> {
+    let names = Listing::read(disk)?.files.into_keys();
+    let is_read = |name: &FileName| !matches!(name, FileName::AdminSocket | FileName::Lock);
+    let opened = names.filter(is_read).filter_map(|name| Some((name, disk.open(name).err()?)));
+    let is_forbidden = |cause: &io::Error| cause.kind() == io::ErrorKind::PermissionDenied;
+    Ok({ opened }.find(|(_, cause)| is_forbidden(cause)))
+}
+
 fn shown(folder: Folder, leaf: &str) -> String {
     match folder {
         Folder::Root => leaf.to_owned(),

@@ -35,6 +35,29 @@ pub(super) fn header(disk: &dyn ReadDisk, name: FileName, kind: FileKind) -> Opt
     (Some(header.number) == name.number()).then_some(header)
 }
 
+fn kind_of(name: FileName) -> Option<FileKind> {
+    match name {
+        FileName::Wal(_) => Some(FileKind::Wal),
+        FileName::Segment(_) => Some(FileKind::Segment),
+        FileName::Run(_) => Some(FileKind::Run),
+        _ => None,
+    }
+}
+
+/// Why a manifest is not that of the files which are there, if it is not: all of them say that they
+/// are another store's.
+pub fn foreign(disk: &dyn ReadDisk, manifest: &Manifest) -> Result<Option<String>> {
+    let mut other = None;
+    for name in Listing::read(disk)?.files.into_keys().rev() {
+        match kind_of(name).and_then(|kind| header(disk, name, kind)) {
+            Some(header) if header.store == manifest.store => return Ok(None),
+            found => other = other.or(found.map(|header| header.store)),
+        }
+    }
+    let (store, of) = (manifest.store, other);
+    Ok(of.map(|of| format!("the manifest is of store {store}, and the files are of store {of}")))
+}
+
 /// What a manifest might say of the files that are there: every segment and every run, the newest
 /// number first, and the log from the oldest file on. All of it is taken for live.
 ///
@@ -42,13 +65,7 @@ pub(super) fn header(disk: &dyn ReadDisk, name: FileName, kind: FileKind) -> Opt
 pub fn guess_manifest(disk: &dyn ReadDisk) -> Result<Manifest> {
     let listing = Listing::read(disk)?;
     let mut stores: BTreeMap<StoreId, u64> = BTreeMap::new();
-    let kind_of = |name: &FileName| match name {
-        FileName::Wal(_) => Some(FileKind::Wal),
-        FileName::Segment(_) => Some(FileKind::Segment),
-        FileName::Run(_) => Some(FileKind::Run),
-        _ => None,
-    };
-    let header_of = |name: &FileName| header(disk, *name, kind_of(name)?);
+    let header_of = |name: &FileName| header(disk, *name, kind_of(*name)?);
     for header in listing.files.keys().filter_map(header_of) {
         *stores.entry(header.store).or_default() += 1;
     }

@@ -3,7 +3,8 @@
 //! Works on closed stores, on broken ones and beside a writer, with nothing but the formats and
 //! the structures below the engine: what it says does not depend on the code that wrote the store.
 //! Read [`verify`](mod@verify) first; `files`, `runs`, `objects`, `segments`, `history`, `log`,
-//! `adoptions`, `guess` and `lost` are its parts; [`summary`](mod@summary) counts.
+//! `adoptions`, `guess`, `owners` and `lost` are its parts; [`summary`](mod@summary) counts, and
+//! [`structure`] shows one file, in the words of `words`.
 //!
 //! Invariants:
 //!   * Takes no lock and writes nothing: it holds a [`ReadDisk`](crate::disk::ReadDisk) only.
@@ -16,6 +17,7 @@ mod history;
 mod log;
 mod lost;
 mod objects;
+mod owners;
 pub mod report;
 mod runs;
 pub mod salvage;
@@ -24,7 +26,9 @@ pub mod space;
 pub mod structure;
 pub mod summary;
 pub mod verify;
+mod words;
 
+pub use files::forbidden;
 pub use report::{Counts, Fault, KeyRange, Report, Scope, Verdict, Watch};
 pub use summary::{Summary, summary};
 pub use verify::{Depth, is_there, verify, verify_shared, verify_to, verify_watched};

@@ -123,7 +123,7 @@ impl fmt::Display for Fault {
 }
 
 /// Whoever waits, and hears how far it has come.
-pub trait Watch: fmt::Debug + Send + Sync {
+pub trait Watch: fmt::Debug {
     /// So many bytes are to be read, from now on.
     fn expect(&self, bytes: u64);
 
@@ -228,6 +228,18 @@ impl Report {
         }
     }
 
+    /// The one word, how many faults there are, and what they are about.
+    pub fn conclusion(&self) -> String {
+        let about = match self.verdict() {
+            Verdict::Clean => return "clean".to_owned(),
+            Verdict::DamagedSpare => "in bytes that nobody needs",
+            Verdict::DamagedHistory => "in the past; live state is right",
+            Verdict::Damaged => "in live state",
+        };
+        let (word, count) = (self.verdict().word(), self.fault_count());
+        format!("{word}: {count} {}, {about}", if count == 1 { "fault" } else { "faults" })
+    }
+
     /// The objects of which something is lost in this scope, as far as faults were kept.
     pub fn objects(&self, scope: Scope) -> BTreeSet<Address> {
         let faults = self.faults.iter().filter(|fault| fault.scope == scope);
@@ -291,13 +303,13 @@ impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = &self.counts;
         if let Some(store) = self.store {
-            writeln!(out, "store {store}, manifest {}, cut {}", self.generation, self.cut)?;
+            writeln!(out, "store {store}, manifest {}, cut {}", self.generation, self.cut.short())?;
         }
         writeln!(out, "{} files, {} run entries", counts.files, counts.entries)?;
         let (pages, bytes) = (counts.pages, counts.page_bytes);
         writeln!(out, "{} objects in {pages} pages of {bytes} bytes", counts.objects)?;
         let (groups, commits) = (counts.groups, counts.commits);
-        writeln!(out, "{commits} commits in {groups} groups, up to {}", self.position)?;
+        writeln!(out, "{commits} commits in {groups} groups, up to {}", self.position.short())?;
         for note in &self.notes {
             writeln!(out, "note: {note}")?;
         }
@@ -311,12 +323,6 @@ impl fmt::Display for Report {
         if self.faults_left_out > 0 {
             writeln!(out, "and {} faults more", self.faults_left_out)?;
         }
-        let what = match self.verdict() {
-            Verdict::Clean => return out.write_str("clean"),
-            Verdict::DamagedSpare => "in bytes that nobody needs",
-            Verdict::DamagedHistory => "in the past; live state is right",
-            Verdict::Damaged => "in live state",
-        };
-        write!(out, "{}: {} faults, {what}", self.verdict().word(), self.fault_count())
+        out.write_str(&self.conclusion())
     }
 }

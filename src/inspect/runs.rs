@@ -65,7 +65,7 @@ impl Runs {
         for (facts, file) in present.chain(history) {
             let examined = examine(disk, manifest.store, facts.number, Some(facts));
             let run = match examined {
-                Ok(Examined { run, wounds }) => {
+                Ok(Examined { run, wounds, .. }) => {
                     let is_whole = runs.take_wounds(facts, wounds, report);
                     runs.check_run(&run, (facts, file), is_whole, report);
                     run

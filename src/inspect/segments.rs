@@ -3,17 +3,17 @@
 //! Invariants:
 //!   * A damaged page that the directory names is told once, by whoever looked at its object.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::format::header::HEADER_BLOCK_BYTES;
 use crate::format::manifest::SegmentState;
 use crate::ids::FileNumber;
 use crate::inspect::report::{Fault, Report, Scope, message};
 use crate::names::FileName;
-use crate::segment::SegmentSet;
+use crate::segment::{ScannedPage, SegmentSet};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Live pages that cannot be read: where each begins and ends.
+/// Pages that cannot be read and are told: where each begins and ends.
 pub type Told = BTreeMap<(FileNumber, u64), u64>;
 
 /// Dictionaries and the footer.
@@ -31,72 +31,86 @@ pub fn check_ends(segments: &SegmentSet, number: FileNumber, report: &mut Report
     }
 }
 
-/// Reads a segment from its first page to its last. What is damaged of it and not told yet has this
-/// scope.
-pub fn check_pages(
+/// Bytes of a segment where a page should be and none is right.
+#[derive(Debug)]
+pub struct Gap {
+    /// The segment.
+    pub number: FileNumber,
+    /// From behind the right page before it to the next one.
+    pub range: Range<u64>,
+    /// What is wrong with the first page in it.
+    pub error: Error,
+}
+
+/// Hands out every right page of a segment, from its first to its last. Returns the gaps between
+/// them.
+pub fn walk_pages(
     segments: &SegmentSet,
     state: &SegmentState,
-    (told, scope): (&Told, Scope),
-    report: &mut Report,
-) {
-    let (number, name) = (state.facts.number, FileName::Segment(state.facts.number));
-    let pages = match segments.scan(number) {
-        Ok(pages) => pages,
-        Err(error) => return report.failed(&error, name, None),
+    mut take: impl FnMut(ScannedPage),
+) -> Result<Vec<Gap>> {
+    let number = state.facts.number;
+    let (mut gaps, mut open) = (Vec::new(), None);
+    let mut end = |open: &mut Option<(u64, Error)>, end: u64| {
+        let gap = open.take().map(|(start, error)| Gap { number, range: start..end, error });
+        gaps.extend(gap.filter(|gap| !gap.range.is_empty()));
     };
-    let (mut count, mut bytes) = (0, 0);
-    let mut gap: Option<(u64, Error)> = None;
-    let mut is_whole = true;
-    for page in pages {
+    for page in segments.scan(number)? {
         match page {
             Ok(page) => {
-                count += 1;
-                bytes += u64::from(page.location.bytes);
-                if let Some((start, error)) = gap.take() {
-                    let gap = start..page.location.offset;
-                    tell_gap(number, gap, &error, (told, scope), report);
-                }
+                end(&mut open, page.location.offset);
+                take(page);
             }
             Err(error) => {
-                is_whole = false;
                 let at = error.place().map_or(HEADER_BLOCK_BYTES, |place| place.offset);
-                gap.get_or_insert((at, error));
+                open.get_or_insert((at, error));
             }
         }
     }
-    let end = HEADER_BLOCK_BYTES.saturating_add(state.facts.page_bytes);
-    if let Some((start, error)) = gap {
-        tell_gap(number, start..end, &error, (told, scope), report);
-    }
+    end(&mut open, HEADER_BLOCK_BYTES.saturating_add(state.facts.page_bytes));
+    Ok(gaps)
+}
+
+/// Reads a segment from its first page to its last. Returns what of it holds no right page.
+pub fn check_pages(segments: &SegmentSet, state: &SegmentState, report: &mut Report) -> Vec<Gap> {
+    let name = FileName::Segment(state.facts.number);
+    let (mut count, mut bytes) = (0, 0);
+    let walked = walk_pages(segments, state, |page| {
+        count += 1;
+        bytes += u64::from(page.location.bytes);
+    });
+    let gaps = match walked {
+        Ok(gaps) => gaps,
+        Err(error) => {
+            report.failed(&error, name, None);
+            return Vec::new();
+        }
+    };
     report.counts.scanned_pages += count;
     // Without a footer a guess knows of none.
-    let is_known = is_whole && state.facts.pages > 0;
+    let is_known = gaps.is_empty() && state.facts.pages > 0;
     if is_known && (count, bytes) != (state.facts.pages, state.facts.page_bytes) {
         let (pages, page_bytes) = (state.facts.pages, state.facts.page_bytes);
         let what =
             format!("holds {count} pages of {bytes} bytes instead of {pages} of {page_bytes}");
         report.wrong(name, what);
     }
+    gaps
 }
 
-/// Tells of bytes without a right page, but for the live pages among them.
-fn tell_gap(
-    number: FileNumber,
-    gap: Range<u64>,
-    error: &Error,
-    (told, scope): (&Told, Scope),
-    report: &mut Report,
-) {
-    let mut at = gap.start;
+/// Tells of bytes without a right page, but for those that are told already.
+pub fn tell_gap(gap: &Gap, told: &Told, scope: Scope, report: &mut Report) {
+    let Gap { number, range: Range { start, end }, error } = gap;
+    let mut at = *start;
     let mut tell = |range: Range<u64>| {
         if range.start < range.end {
-            let fault = Fault::at(FileName::Segment(number), range, message(error));
+            let fault = Fault::at(FileName::Segment(*number), range, message(error));
             report.fault(fault.in_scope(scope));
         }
     };
-    for ((_, start), end) in told.range((number, gap.start)..(number, gap.end)) {
+    for ((_, start), end) in told.range((*number, *start)..(*number, *end)) {
         tell(at..*start);
         at = *end;
     }
-    tell(at..gap.end);
+    tell(at..*end);
 }

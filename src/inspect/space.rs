@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::ids::{Lsn, Timestamp};
 use crate::inspect::files::{Listing, Role};
-use crate::inspect::guess::guess_manifest;
+use crate::inspect::guess::{foreign, guess_manifest};
 use crate::manifest;
 use crate::names::FileName;
 
@@ -38,7 +38,10 @@ pub struct FileSpace {
 /// that counts, and it is told why.
 pub fn space(disk: &dyn ReadDisk) -> Result<(Vec<FileSpace>, Option<String>)> {
     let (manifest, lost) = match manifest::read(disk) {
-        Ok(Some(manifest)) => (manifest, None),
+        Ok(Some(manifest)) => match foreign(disk, &manifest)? {
+            None => (manifest, None),
+            why => (guess_manifest(disk)?, why),
+        },
         Ok(None) => (guess_manifest(disk)?, Some("there is no manifest".to_owned())),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             (guess_manifest(disk)?, Some(error.to_string()))

@@ -11,12 +11,13 @@ use crate::format::header::{FileKind, HEADER_BLOCK_BYTES, Header, SECOND_COPY_OF
 use crate::format::manifest::Manifest;
 use crate::format::page::SegmentFacts;
 use crate::format::record::{Operations, records};
-use crate::ids::{Address, FileNumber};
+use crate::ids::FileNumber;
 pub use crate::inspect::files::is_unused;
-use crate::inspect::files::read_block;
+use crate::inspect::files::{named, read_block};
+use crate::inspect::words::{self, called};
 use crate::manifest;
 use crate::names::FileName;
-use crate::run::examine::examine;
+use crate::run::examine::{Harm, Wound, examine};
 use crate::run::{Run, RunItem};
 use crate::segment::{SegmentSet, facts_of};
 use crate::wal::examine::{Sight, body_of};
@@ -25,8 +26,6 @@ use std::sync::Arc;
 
 /// Bytes of a segment's footer.
 const SEGMENT_FOOTER_BYTES: u64 = 40;
-/// Bytes of a line about one operation or entry.
-const LINE_BYTES_MAX: usize = 160;
 
 /// A stretch of a file and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,14 +87,29 @@ fn header_of(
     Ok(header)
 }
 
-/// The beginning of a long line.
-fn cut(mut what: String) -> String {
-    what.truncate(what.floor_char_boundary(LINE_BYTES_MAX));
-    what
+/// Whether a file has no end yet because a process is writing it at this moment: one has the store
+/// open, and no manifest names the file.
+fn is_growing(disk: &dyn ReadDisk, name: FileName) -> bool {
+    let is_held = || disk.lock_holder().ok().flatten().is_some();
+    let is_named = || match manifest::read(disk) {
+        Ok(Some(manifest)) => named(&manifest).contains_key(&name),
+        Ok(None) | Err(_) => true,
+    };
+    is_held() && !is_named()
 }
 
-fn called(address: Address) -> String {
-    format!("{}/{}", address.namespace, address.id)
+const GROWING: &str = "what is being written at this moment";
+
+/// Whether nothing was written to a file yet, not even its header. Tells so.
+fn is_begun_only(disk: &dyn ReadDisk, name: FileName, tell: &mut Tell<'_>) -> Result<bool> {
+    let failed = |cause| Error::io(format!("reading {name}"), cause);
+    let file = disk.open(name).map_err(|cause| Error::io(format!("opening {name}"), cause))?;
+    let bytes = file.bytes().map_err(failed)?;
+    let is_begun = bytes < HEADER_BLOCK_BYTES && is_growing(disk, name);
+    if is_begun {
+        tell(Part::right(0..bytes, "a file that is begun at this moment"));
+    }
+    Ok(is_begun)
 }
 
 fn log(
@@ -116,7 +130,8 @@ fn log(
     let block = read_block(&*file).map_err(|cause| Error::io(format!("reading {name}"), cause))?;
     if let Ok(WalHeader { predecessor, first_lsn, .. }) = WalHeader::decode(&block) {
         let (file, offset) = (predecessor.point.file, predecessor.point.offset);
-        let what = format!("goes on from byte {offset} of file {file}, first LSN {first_lsn}");
+        let what =
+            format!("goes on from byte {offset} of file {file}, first LSN {}", first_lsn.short());
         tell(Part::right(0..0, what));
     }
     let how = Some((Some(header.salt), HEADER_BLOCK_BYTES));
@@ -128,11 +143,12 @@ fn log(
             Sight::Body { range, .. } | Sight::Gap { range, .. } | Sight::Padding(range)
                 if is_growing && is_wanted(&range) =>
             {
-                tell(Part::right(range, "what is being written at this moment"));
+                tell(Part::right(range, GROWING));
             }
             Sight::Group { range, header, .. } if is_wanted(&range) => {
                 let (first, last) = (header.first_lsn, header.last_lsn);
                 let (kind, number, count) = (header.kind, header.number, header.records);
+                let (first, last) = (first.short(), last.short());
                 let what = format!("group {number}, {kind:?}: {count} records, {first} to {last}");
                 let at = range.start;
                 tell(Part::right(range, what.to_lowercase()));
@@ -163,12 +179,13 @@ fn tell_records(body: &[u8], is_detailed: bool, tell: &mut Tell<'_>) {
         };
         let (kind, lsn) = (record.header.kind, record.header.lsn);
         let (object, bytes) = (called(record.header.address), record.payload.len());
+        let lsn = lsn.short();
         let what = format!("  {kind:?} {lsn} of object {object}, {bytes} bytes");
         tell(Part::right(0..0, what.to_lowercase()));
         for operation in Operations::new(record.payload).take_while(|_| is_detailed) {
             match operation {
                 Ok(operation) => {
-                    tell(Part::right(0..0, format!("    {}", cut(format!("{operation:?}")))));
+                    tell(Part::right(0..0, format!("    {}", words::operation(&operation))));
                 }
                 Err(fault) => tell(Part::damaged(0..0, format!("    {fault}"))),
             }
@@ -184,16 +201,24 @@ fn segment(
     tell: &mut Tell<'_>,
 ) -> Result<()> {
     let name = FileName::Segment(number);
+    if is_begun_only(&**disk, name, tell)? {
+        return Ok(());
+    }
     let header = header_of(&**disk, name, FileKind::Segment, tell)?;
     let failed = |cause| Error::io(format!("opening {name}"), cause);
     let bytes = disk.open(name).and_then(|file| file.bytes()).map_err(failed)?;
-    let facts = facts_of(&**disk, header.store, number);
-    let is_footed = facts.is_ok();
-    let page_bytes = bytes.saturating_sub(HEADER_BLOCK_BYTES + SEGMENT_FOOTER_BYTES);
+    let is_growing = facts_of(&**disk, header.store, number).is_err() && is_growing(&**disk, name);
+    // It may have been completed since it was looked at.
+    let facts = facts_of(&**disk, header.store, number).ok();
+    let (is_footed, footer) = (facts.is_some(), if is_growing { 0 } else { SEGMENT_FOOTER_BYTES });
+    let page_bytes = bytes.saturating_sub(HEADER_BLOCK_BYTES + footer);
+    let bytes = if is_growing { bytes + SEGMENT_FOOTER_BYTES } else { bytes };
     let facts = facts.unwrap_or(SegmentFacts { number, bytes, page_bytes, pages: 0 });
+    let pages_end = HEADER_BLOCK_BYTES + facts.page_bytes;
     let set = SegmentSet::new(Arc::clone(disk), header.store);
     set.add(&facts);
-    for page in set.scan(number)? {
+    let mut pages = set.scan(number)?.peekable();
+    while let Some(page) = pages.next() {
         match page {
             Ok(page) => {
                 let start = page.location.offset;
@@ -203,22 +228,27 @@ fn segment(
                 }
                 let (meta, count) = (&page.meta, page.count);
                 let (object, life, exact_at) = (called(meta.address), meta.life, meta.exact_at);
-                let (kind, fence) = (meta.kind, meta.fence.escape_ascii());
+                let (kind, fence) = (meta.kind, words::key(&meta.fence));
+                let exact_at = exact_at.short();
                 let what = format!(
-                    "{kind:?} of object {object}, life {life}, exact at {exact_at}, \
-                     from \"{fence}\", {count} entries"
+                    "{kind:?} of object {object}, life {life}, exact at {exact_at}, from {fence}, \
+                     {count} entries"
                 );
                 tell(Part::right(range, what));
                 if is_detailed && let Ok(page) = set.page(&page.location) {
                     for (key, item) in page.items() {
-                        let what = format!("  \"{}\": {item:?}", key.escape_ascii());
-                        tell(Part::right(0..0, cut(what)));
+                        tell(Part::right(0..0, format!("  {}", words::item(key, &item))));
                     }
                 }
             }
             Err(error) => {
                 let at = error.place().map_or(0, |place| place.offset);
-                tell(Part::damaged(at..at + 1, format!("no right page from here: {error}")));
+                // A writer goes from the first byte to the last: behind damage there is more.
+                if is_growing && !is_footed && pages.peek().is_none() {
+                    tell(Part::right(at..pages_end, GROWING));
+                } else {
+                    tell(Part::damaged(at..at + 1, format!("no right page from here: {error}")));
+                }
             }
         }
     }
@@ -228,6 +258,8 @@ fn segment(
         }
         let what = format!("footer: {} pages of {} bytes", facts.pages, facts.page_bytes);
         tell(Part::right(bytes - SEGMENT_FOOTER_BYTES..bytes, what));
+    } else if is_growing {
+        tell(Part::right(0..0, "no end yet: the file is being written at this moment"));
     } else {
         tell(Part::damaged(bytes.saturating_sub(SEGMENT_FOOTER_BYTES)..bytes, "no right footer"));
     }
@@ -241,14 +273,30 @@ fn run(
     tell: &mut Tell<'_>,
 ) -> Result<()> {
     let name = FileName::Run(number);
+    if is_begun_only(disk, name, tell)? {
+        return Ok(());
+    }
     let header = header_of(disk, name, FileKind::Run, tell)?;
-    let examined = examine(disk, header.store, number, None)?;
+    let mut examined = examine(disk, header.store, number, None)?;
+    let mut growing = None;
+    if examined.open_end.is_some() && is_growing(disk, name) {
+        // It may have been completed since it was looked at.
+        examined = examine(disk, header.store, number, None)?;
+        growing = examined.open_end;
+    }
     let run: &Run = &examined.run;
     let (usage, blocks) = (run.facts().usage, run.blocks());
     let (entries, addresses) = (run.facts().entries, run.addresses());
     let what = format!("{usage:?}: {entries} entries of {addresses} objects in {blocks} blocks");
     tell(Part::right(0..0, what.to_lowercase()));
-    for wound in examined.wounds {
+    let is_opening = |wound: &Wound| wound.harm == Harm::Opening;
+    if examined.open_end.is_some() && growing.is_none() && !examined.wounds.iter().any(is_opening) {
+        let end = run.facts().bytes;
+        tell(Part::damaged(end..end + 1, "no right footer"));
+    }
+    // What stands where a footer would is told below, and blocks that are lost are damage.
+    let is_wound = |wound: &Wound| growing.is_none_or(|end| wound.range.end <= end);
+    for wound in examined.wounds.into_iter().filter(is_wound) {
         tell(Part::damaged(wound.range, wound.what));
     }
     run.verify(|error, range, _, _| tell(Part::damaged(range, error.to_string())))?;
@@ -257,7 +305,8 @@ fn run(
         if !is_wanted(&range) {
             continue;
         }
-        let what = format!("block from {} to {}", first.escape_ascii(), last.escape_ascii());
+        let what =
+            format!("block: {} to {}", words::run_key(usage, first), words::run_key(usage, last));
         let (first, last) = (first.to_vec(), last.to_vec());
         tell(Part::right(range, what));
         for item in run.iter_from(&first) {
@@ -265,9 +314,11 @@ fn run(
             if key > last {
                 break;
             }
-            let what = format!("  {}: {} bytes", key.escape_ascii(), value.len());
-            tell(Part::right(0..0, what));
+            tell(Part::right(0..0, format!("  {}", words::entry(usage, &key, &value))));
         }
+    }
+    if let Some(end) = growing {
+        tell(Part::right(end..run.facts().bytes, GROWING));
     }
     Ok(())
 }
@@ -278,12 +329,12 @@ fn whole_manifest(disk: &dyn ReadDisk, name: FileName, tell: &mut Tell<'_>) -> R
     })?;
     let Manifest { store, term, generation, cut, replay, next_file, .. } = &found;
     let mut say = |what: String| tell(Part::right(0..0, what));
-    say(format!("store {store}, term {term}, manifest {generation}, cut {cut}"));
+    say(format!("store {store}, term {term}, manifest {generation}, cut {}", cut.short()));
     let (file, offset, group) = (replay.file, replay.offset, replay.group);
     say(format!("replay from byte {offset} of file {file}, group {group}"));
     say(format!("next file {next_file}, closed: {}", found.closed.is_some()));
     for span in &found.terms {
-        say(format!("term {}: {} to {}", span.term, span.first, span.last));
+        say(format!("term {}: {} to {}", span.term, span.first.short(), span.last.short()));
     }
     for state in &found.segments {
         let (facts, pages, bytes) = (&state.facts, state.live_pages, state.live_bytes);
@@ -297,11 +348,11 @@ fn whole_manifest(disk: &dyn ReadDisk, name: FileName, tell: &mut Tell<'_>) -> R
     }
     for history in &found.history {
         let (name, class) = (FileName::Run(history.facts.number), history.class);
-        let (epoch, start, end) = (history.epoch, history.start, history.end);
+        let (epoch, start, end) = (history.epoch, history.start.short(), history.end.short());
         say(format!("{name}: history of class {class}, epoch {epoch}, {start} to {end}"));
     }
     for purge in &found.purged {
-        let (object, lsn, erased) = (called(purge.address), purge.lsn, purge.erased);
+        let (object, lsn, erased) = (called(purge.address), purge.lsn.short(), purge.erased);
         say(format!("purged: object {object} at {lsn}, erased: {erased}"));
     }
     Ok(())

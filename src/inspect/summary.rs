@@ -74,6 +74,8 @@ pub struct Summary {
     pub runs: u64,
     /// All files.
     pub files: u64,
+    /// The time of the earliest commit in a file of history; none where there is no such file.
+    pub history_from: Option<Timestamp>,
     /// Bytes of pages that are live.
     pub live_bytes: u64,
     /// Bytes of segments that are not: dead pages, headers, footers.
@@ -143,6 +145,7 @@ fn look(disk: &Arc<dyn ReadDisk>, manifest: &Manifest) -> Result<Summary> {
         writer: writer.map_err(|cause| Error::io("asking who writes", cause))?,
         segments: manifest.segments.len() as u64,
         runs: (manifest.runs.len() + manifest.history.len()) as u64,
+        history_from: manifest.history.iter().map(|file| file.start_time).min(),
         ..Summary::default()
     };
     let usage = RunUse::Directory;

@@ -16,11 +16,12 @@ use crate::ids::FileNumber;
 use crate::inspect::adoptions::Adopted;
 use crate::inspect::catalog::Catalog;
 use crate::inspect::files::{self, Listing};
-use crate::inspect::guess::guess_manifest;
+use crate::inspect::guess::{foreign, guess_manifest};
 use crate::inspect::objects::Objects;
+use crate::inspect::owners::{self, Owned};
 use crate::inspect::report::{Fault, Report, Scope, Watch, message};
 use crate::inspect::runs::Runs;
-use crate::inspect::segments::{Told, check_ends, check_pages};
+use crate::inspect::segments::{Gap, Told, check_ends, check_pages, tell_gap};
 use crate::inspect::{log, lost};
 use crate::manifest;
 use crate::names::{FileName, Folder};
@@ -118,13 +119,16 @@ fn walk(disk: &Arc<dyn ReadDisk>, how: How<'_>, report: &mut Report) -> Option<M
             return None;
         }
         Err(error) => {
-            let what = message(&error);
-            let bytes = disk.open(FileName::Manifest).and_then(|file| file.bytes()).unwrap_or(0);
-            report.fault(Fault::at(FileName::Manifest, 0..bytes, what));
+            lose_manifest(disk, message(&error), report);
             walk_guessed(disk, how, report);
             return None;
         }
     };
+    if let Ok(Some(why)) = foreign(&**disk, &manifest) {
+        lose_manifest(disk, why, report);
+        walk_guessed(disk, how, report);
+        return None;
+    }
     report.store = Some(manifest.store);
     report.generation = manifest.generation;
     report.cut = manifest.cut;
@@ -137,6 +141,12 @@ fn walk(disk: &Arc<dyn ReadDisk>, how: How<'_>, report: &mut Report) -> Option<M
     check_log(disk, (&manifest, &listing), report);
     check_content(disk, &manifest, (&left, how), report);
     Some(manifest)
+}
+
+/// Tells of a manifest that is of no use.
+fn lose_manifest(disk: &Arc<dyn ReadDisk>, what: String, report: &mut Report) {
+    let bytes = disk.open(FileName::Manifest).and_then(|file| file.bytes()).unwrap_or(0);
+    report.fault(Fault::at(FileName::Manifest, 0..bytes, what));
 }
 
 fn listing_of(disk: &Arc<dyn ReadDisk>, report: &mut Report) -> Listing {
@@ -193,11 +203,40 @@ fn walk_guessed(disk: &Arc<dyn ReadDisk>, (_, watch): How<'_>, report: &mut Repo
     lost::tell_history(&runs, report);
     let segments = SegmentSet::new(Arc::clone(disk), manifest.store);
     manifest.segments.iter().for_each(|state| segments.add(&state.facts));
+    let known = lost::of_directory(&runs, (&manifest, &segments), report);
+    let directory = Directory::new(runs.directory.clone());
+    let mut objects = Objects::new(&manifest, (&directory, &runs), &segments, (report, watch));
+    objects.check_lost(&known);
+    let mut gaps = Vec::new();
     let states = manifest.segments.iter();
     for state in states.filter(|state| left.contains(&state.facts.number)) {
         check_ends(&segments, state.facts.number, report);
-        check_pages(&segments, state, (&Told::new(), Scope::Live), report);
+        gaps.extend(check_pages(&segments, state, report));
         watch.pass(state.facts.page_bytes);
+    }
+    tell_owned(&directory, &gaps, report);
+    if let Ok(namespaces) = Catalog::scanned(&manifest, &segments).namespaces() {
+        lost::name_objects(&namespaces, &runs.names, report);
+    }
+}
+
+/// Tells of bytes without a right page, and of each page there whose it was.
+fn tell_owned(directory: &Directory, gaps: &[Gap], report: &mut Report) {
+    let (owned, is_all) = owners::of_gaps(directory, gaps);
+    if !is_all {
+        report.note("more objects may be concerned than were gathered");
+    }
+    let mut told = Told::new();
+    for Owned { number, range, live, what } in owned {
+        told.insert((number, range.start), range.end);
+        let fault = Fault::at(FileName::Segment(number), range, what);
+        report.fault(match live {
+            Some((address, keys)) => Fault { keys, ..fault.of(address) },
+            None => fault.in_scope(Scope::Spare),
+        });
+    }
+    for gap in gaps {
+        tell_gap(gap, &told, Scope::Live, report);
     }
 }
 
@@ -250,7 +289,10 @@ fn check_content(
     for state in states.filter(|state| left.contains(&state.facts.number)) {
         check_ends(&segments, state.facts.number, report);
         if depth == Depth::Everything {
-            check_pages(&segments, state, (&damaged, Scope::Spare), report);
+            let gaps = check_pages(&segments, state, report);
+            for gap in &gaps {
+                tell_gap(gap, &damaged, Scope::Spare, report);
+            }
             watch.pass(state.facts.page_bytes);
         }
     }

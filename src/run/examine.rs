@@ -60,6 +60,8 @@ pub struct Examined {
     pub run: Arc<Run>,
     /// What is damaged of its frame. Blocks that the index knows are not looked at.
     pub wounds: Vec<Wound>,
+    /// Where the last block ends if there is no footer.
+    pub open_end: Option<u64>,
 }
 
 /// Opens a run of which anything may be damaged. Fails only where nothing of it can be used: it is
@@ -246,6 +248,7 @@ impl Exam {
 
     fn assemble(mut self, footer: Option<Footer>, facts: Option<&RunFacts>) -> Result<Examined> {
         let (mut index, mut filter, mut holes) = (None, None, None);
+        let mut open_end = None;
         if let Some(footer) = &footer {
             let blocks_at = HEADER_END as u64..footer.index.offset;
             let read = self.section(&footer.index, "the index is damaged")?;
@@ -261,10 +264,11 @@ impl Exam {
         let index = if let Some(index) = index {
             index
         } else {
-            let blocks_end = footer.map_or(self.bytes.min(self.end), |it| it.index.offset);
+            let blocks_end = footer.as_ref().map_or(self.bytes.min(self.end), |it| it.index.offset);
             let search = self.search(blocks_end, footer.is_some(), facts)?;
             entries = search.entries;
             holes.extend(search.holes);
+            open_end = footer.is_none().then_some(search.end);
             search.index.assemble(search.end)?
         };
         // A filter that denies nothing costs look-ups, and no answer.
@@ -282,7 +286,7 @@ impl Exam {
         let addresses = footer.map_or(0, |footer| footer.addresses);
         let (holes, header, map) = (joined(holes), self.header, self.map);
         let run = Run { facts, header, addresses, map, index, filter, holes, verified };
-        Ok(Examined { run: Arc::new(run), wounds: self.wounds })
+        Ok(Examined { run: Arc::new(run), wounds: self.wounds, open_end })
     }
 
     fn usage(&self, footer: Option<&Footer>, facts: Option<&RunFacts>) -> Result<RunUse> {

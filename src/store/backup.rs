@@ -4,8 +4,9 @@ use super::Store;
 use super::commit::Position;
 use crate::disk::real::RealDisk;
 use crate::disk::{Disk, ReadDisk};
+use crate::engine::backup::Told;
 use crate::error::{Error, Result};
-use crate::inspect::{self, Depth};
+use crate::inspect::{self, Depth, Watch, verify_watched};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -114,22 +115,42 @@ impl Store {
 
     /// The same, with options.
     pub fn backup_with(&self, path: impl AsRef<Path>, options: BackupOptions) -> Result<Backup> {
-        let path = path.as_ref();
+        self.backup_watched(path.as_ref(), options, &())
+    }
+
+    /// The same for whoever wants to hear how far it has come: of the bytes that are copied, then
+    /// of those that are verified.
+    pub(in crate::store) fn backup_watched(
+        &self,
+        path: &Path,
+        options: BackupOptions,
+        watch: &dyn Watch,
+    ) -> Result<Backup> {
         let failed = |cause| Error::io("opening the backup's folder", cause);
         if self.engine().disk.holds(path).map_err(failed)? {
             let what = "the backup lies in the store's own folder";
             return Err(Error::invalid("backup.target", what));
         }
-        self.backup_on(RealDisk::create(path).map_err(failed)?, options)
+        self.backup_to(Arc::new(RealDisk::create(path).map_err(failed)?), options, watch)
     }
 
     /// The same on a disk of one's own, as a simulated one.
     pub fn backup_on(&self, target: impl Disk, options: BackupOptions) -> Result<Backup> {
-        let target: Arc<dyn Disk> = Arc::new(target);
-        let copied = self.engine().backup(&target, options.may_link)?;
+        self.backup_to(Arc::new(target), options, &())
+    }
+
+    fn backup_to(
+        &self,
+        target: Arc<dyn Disk>,
+        options: BackupOptions,
+        watch: &dyn Watch,
+    ) -> Result<Backup> {
+        let expect = &|bytes| watch.expect(bytes);
+        let told = Told { expect, pass: &|bytes| watch.pass(bytes) };
+        let copied = self.engine().backup(&target, options.may_link, &told)?;
         let reading: Arc<dyn ReadDisk> = target;
         let verified =
-            options.is_verified.then(|| inspect::verify_shared(&reading, Depth::Everything));
+            options.is_verified.then(|| verify_watched(&reading, Depth::Everything, watch));
         Ok(Backup {
             position: Position { lsn: copied.lsn, time: copied.time },
             files_kept: copied.kept,

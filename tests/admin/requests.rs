@@ -2,7 +2,7 @@
 
 use crate::stage::*;
 use dostore::ids::Codec;
-use dostore::store::admin::{Existing, Reply, Request, When};
+use dostore::store::admin::{Existing, Reply, Request, Step, When};
 use dostore::store::transfer::Form;
 use dostore::store::{Store, admin};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -249,4 +249,31 @@ fn a_store_without_history_stays_without_when_it_is_opened_for_a_request() {
     assert_eq!(set.undo, None);
     let store = none().open(&path).unwrap();
     assert_eq!(store.namespace("rooms").unwrap().history_from(), None);
+}
+
+#[test]
+fn a_backup_and_a_compaction_tell_how_far_they_have_come() {
+    let it = listening();
+    put(&it.store, "lobby", "one");
+    let path = |name: &str| it.folder.path().join(name).to_str().unwrap().to_owned();
+    let backup =
+        |name: &str| Request::Backup { path: path(name), verify: true, copy: name == "copied" };
+    // Through the socket at least the beginning.
+    for request in [backup("linked"), Request::Compact] {
+        let mut sender = Sender::of(&[]);
+        admin::ask(&it.path, &request, &mut sender).unwrap().unwrap();
+        assert!(!sender.told.is_empty(), "{request:?}");
+    }
+    // In this process everything: first what is copied, then what is verified of it.
+    for name in ["copied", "linked again"] {
+        let mut sender = Sender::of(&[]);
+        admin::perform(&it.store, &backup(name), &mut sender).unwrap();
+        let ended = sender.told.iter().filter(|told| told.bytes == told.bytes_of).count();
+        assert!(ended >= 2, "{name}: {:?}", sender.told);
+        assert!(sender.told.iter().all(|told| told.bytes <= told.bytes_of), "{:?}", sender.told);
+    }
+    let mut sender = Sender::of(&[]);
+    admin::perform(&it.store, &Request::Compact, &mut sender).unwrap();
+    let steps: Vec<_> = sender.told.iter().filter_map(|told| told.step).collect();
+    assert_eq!(steps, Step::ALL);
 }

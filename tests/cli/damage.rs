@@ -2,8 +2,12 @@
 //! of file and every kind of damage.
 
 use super::stage::{Done, Stage, call};
+use dostore::store::Store;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 /// What it is called, and what does it.
 type Harm = (&'static str, fn(&Path));
@@ -96,8 +100,7 @@ fn each_kind_of_damage_to_each_kind_of_file_ends_with_its_exit_code() {
             check(&salvaged, &[0, 4], &told);
             // Whatever it gave is a store, and all of it is right.
             check(&call(&fresh, &["verify", "--deep"]), &[0], &told);
-            // The manifest of another store is a right one by itself.
-            let is_lost = kind == "manifest" && harm != "of another store";
+            let is_lost = kind == "manifest";
             check(&stage.call(&["segments"]), &[if is_lost { 4 } else { 0 }], &told);
             let named = if kind == "manifest" { vec![] } else { vec![&leaf[..]] };
             let shown = stage.call(&[&["debug", kind][..], &named].concat());
@@ -158,4 +161,98 @@ fn what_a_damaged_store_says_holds_though_nobody_reads_to_the_end() {
     let (_, segment) = files(&stage).into_iter().find(|(kind, _)| *kind == "segment").unwrap();
     flip(&segment, |bytes| bytes / 2);
     assert_eq!(code(&["verify", "--deep"]), 4);
+}
+
+/// A folder with an open store in it whose replaced files nobody has removed: as no manifest names
+/// them, they are as files that are being written.
+fn with_unnamed() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = super::stage::options().threads(false).retire_after(Duration::from_hours(1));
+    let store = options.open(folder.path().join("data")).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    for round in 0..9_u8 {
+        for number in 0..60 {
+            let mut room = rooms.open_by_name(&format!("room {number}")).unwrap();
+            room.put("k", vec![round; 600]).unwrap().detach();
+        }
+        store.steps().checkpoint().unwrap();
+    }
+    while store.steps().clean().unwrap() || store.steps().merge().unwrap() {}
+    drop(rooms);
+    (folder, store)
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for (path, bytes) in super::stage::contents(from) {
+        let path = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn what_a_process_is_writing_is_told_as_far_as_it_is_there_and_is_no_damage() {
+    let (folder, store) = with_unnamed();
+    let data = folder.path().join("data");
+    let listed = call(&data, &["segments", "--json"]).json();
+    let unnamed = listed["items"].as_array().unwrap().iter().filter(|it| it["is"] == "unnamed");
+    let unnamed: Vec<_> = unnamed.map(|it| it["file"].as_str().unwrap().to_owned()).collect();
+    for (kind, parent) in [("segment", "seg/"), ("run", "run/")] {
+        let file = unnamed.iter().find(|file| file.starts_with(parent)).unwrap();
+        let whole = fs::read(data.join(file)).unwrap();
+        let cut = |length: usize| fs::write(data.join(file), &whole[..length]).unwrap();
+        let shown = |store: &Path| call(store, &["debug", kind, file]);
+        assert_eq!(shown(&data).code, 0);
+        for (length, told) in [
+            (whole.len() - 30, "being written at this moment"),
+            (whole.len() - 3000, "being written at this moment"),
+            (4096, "being written at this moment"),
+            (100, "begun at this moment"),
+            (0, "begun at this moment"),
+        ] {
+            cut(length);
+            let done = shown(&data);
+            assert!(done.code == 0 && done.out.contains(told), "{file} of {length}: {done:?}");
+            // Where nobody writes, it is damaged.
+            let copy = tempfile::tempdir().unwrap();
+            copy_all(&data, copy.path());
+            let done = shown(copy.path());
+            assert_eq!(done.code, 4, "{file} of {length}: {done:?}");
+        }
+        // Before its open end a file that is being written is as right as any.
+        let mut bytes = whole[..whole.len() - 30].to_vec();
+        bytes[4200] ^= 1;
+        fs::write(data.join(file), bytes).unwrap();
+        // What has one block ends where that begins.
+        assert!(kind == "run" || shown(&data).code == 4, "{file}");
+        fs::write(data.join(file), &whole).unwrap();
+    }
+    drop(store);
+}
+
+#[test]
+fn what_a_user_may_not_read_is_not_told_to_be_damaged() {
+    let stage = Stage::new();
+    let (_, segment) = files(&stage).into_iter().find(|(kind, _)| *kind == "segment").unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode));
+    mode(&segment, 0o600).unwrap();
+    for (path, _) in super::stage::contents(&stage.store()) {
+        path.ancestors().skip(1).take(4).for_each(|folder| drop(mode(folder, 0o755)));
+    }
+    let verify = |verb: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--clear-groups", env!("CARGO_BIN_EXE_dostore"), "-C"]);
+        command.arg(stage.store()).args(verb).output()
+    };
+    // Only the superuser can become another one, who must be able to run the command.
+    let Ok(done) = verify(&["ls"]) else { return };
+    if done.status.code() != Some(0) {
+        return;
+    }
+    for verb in [&["verify"][..], &["salvage", "-o", "/nowhere/fresh"]] {
+        let done = verify(verb).unwrap();
+        let errors = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("seg/") && errors.contains("ermission denied"), "{errors}");
+    }
 }

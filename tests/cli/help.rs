@@ -98,3 +98,43 @@ fn help_says_the_exit_codes_and_how_things_are_addressed() {
     let man = super::stage::call(std::path::Path::new("nowhere"), &["man"]).text();
     assert!(man.starts_with(".ie") && man.contains("dostore"), "{man}");
 }
+
+#[test]
+fn a_wrong_call_of_any_verb_is_shown_right_ones() {
+    let stage = Stage::new();
+    for verb in verbs() {
+        let done = stage.call(&[&verb, "--no-such-option"]);
+        assert_eq!(done.code, 2, "{done:?}");
+        let shown = examples_of(&done.errors);
+        assert!(!shown.is_empty() && shown == examples_of(&help(&[&verb])), "{done:?}");
+    }
+    let short = stage.call(&["hist", "--limit", "x"]);
+    assert!(short.code == 2 && short.errors.contains("dostore history rooms/lobby -n 4"));
+    let mut errors = Vec::new();
+    let stage = dostore::cli::Stage { out: &mut std::io::sink(), errors: &mut errors, now: None };
+    assert_eq!(dostore::cli::call(["dostore"], stage), 2);
+    let bare = String::from_utf8(errors).unwrap();
+    assert!(bare.contains("Commands:") && bare.contains("Exit codes:"), "{bare}");
+}
+
+#[test]
+fn what_is_not_there_is_told_with_what_is() {
+    let stage = Stage::new();
+    for (words, code, told) in [
+        (&["ls", "users/x"][..], 0, "no objects"),
+        (&["ls", "rooms/lobz"], 0, "is \"rooms/lob"),
+        (&["alarms", "users"], 0, "no alarms"),
+        (&["keys", "rooms/lobby", "zzz"], 0, "no keys"),
+        (&["ls", "zzzzzz"], 3, "there are rooms, users"),
+        (&["ls", "room"], 3, "is \"rooms\" meant?"),
+        (&["debug", "wal", "zzz"], 3, "whose number ends in \"zzz\""),
+        (&["inspect", "seg/0000000000ff.seg"], 3, "`dostore segments` lists all"),
+        (&["debug", "manifest", "MANIFEST:9999999"], 3, "bytes, and none at 9,999,999"),
+        (&["fork", "rooms/lobby", "rooms/lobby"], 2, "name another one"),
+        (&["get", "rooms/lobby:topic", "--format", "csv"], 2, "table, json, jsonl or raw"),
+    ] {
+        let done = stage.call(words);
+        let text = format!("{}{}", done.out, done.errors);
+        assert!(done.code == code && text.contains(told), "{words:?}: {done:?}");
+    }
+}

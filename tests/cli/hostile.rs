@@ -140,7 +140,7 @@ fn numbers_beyond_all_bounds_are_taken_or_refused() {
         (&["get", "rooms/lobby:topic", "--at", "ffffffff-ffffffff"], 3),
         (&["restore", "rooms", "--to", "2999-12-31T00:00:00Z"], 0),
         (&["restore", "--all", "--to", "0000-01-01"], 0),
-        (&["debug", "wal", ":18446744073709551615"], 0),
+        (&["debug", "wal", ":18446744073709551615"], 3),
         (&["debug", "wal", ":99999999999999999999"], 2),
         (&["salvage", "-o", "x", "--namespace", "99999999999=rooms"], 2),
     ] {
@@ -186,16 +186,23 @@ fn a_terminal_is_shown_how_far_long_work_has_come() {
     let store = stage.store();
     for (words, shown) in [
         ("verify --deep", "verifying"),
-        ("dump -o dump.jsonl", "objects"),
+        ("dump -o COPIES/dump.jsonl", "objects"),
         ("bigkeys", "objects"),
-        ("compact", "compacting"),
+        ("history rooms/lobby", "commits"),
+        ("compact", "step 1 of 4"),
+        ("backup COPIES/one --copy --verify", "making a backup"),
+        ("salvage -o COPIES/fresh", "salvaging"),
         ("restore rooms --to now --yes", "restoring rooms"),
         ("bench --seconds 0", "one at a time"),
     ] {
         let copies = stage.copies();
-        let words = words.replace("dump.jsonl", copies.join("dump.jsonl").to_str().unwrap());
+        let words = words.replace("COPIES", copies.to_str().unwrap());
         let text = on_a_terminal(&store, &words);
         assert!(text.contains(shown), "{words}: {text:?}");
+        // Of what is long, how much there is.
+        let has_total = ["verify", "salvage", "backup"].iter().any(|verb| words.starts_with(verb));
+        let is_total = |part: &str| part.contains("B/s") && part.contains(" of ");
+        assert_eq!(text.split('\r').any(is_total), has_total, "{words}: {text:?}");
     }
 }
 

@@ -90,6 +90,22 @@ impl Layout {
         files.into_iter().collect()
     }
 
+    /// The objects for which, without a run, nobody can say what a newer one does not.
+    pub fn unanswered(&self, file: FileName, kind: &str) -> BTreeSet<Address> {
+        let runs = if kind == "names" { &self.names[..] } else { self.directory.runs() };
+        let newer: Vec<_> = runs.iter().take_while(|run| run.name() != file).collect();
+        let all = self.heads.iter().filter(|(address, head)| {
+            let key = match kind {
+                "names" => address.to_bytes().to_vec(),
+                _ => head_key(**address).to_vec(),
+            };
+            let is_large = !head.deleted && head.page.is_none() && head.count > 0;
+            let answers = |run: &&Arc<Run>| run.get(&key, |_| ()).unwrap().is_some();
+            !newer.iter().any(answers) || (kind == "directory" && is_large)
+        });
+        all.map(|(address, _)| *address).collect()
+    }
+
     fn push(&mut self, file: FileName, kind: &'static str, range: Range<u64>) -> &mut Unit {
         let (objects, perhaps) = (BTreeSet::new(), BTreeSet::new());
         let (scope, is_bytewise, told) = (Some(Scope::Live), false, range.clone());

@@ -12,6 +12,7 @@ mod layout;
 mod ledger;
 mod manifest;
 mod salvage;
+mod whole;
 mod world;
 
 use dostore::inspect::{Report, Scope, Verdict, verify};

@@ -131,20 +131,17 @@ fn whatever_call_goes_wrong_nothing_is_lost_and_the_store_goes_on() {
     let executions = cases.saturating_sub(from).div_ceil(stride) as u64;
     println!("{executions} of {cases} cases, {} calls", lengths.iter().sum::<usize>());
     let crashes = executions * (PATTERNS.len() as u64 + 1) / MODES as u64;
-    ledger::add(&Row {
-        kind: "sweep",
-        seeds: format!("every {stride} from {from}"),
-        crashes,
-        faults: executions - crashes,
-        executions,
-        failures: wrong.len() as u64,
-    });
-    assert!(
-        wrong.is_empty(),
-        "{} are wrong:\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(9)].join("\n")
-    );
+    let seeds = format!("every {stride} from {from}");
+    let faults = executions - crashes;
+    end(Row { kind: "sweep", seeds, crashes, faults, executions, ..Row::default() }, &wrong);
+}
+
+/// Ends a campaign: enters it into the ledger, and fails where anything was wrong.
+#[track_caller]
+fn end(row: Row, wrong: &[String]) {
+    let count = wrong.len();
+    ledger::add(&Row { failures: count as u64, ..row });
+    assert!(wrong.is_empty(), "{count} are wrong:\n{}", wrong[..count.min(9)].join("\n"));
 }
 
 /// An object that has an alarm and no page was taken for one that had lost its first page, and the
@@ -211,18 +208,8 @@ fn whatever_goes_wrong_in_the_recovery_behind_a_crash_nothing_is_lost() {
         "{executions} second faults behind {} crashes",
         cases.saturating_sub(from).div_ceil(stride)
     );
-    ledger::add(&Row {
-        kind: "sweep-recovery",
-        seeds: format!("every {stride} from {from}"),
-        crashes: cases.saturating_sub(from).div_ceil(stride) as u64,
-        faults: executions,
-        executions,
-        failures: wrong.len() as u64,
-    });
-    assert!(
-        wrong.is_empty(),
-        "{} are wrong:\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(9)].join("\n")
-    );
+    let (kind, seeds) = ("sweep-recovery", format!("every {stride} from {from}"));
+    let crashes = cases.saturating_sub(from).div_ceil(stride) as u64;
+    let faults = executions;
+    end(Row { kind, seeds, crashes, faults, executions, ..Row::default() }, &wrong);
 }

@@ -15,6 +15,22 @@ use std::time::Duration;
 
 pub const FORMS: [Form; 2] = [Form::Text, Form::Binary];
 
+/// Keys of the one object.
+pub const KEYS: usize = 40;
+
+/// A stream with one object of some keys.
+pub fn one_object(form: Form) -> Vec<u8> {
+    let store = fresh(1);
+    let mut object = store.namespace(NAMESPACE).unwrap().open_by_name("o").unwrap();
+    let mut turn = object.turn();
+    for key in 0..KEYS {
+        turn.put(format!("{key:04}"), "new").unwrap();
+    }
+    turn.commit_durable().unwrap();
+    drop(object);
+    exported(&store, form)
+}
+
 pub fn exported(store: &Store, form: Form) -> Vec<u8> {
     let mut stream = Vec::new();
     let done = store.export(form, &mut stream).unwrap();

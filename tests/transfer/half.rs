@@ -1,6 +1,6 @@
 //! A half import, and the restoration of everything to a time.
 
-use crate::exports::{exported, fresh};
+use crate::exports::{KEYS, one_object};
 use crate::world::{NAMESPACE, options};
 use dostore::disk::ReadDisk;
 use dostore::disk::sim::SimDisk;
@@ -13,26 +13,12 @@ use dostore::store::restore::RestoreOptions;
 use dostore::store::transfer::{Existing, Form, ImportOptions};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const KEYS: usize = 40;
-
 /// Commits of few operations: an import of the object takes several.
 fn open(disk: &SimDisk, adopts: bool) -> Store {
     let limits = Limits { commit_operations: 11, ..Limits::default() };
     let options = options().limits(limits);
     let options = if adopts { options.adopt_operations(0) } else { options };
     options.open_on(disk.clone()).unwrap()
-}
-
-fn stream() -> Vec<u8> {
-    let store = fresh(1);
-    let mut object = store.namespace(NAMESPACE).unwrap().open_by_name("o").unwrap();
-    let mut turn = object.turn();
-    for key in 0..KEYS {
-        turn.put(format!("{key:04}"), "new").unwrap();
-    }
-    turn.commit_durable().unwrap();
-    drop(object);
-    exported(&store, Form::Text)
 }
 
 /// A time with nothing a minute before and after it.
@@ -77,7 +63,7 @@ fn half(seed: u64, has_old: bool, adopts: bool) -> (SimDisk, Store, [SystemTime;
     }
     let before = pause(&disk);
     put("other", "2");
-    let stream = stream();
+    let stream = one_object(Form::Text);
     let replace = ImportOptions::new().existing(Existing::Replace);
     store.import(&stream[..stream.len() * 3 / 4], replace).unwrap_err();
     let amid = pause(&disk);
@@ -119,7 +105,7 @@ fn nothing_becomes_half_of_an_object_again() {
         let (disk, store, [before, amid]) = half(3, true, adopts);
         let rooms = store.namespace(NAMESPACE).unwrap();
         let replace = ImportOptions::new().existing(Existing::Replace);
-        store.import(&*stream(), replace).unwrap();
+        store.import(&*one_object(Form::Text), replace).unwrap();
         rooms.open_by_name("other").unwrap().put("b", "3").unwrap().wait().unwrap();
         assert_eq!((keys(&rooms, "o"), keys(&rooms, "other")), (Ok(KEYS), Ok(2)));
         // The others go on.

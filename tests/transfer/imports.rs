@@ -1,6 +1,6 @@
 //! Imports that are cut off, and streams that are not as they were written.
 
-use crate::exports::{FORMS, exported, fresh, import, import_as, mixed};
+use crate::exports::{FORMS, KEYS, exported, fresh, import, import_as, mixed, one_object};
 use crate::world::{NAMESPACE, options};
 use dostore::disk::ReadDisk;
 use dostore::disk::sim::SimDisk;
@@ -14,21 +14,6 @@ use dostore::store::reader::Reader;
 use dostore::store::transfer::{Existing, Form, ImportOptions};
 use std::io::{self, Read};
 use std::time::{Duration, UNIX_EPOCH};
-
-const KEYS: usize = 40;
-
-/// A stream with one object of some keys.
-fn one_object(form: Form) -> Vec<u8> {
-    let store = fresh(1);
-    let mut object = store.namespace(NAMESPACE).unwrap().open_by_name("o").unwrap();
-    let mut turn = object.turn();
-    for key in 0..KEYS {
-        turn.put(format!("{key:04}"), "new").unwrap();
-    }
-    turn.commit_durable().unwrap();
-    drop(object);
-    exported(&store, form)
-}
 
 /// With limits under which the object is one commit, or several.
 fn open(disk: &SimDisk, operations: usize) -> Result<Store, Error> {

@@ -23,7 +23,8 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {}
 
-fn word(step: Step) -> &'static str {
+/// What a step is called.
+pub fn word(step: Step) -> &'static str {
     match step {
         Step::Checkpoint => "checkpoint",
         Step::Clean => "cleaning",

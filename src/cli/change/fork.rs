@@ -6,6 +6,7 @@ use crate::cli::address::Address;
 use crate::cli::call::{Call, Past, fields};
 use crate::cli::failure::{DONE, Outcome};
 use crate::cli::place::{Place, moment};
+use crate::cli::usage;
 use crate::store::admin::{Request, When};
 use clap::Args;
 use serde_json::json;
@@ -38,6 +39,9 @@ impl Arguments {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         call.allow(LAYOUTS)?;
         let (address, new) = (Address::of_object(&self.object)?, Address::of_object(&self.new)?);
+        if (&address.space, &address.who) == (&new.space, &new.who) {
+            return Err(usage("an object is no fork of itself: name another one that is to be"));
+        }
         let when = moment(call, &address, self.past.at.as_deref())?;
         let mut at = None;
         call.reading(|reader, _| {

@@ -21,9 +21,10 @@ use crate::cli::address::{Address, Who};
 use crate::cli::call::{Call, fields};
 use crate::cli::failure::Failure;
 use crate::cli::place::Place;
+use crate::cli::progress::measure;
 use crate::cli::time::{machine, short};
 use crate::ids::{Lsn, Timestamp};
-use crate::store::admin::{self, Change, Operator, Progress, Reply, Request, Target, Which};
+use crate::store::admin::{self, Change, Operator, Progress, Reply, Request, Step, Target, Which};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value as Json, json};
@@ -46,9 +47,18 @@ struct Waiting<'a> {
 
 impl Operator for Waiting<'_> {
     fn hear(&mut self, progress: &Progress) -> bool {
-        let Progress { looked_at, restored, failed } = progress;
-        let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
-        self.bar.set_message(format!("{restored} of {looked_at} objects restored{failed}"));
+        let Progress { looked_at, restored, failed, bytes, bytes_of, step } = *progress;
+        if let Some(step) = step {
+            let number = Step::ALL.iter().take_while(|before| **before != step).count() + 1;
+            let (name, all) = (compact::word(step), Step::ALL.len());
+            self.bar.set_message(format!("compacting: {name}, step {number} of {all}"));
+        } else if bytes_of > 0 {
+            measure(&self.bar, bytes_of);
+            self.bar.set_position(bytes);
+        } else {
+            let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+            self.bar.set_message(format!("{restored} of {looked_at} objects restored{failed}"));
+        }
         true
     }
 
@@ -101,7 +111,7 @@ fn target(call: &Call<'_>, address: &Address) -> Result<Target, Failure> {
 }
 
 /// A command line that a shell reads back, on the same store.
-fn command(call: &Call<'_>, words: &[&str]) -> String {
+pub fn command(call: &Call<'_>, words: &[&str]) -> String {
     let mut line = "dostore".to_owned();
     if let Some(folder) = &call.globals.directory {
         let _ = write!(line, " -C {}", quoted(&folder.to_string_lossy()));

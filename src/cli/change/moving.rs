@@ -6,6 +6,7 @@ use crate::cli::call::{Call, Format, Past, fields};
 use crate::cli::failure::{DONE, Failure, Outcome};
 use crate::cli::figures::{bytes, count, digits};
 use crate::cli::place::{Place, half_of, moment, moment_of_many, space, system_time};
+use crate::cli::progress::measure;
 use crate::cli::time::When;
 use crate::cli::usage;
 use crate::error::Error;
@@ -244,10 +245,10 @@ impl Load {
             There::Keep => Existing::Keep,
         };
         let (mut input, bytes) = input(&self.file)?;
-        let bar = match bytes {
-            Some(bytes) => call.bar("loading", bytes),
-            None => call.spinner("loading"),
-        };
+        let bar = call.spinner("loading");
+        if let Some(bytes) = bytes {
+            measure(&bar, bytes);
+        }
         let request = Request::Load { namespace: self.into.clone(), existing };
         let loaded = match ask_with(call, &bar, &request, &mut *input)? {
             Reply::Loaded(loaded) => loaded,

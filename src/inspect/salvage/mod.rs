@@ -26,7 +26,7 @@ use crate::format::object_name::ObjectName;
 use crate::format::record::Operation;
 use crate::ids::{Address, Codec, FileNumber, Lsn, NamespaceNumber, ShortId, StoreId};
 use crate::inspect::catalog::{CATALOG, Catalog, Namespace};
-use crate::inspect::guess::guess_manifest;
+use crate::inspect::guess::{foreign, guess_manifest};
 use crate::inspect::lost;
 use crate::inspect::report::{KeyRange, Report, Watch};
 use crate::inspect::runs::Runs;
@@ -154,6 +154,7 @@ impl Salvaged {
 impl fmt::Display for Salvaged {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { namespaces, objects, entries, commits, position, .. } = self;
+        let position = position.short();
         writeln!(out, "store {}, as of commit {position}", self.store)?;
         writeln!(out, "{objects} objects of {namespaces} namespaces, {entries} entries")?;
         writeln!(out, "{commits} commits behind the last checkpoint")?;
@@ -174,7 +175,9 @@ impl fmt::Display for Salvaged {
         if let Some((first, last, count)) = self.behind_damage {
             writeln!(
                 out,
-                "doubtful: {count} commits from {first} to {last} behind damage of the log"
+                "doubtful: {count} commits from {} to {} behind damage of the log",
+                first.short(),
+                last.short()
             )?;
         }
         if self.is_whole() {
@@ -197,7 +200,7 @@ struct Source<'a> {
     with_doubtful: bool,
     /// Objects of which an import was under way: commits go on with what was left out.
     unfinished: BTreeSet<Address>,
-    watch: Option<Arc<dyn Watch>>,
+    watch: Option<Arc<dyn Watch + Send + Sync>>,
     done: Salvaged,
 }
 
@@ -209,7 +212,7 @@ pub struct Request {
     /// Namespaces by number, for those that the damaged store has forgotten.
     pub namespaces: BTreeMap<NamespaceNumber, Namespace>,
     /// Who hears how far it has come.
-    pub watch: Option<Arc<dyn Watch>>,
+    pub watch: Option<Arc<dyn Watch + Send + Sync>>,
 }
 
 /// Reads a store and hands out what can be had of it.
@@ -257,6 +260,11 @@ impl<'a> Source<'a> {
             Err(error) if error.kind() == ErrorKind::Corrupt => (None, error.to_string()),
             Err(error) => return Err(error),
         };
+        let strange = manifest.as_ref().map(|manifest| foreign(&**disk, manifest)).transpose()?;
+        let (manifest, why) = match strange.flatten() {
+            Some(why) => (None, why),
+            None => (manifest, why),
+        };
         let has_manifest = manifest.is_some();
         let manifest = match manifest {
             Some(manifest) => manifest,
@@ -291,8 +299,12 @@ impl<'a> Source<'a> {
     /// The namespaces: as the manifest and the log say; else from any page of the catalog that is
     /// left, for a namespace never changes its number nor its key.
     fn read_namespaces(&mut self) {
-        let mut catalog =
-            if self.has_manifest { Catalog::of(&self.manifest) } else { self.scanned_catalog() };
+        let mut catalog = if self.has_manifest {
+            Catalog::of(&self.manifest)
+        } else {
+            self.done.note("the list of namespaces is from pages that may be out of date");
+            Catalog::scanned(&self.manifest, &self.segments)
+        };
         self.replay(&mut |record, _| {
             if record.header.address == CATALOG {
                 // What is malformed of it is told with the objects that need it.

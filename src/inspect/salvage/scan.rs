@@ -12,7 +12,9 @@ use crate::error::Result;
 use crate::format::entry::{Head, head_key};
 use crate::format::page::PageKind;
 use crate::ids::{Address, Life, Lsn};
-use crate::inspect::catalog::{CATALOG, Catalog};
+use crate::inspect::catalog::CATALOG;
+use crate::inspect::owners::{self, Owned};
+use crate::inspect::segments::{Gap, walk_pages};
 use crate::run::{Run, RunItem};
 use crate::segment::ScannedPage;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,36 +25,24 @@ pub const PAGES_MAX: usize = 1_000_000;
 type Found = BTreeMap<Address, Vec<ScannedPage>>;
 
 impl Source<'_> {
-    /// The pages of some objects, wherever they stand.
-    fn gather(&mut self, is_wanted: impl Fn(Address) -> bool) -> Found {
+    /// The pages of some objects, wherever they stand, and the gaps where none is right.
+    fn gather(&mut self, is_wanted: impl Fn(Address) -> bool) -> (Found, Vec<Gap>) {
         let (mut found, mut count) = (Found::new(), 0);
+        let mut gaps = Vec::new();
         for state in &self.manifest.segments {
-            let Ok(pages) = self.segments.scan(state.facts.number) else { continue };
-            for page in pages.filter_map(Result::ok) {
+            let walked = walk_pages(&self.segments, state, |page| {
                 if is_wanted(page.meta.address) && count < PAGES_MAX {
                     count += 1;
                     found.entry(page.meta.address).or_default().push(page);
                 }
-            }
+            });
+            gaps.extend(walked.into_iter().flatten());
         }
         if count == PAGES_MAX {
             self.done
                 .note(format!("only {PAGES_MAX} pages that no directory names were looked at"));
         }
-        found
-    }
-
-    /// What any page of the catalog says, the oldest first.
-    pub(super) fn scanned_catalog(&mut self) -> Catalog {
-        let mut pages =
-            self.gather(|address| address == CATALOG).remove(&CATALOG).unwrap_or_default();
-        pages.sort_by_key(|page| page.meta.exact_at);
-        let mut catalog = Catalog::default();
-        for page in pages.iter().filter_map(|page| self.segments.page(&page.location).ok()) {
-            catalog.add_page(&page);
-        }
-        self.done.note("the list of namespaces is from pages that may be out of date");
-        catalog
+        (found, gaps)
     }
 
     /// Objects that the directory has lost, and the key ranges of others that it has.
@@ -65,7 +55,8 @@ impl Source<'_> {
         if lost.is_empty() && partly.is_empty() {
             return Ok(());
         }
-        let found = self.gather(|address| lost.contains(&address) || partly.contains_key(&address));
+        let is_wanted = |address| lost.contains(&address) || partly.contains_key(&address);
+        let (found, _) = self.gather(is_wanted);
         for address in lost.iter().filter(|address| !found.contains_key(address)) {
             self.lose(*address, None, "its entry is lost, and no page of it was found");
         }
@@ -88,7 +79,16 @@ impl Source<'_> {
 
     /// All objects of a store whose manifest is gone.
     pub(super) fn hand_out_scanned(&mut self, target: &mut dyn Target) -> Result<()> {
-        let mut found = self.gather(|address| address != CATALOG);
+        let (mut found, gaps) = self.gather(|address| address != CATALOG);
+        let (owned, is_all) = owners::of_gaps(&self.directory, &gaps);
+        if !is_all {
+            self.done.note("more objects may be concerned than were gathered");
+        }
+        for Owned { live, what, .. } in owned {
+            if let Some((address, keys)) = live.filter(|(address, _)| *address != CATALOG) {
+                self.lose(address, keys, what);
+            }
+        }
         for run in self.runs.directory.clone() {
             for address in addresses(&run) {
                 found.entry(address).or_default();

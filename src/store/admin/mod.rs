@@ -286,6 +286,11 @@ pub enum Step {
     Expire,
 }
 
+impl Step {
+    /// The steps of a round, in their order.
+    pub const ALL: [Self; 4] = [Self::Checkpoint, Self::Clean, Self::Merge, Self::Expire];
+}
+
 /// An import, as [`Imported`](crate::store::transfer::Imported) tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loaded {
@@ -297,7 +302,7 @@ pub struct Loaded {
     pub items: u64,
 }
 
-/// How far a restoration of many objects has come.
+/// How far a restoration of many objects, a backup or a compaction has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Objects looked at.
@@ -306,6 +311,15 @@ pub struct Progress {
     pub restored: u64,
     /// Objects that could not be restored.
     pub failed: u64,
+    /// Of a backup, bytes that are copied, or verified behind that.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Of how many.
+    #[serde(default)]
+    pub bytes_of: u64,
+    /// Of a compaction, the step that it begins.
+    #[serde(default)]
+    pub step: Option<Step>,
 }
 
 /// Why a request was not performed, as it is told to another process.

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::own_keys::NAME_KEY;
 use crate::format::record::Operation;
 use crate::ids::{Codec, KeyKind, Lsn, ObjectId};
+use crate::inspect::Watch;
 use crate::object::write_set::WriteSet;
 use crate::store::Store;
 use crate::store::backup::BackupOptions;
@@ -20,6 +21,8 @@ use crate::store::restore::RestoreOptions;
 use crate::store::restore_all::{RestoreAll, RestoreProgress, RestoredObject};
 use crate::store::transfer::{self, ImportOptions, check_view};
 use crate::store::value::FullKey;
+use std::cell::RefCell;
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -87,9 +90,9 @@ fn dispatch(store: &Store, request: &Request, operator: &mut dyn Operator) -> Re
         }
         Request::Fork { of, at, to, alarms } => fork(store, (of, at.as_ref()), to, *alarms),
         Request::Backup { path, verify, copy } => {
-            backup(store, path, BackupOptions::new().verify(*verify).link(!copy))
+            backup(store, path, BackupOptions::new().verify(*verify).link(!copy), operator)
         }
-        Request::Compact => compact(store),
+        Request::Compact => compact(store, operator),
         Request::Load { namespace, existing } => {
             load(store, namespace.as_deref(), *existing, operator)
         }
@@ -301,7 +304,8 @@ fn restore_all(store: &Store, mut all: RestoreAll, operator: &mut dyn Operator) 
             Err(_) => {}
         }
         let RestoreProgress { looked_at, restored, failed, .. } = all.progress();
-        if !operator.hear(&Progress { looked_at, restored, failed }) {
+        let progress = Progress { looked_at, restored, failed, ..Progress::default() };
+        if !operator.hear(&progress) {
             store.wait_durable(last)?;
             let what = format!("ended after {looked_at} objects; {restored} of them are restored");
             return Err(Error::new(ErrorKind::Aborted, "admin.ended", what));
@@ -323,13 +327,41 @@ fn figures(store: &Store) -> Result<Reply> {
     })))
 }
 
-fn backup(store: &Store, path: &str, options: BackupOptions) -> Result<Reply> {
+/// An operator who hears how many bytes are done.
+struct Listener<'o>(RefCell<(&'o mut dyn Operator, Progress)>);
+
+impl fmt::Debug for Listener<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Listener")
+    }
+}
+
+impl Watch for Listener<'_> {
+    fn expect(&self, bytes: u64) {
+        self.0.borrow_mut().1 = Progress { bytes_of: bytes, ..Progress::default() };
+    }
+
+    fn pass(&self, bytes: u64) {
+        let (operator, progress) = &mut *self.0.borrow_mut();
+        progress.bytes += bytes;
+        // Half a backup is of no use: whoever goes away finds it complete.
+        operator.hear(progress);
+    }
+}
+
+fn backup(
+    store: &Store,
+    path: &str,
+    options: BackupOptions,
+    operator: &mut dyn Operator,
+) -> Result<Reply> {
     let path = Path::new(path);
     if !path.is_absolute() {
         let what = "the backup's folder must be told by an absolute path";
         return Err(Error::invalid("backup.target", what));
     }
-    let made = store.backup_with(path, options)?;
+    let listener = Listener(RefCell::new((operator, Progress::default())));
+    let made = store.backup_watched(path, options, &listener)?;
     let faults = made.verified.map(|report| report.fault_count());
     Ok(Reply::BackedUp(BackedUp {
         lsn: made.position.lsn.0,
@@ -342,17 +374,21 @@ fn backup(store: &Store, path: &str, options: BackupOptions) -> Result<Reply> {
     }))
 }
 
-fn compact(store: &Store) -> Result<Reply> {
+fn compact(store: &Store, operator: &mut dyn Operator) -> Result<Reply> {
     let before = store.stats()?.disk_bytes();
     let run = store.steps();
-    let done = [
-        (Step::Checkpoint, run.checkpoint()?),
-        (Step::Clean, run.clean()?),
-        (Step::Merge, run.merge()?),
-        (Step::Expire, run.expire()?),
-    ];
+    let mut steps = Vec::new();
+    for step in Step::ALL {
+        operator.hear(&Progress { step: Some(step), ..Progress::default() });
+        let did = match step {
+            Step::Checkpoint => run.checkpoint()?,
+            Step::Clean => run.clean()?,
+            Step::Merge => run.merge()?,
+            Step::Expire => run.expire()?,
+        };
+        steps.extend(did.then_some(step));
+    }
     run.remove_retired()?;
-    let steps = done.into_iter().filter(|(_, did)| *did).map(|(step, _)| step).collect();
     Ok(Reply::Compacted(Round { steps, bytes: [before, store.stats()?.disk_bytes()] }))
 }
 

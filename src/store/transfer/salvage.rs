@@ -59,7 +59,7 @@ impl SalvageOptions {
     }
 
     /// Who hears how many bytes of pages are to be read, and how many have been.
-    pub fn watch(mut self, watch: Arc<dyn Watch>) -> Self {
+    pub fn watch(mut self, watch: Arc<dyn Watch + Send + Sync>) -> Self {
         self.request.watch = Some(watch);
         self
     }
