@@ -33,7 +33,8 @@ pub enum ErrorKind {
     Io,
     /// The store is open for writing, in another process or in this one. In this one it is until
     /// `Store::close` succeeds, or until all that holds it is dropped: objects, namespaces,
-    /// commits, storages, gates and hosts.
+    /// commits, alarms that fired, storages, gates, and hosts with their classes, recipients and
+    /// replies.
     Locked,
     /// There is no such thing.
     NotFound,

@@ -92,6 +92,7 @@ pub mod options;
 #[doc(hidden)]
 pub mod planted;
 pub mod retention;
+pub(crate) mod wakes;
 
 // Layer 1: bytes and media.
 pub mod disk;

@@ -300,6 +300,9 @@ fn a_room_leaves_memory_while_its_sockets_stay_open() {
     until("the room left memory", || server.status("active_rooms") == 0);
     let mut eve = server.join("lobby", "eve");
     eve.find_present(&["ann", "bob", "eve"]);
+    until("the room left memory", || server.status("active_rooms") == 0);
+    drop(ann);
+    eve.find_present(&["bob", "eve"]);
 }
 
 /// What one client has seen of its room, by number.

@@ -96,19 +96,26 @@ fn key(message: u64) -> String {
 }
 
 impl Room {
-    /// An instance. Sockets that a crash has left in the room's storage are gone for good.
+    /// An instance. Sockets in the room's storage that are closed, by a crash or while the room was
+    /// not in memory, are gone for good, and the others hear of it.
     pub fn load(
         context: &Context<Self>,
         sockets: &Sockets,
         counters: &Class<Counter>,
     ) -> Result<Self> {
-        for entry in context.storage().attachments()? {
+        let storage = context.storage();
+        let room = Self { sockets: sockets.clone(), counter: counters.recipient(counter::NAME)? };
+        let mut has_gone = false;
+        for entry in storage.attachments()? {
             let (socket, _) = entry?;
             if !sockets.is_open(&socket) {
-                context.storage().delete_attachment(&socket)?;
+                has_gone |= storage.delete_attachment(&socket)?;
             }
         }
-        Ok(Self { sockets: sockets.clone(), counter: counters.recipient(counter::NAME)? })
+        if has_gone {
+            room.show_present(storage)?;
+        }
+        Ok(room)
     }
 
     /// Sends to every socket of the room.
@@ -187,7 +194,7 @@ impl Actor for Room {
     async fn alarm(&mut self, context: &Context<Self>, _: &Fired) -> Result<()> {
         let storage = context.storage();
         let spoken = Duration::from_millis(stored(storage, "spoken")?.unwrap_or(0));
-        let left = (spoken + quiet(storage)?).saturating_sub(now());
+        let left = spoken.saturating_add(quiet(storage)?).saturating_sub(now());
         if !left.is_zero() {
             return storage.set_alarm(left);
         }

@@ -174,6 +174,14 @@ impl Storage {
         self.core().object.last_failure(name)
     }
 
+    /// Forgets what an alarm failed of when it was last given up. Says whether there was anything.
+    ///
+    /// Until then, or until everything is deleted, an object keeps it for each name: whoever gives
+    /// every job a name of its own clears what was looked at.
+    pub fn clear_last_failure(&self, name: Option<&str>) -> Result<bool> {
+        self.change(true, |draft, object| draft.clear_failure(object, name))
+    }
+
     /// To be held while an alarm is being handled: it reads as none meanwhile, unless it is set
     /// again.
     pub fn alarm_scope(&self, fired: &Fired) -> AlarmScope {

@@ -10,10 +10,11 @@
 //!     throws the draft away.
 //!   * The draft is empty between turns, unless a transaction is open over several of them.
 //!   * A broken object logs nothing more: the draft is thrown away after the object is marked.
-//!   * Wakers are called while no lock is held.
+//!   * Wakers are called while no lock is held, and not inside the turn that wakes them: what they
+//!     write is no part of it.
 
 use super::alarms::Handled;
-use super::doors::{Doors, EventId, Wakes};
+use super::doors::{Doors, EventId};
 use super::durability::{Durability, Local};
 use super::ledger::{Book, Cover};
 use super::storage::StorageOptions;
@@ -24,10 +25,11 @@ use crate::object::write_set::Savepoint;
 use crate::store::commit::Position;
 use crate::store::draft::Draft;
 use crate::store::object::Object;
+use crate::store::outstanding::Left;
+use crate::wakes::Wakes;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::Waker;
 use std::time::Duration;
 
 /// Before the first commit.
@@ -80,6 +82,10 @@ pub(super) struct Core {
     blocked: AtomicUsize,
     /// Whether there is a draft. Changed by the holder, and when the object breaks.
     has_draft: AtomicBool,
+    /// Whether a turn is between the log and the ledger.
+    is_sealing: AtomicBool,
+    /// Whether the engine is to tell of a commit of this turn. Changed by the holder only.
+    owes_engine: AtomicBool,
     open: Mutex<Open>,
     pub doors: Mutex<Doors>,
     /// For threads that wait for the turn.
@@ -94,7 +100,12 @@ impl Core {
         let durability: Arc<dyn Durability> =
             options.durability.unwrap_or_else(|| Arc::new(Local::new(object.store())));
         let last = object.last_position();
-        let book = Book::new(durability, last.as_ref().copied().unwrap_or(NOTHING));
+        let left = if durability.is_ordered() {
+            Left::new()
+        } else {
+            object.store().outstanding().take(object.address())
+        };
+        let book = Book::new(durability, last.as_ref().copied().unwrap_or(NOTHING), left);
         let core = Arc::new(Self {
             object,
             book: Arc::new(book),
@@ -102,6 +113,8 @@ impl Core {
             holder: AtomicUsize::new(0),
             level: AtomicUsize::new(0),
             has_draft: AtomicBool::new(false),
+            is_sealing: AtomicBool::new(false),
+            owes_engine: AtomicBool::new(false),
             next_event: AtomicU64::new(THREAD + 1),
             doors: Mutex::new(Doors::new()),
             freed: Condvar::new(),
@@ -109,7 +122,7 @@ impl Core {
             open: Mutex::default(),
             handled: Mutex::default(),
         });
-        core.book.set_core(Arc::downgrade(&core));
+        core.book.begin(Arc::downgrade(&core));
         if let Err(error) = last {
             core.break_with(&error);
         }
@@ -176,20 +189,32 @@ impl Core {
         is_closed.then(|| Error::new(ErrorKind::Busy, "gate.closed", what))
     }
 
-    /// Gives the turn back.
+    /// Gives the turn back, and then wakes whom its commits and its end concern.
     fn release(&self) {
-        let mut doors = self.doors.lock();
-        let mut wakes = doors.leave();
-        if self.book.broken().is_some() {
-            wakes.extend(doors.empty());
+        let owes_engine = self.owes_engine.load(Ordering::Relaxed);
+        if owes_engine {
+            self.owes_engine.store(false, Ordering::Relaxed);
         }
+        let mut doors = self.doors.lock();
+        let is_broken = self.book.broken().is_some();
+        let wakes = if is_broken { doors.leave_broken() } else { doors.leave() };
         self.set_holder(&doors);
         let is_waited_for = self.blocked.load(Ordering::Relaxed) > 0;
         drop(doors);
         if is_waited_for {
             self.freed.notify_one();
         }
+        if owes_engine {
+            self.object.store().engine().tell();
+        }
         wakes.wake();
+    }
+
+    /// Has these woken when the turn, which this thread has, is given back.
+    pub fn owe(&self, wakes: Wakes) {
+        if !wakes.is_empty() {
+            self.doors.lock().owe(wakes);
+        }
     }
 
     /// Runs `read` on the open draft, if there is one that this thread may see.
@@ -212,8 +237,10 @@ impl Core {
             let with_open = if everything { self.has_write() } else { self.has_confirmed_write() };
             return self.book.cover(with_open, everything);
         }
-        // A turn that is being sealed may be read before the ledger has it.
-        let _sealing = self.open.lock();
+        if self.is_sealing.load(Ordering::Acquire) {
+            // The turn may be read before the ledger has it.
+            drop(self.open.lock());
+        }
         self.book.cover(false, everything)
     }
 
@@ -283,25 +310,25 @@ impl Core {
             Some(draft) if draft.count() > 0 => draft.into_changes(),
             _ => {
                 drop(open);
-                self.book.seal_nothing().into_iter().for_each(Waker::wake);
+                self.owe(self.book.seal_nothing());
                 return Ok(());
             }
         };
-        let engine = self.object.store().engine();
-        let logged = self.object.log(changes);
-        let Ok(position) = logged else {
-            drop(open);
-            engine.tell();
-            return logged.map(drop);
-        };
-        let (bound, failure) = self.book.seal(position, is_confirmed);
+        self.owes_engine.store(true, Ordering::Relaxed);
+        self.is_sealing.store(true, Ordering::Relaxed);
+        let sealed = self.object.log(changes).map(|position| {
+            let (bound, failure) = self.book.seal(position, is_confirmed);
+            (position, bound, failure)
+        });
+        self.is_sealing.store(false, Ordering::Release);
         drop(open);
+        let (position, bound, failure) = sealed?;
+        self.owe(bound);
         if let Some((failed, cause)) = failure {
             self.book.failed(failed, &cause);
         }
-        engine.tell();
-        engine.wal.tell_writer();
-        bound.into_iter().for_each(Waker::wake);
+        self.book.watch(position);
+        self.object.store().engine().wal.tell_writer();
         Ok(())
     }
 
@@ -354,7 +381,7 @@ impl Core {
         let Some(transaction) = open.transactions.get(number).copied() else { return false };
         open.transactions.truncate(number);
         open.is_confirmed = transaction.was_confirmed;
-        let mut bound = Vec::new();
+        let mut bound = Wakes::default();
         match (transaction.begin, &mut open.draft) {
             (Some(begin), Some(draft)) => draft.roll_back(begin),
             _ => open.draft = None,
@@ -366,7 +393,7 @@ impl Core {
             bound = self.book.seal_nothing();
         }
         drop(open);
-        bound.into_iter().for_each(Waker::wake);
+        self.owe(bound);
         true
     }
 
@@ -406,14 +433,34 @@ impl Core {
         self.has_draft.store(false, Ordering::Relaxed);
         let bound = self.book.fail_open(error);
         drop(open);
+        self.leave_outstanding();
         self.object.let_go();
         let mut doors = self.doors.lock();
-        // Whoever has the turn wakes the others when it ends.
-        let wakes = if doors.is_held() { Wakes::default() } else { doors.empty() };
+        doors.owe(bound);
+        // Whoever has the turn wakes everybody when it ends.
+        let wakes = if doors.is_held() { Wakes::default() } else { doors.leave_broken() };
         drop(doors);
-        bound.into_iter().for_each(Waker::wake);
         wakes.wake();
         error.clone()
+    }
+}
+
+impl Core {
+    /// Before the object can be opened again: whoever does that waits for what is not safe yet.
+    fn leave_outstanding(&self) {
+        let left = self.book.left();
+        if !left.is_empty() {
+            let is_safe = |position| self.book.durability().is_confirmed(position);
+            self.object.store().outstanding().put(self.object.address(), left, is_safe);
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if self.book.broken().is_none() {
+            self.leave_outstanding();
+        }
     }
 }
 
@@ -444,9 +491,9 @@ impl<'c> Turn<'c> {
 
     /// Seals the turn, if this is all of it, and gives it back. An error breaks the object.
     pub fn end(mut self) -> Result<()> {
-        self.is_over = true;
         let is_outer = self.part == Part::Outer;
         let sealed = if is_outer { self.core.seal_or_break() } else { Ok(()) };
+        self.is_over = true;
         self.leave();
         sealed.and_then(|()| self.core.book.check())
     }
@@ -454,9 +501,9 @@ impl<'c> Turn<'c> {
     /// The same for a call that is a turn by itself: it tells the error, and the object lives on,
     /// unless a gate has gone by that turn.
     pub fn end_call(mut self) -> Result<()> {
-        self.is_over = true;
         let is_outer = self.part == Part::Outer;
         let sealed = if is_outer { self.core.seal_call() } else { Ok(()) };
+        self.is_over = true;
         self.leave();
         sealed
     }

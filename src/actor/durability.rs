@@ -14,8 +14,8 @@ use std::task::{Poll, Waker};
 /// Says when commits are safe.
 ///
 /// Its methods are called while locks of the object are held: none may call into the object or
-/// its storage, none but [`Durability::wait`] may block, and no waker may be called from inside
-/// one, nor under a lock that one takes.
+/// its storage, none but [`Durability::wait`] and [`Durability::poll`] may block or call wakers,
+/// and no waker may be called under a lock that one takes. One that panics breaks the object.
 pub trait Durability: Send + Sync + Debug {
     /// A turn of an object was logged, in the order of its turns. It is not durable yet.
     fn begin(&self, position: Position) {
@@ -24,7 +24,9 @@ pub trait Durability: Send + Sync + Debug {
 
     /// Whether the commit is safe now. Once it is, it stays so.
     ///
-    /// Also asked of the last commit that an object had before this process opened it.
+    /// Of commits that it was not told of by [`Durability::begin`], because they were made by an
+    /// earlier process or outside a turn, as by a restoration, only the last of an object is asked:
+    /// its answer must hold for those before it too.
     fn is_confirmed(&self, position: Position) -> bool;
 
     /// Why the commit will never be safe, if that is so.

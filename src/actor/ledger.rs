@@ -1,5 +1,8 @@
 //! Which turns of an object are sealed, and which of those are safe: what gates go by.
 //!
+//! Where a commit proves those before it safe, a gate asks the durability for one. Where it does
+//! not, the ledger hears of each commit, and gates wait for the ledger.
+//!
 //! Invariants:
 //!   * Turns are numbered in the order in which they are sealed; the open one has the next number.
 //!   * What is outstanding is in that order. A turn leaves it only when it is confirmed.
@@ -13,9 +16,12 @@ use super::queue::Queue;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::blocking::block_on;
 use crate::store::commit::Position;
+use crate::store::outstanding::Left;
+use crate::wakes::Wakes;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Poll, Waker};
+use std::task::{Poll, Wake, Waker};
 
 #[derive(Clone, Copy, Debug)]
 struct Sealed {
@@ -41,21 +47,47 @@ struct Ledger {
     bound: Vec<Waker>,
     /// Who wants to know where the open turn is logged.
     asked: Vec<Place>,
+    /// Gates on turns that are sealed, where the durability is not ordered.
+    gates: Gates,
+}
+
+/// Who waits for turns, by the last one: those of which each turn must be safe, and those that wait
+/// for confirmed turns only.
+#[derive(Debug, Default)]
+struct Gates {
+    everything: BTreeMap<u64, Vec<Waker>>,
+    confirmed: BTreeMap<u64, Vec<Waker>>,
+}
+
+impl Gates {
+    fn put(&mut self, last: u64, everything: bool, waker: Waker) {
+        let gates = if everything { &mut self.everything } else { &mut self.confirmed };
+        let at = gates.entry(last).or_default();
+        if !at.last().is_some_and(|last| last.will_wake(&waker)) {
+            at.push(waker);
+        }
+    }
+
+    /// Everybody whose gate fails or opens when a turn has failed.
+    fn take_all(&mut self) -> Wakes {
+        let Self { everything, confirmed } = std::mem::take(self);
+        everything.into_values().chain(confirmed.into_values()).flatten().collect()
+    }
 }
 
 /// Where a turn was logged, once it has ended; none where it logged nothing.
 pub(super) type Place = Arc<OnceLock<Result<Option<Position>>>>;
 
 impl Ledger {
-    fn end_turn(&mut self, place: &Result<Option<Position>>) -> Vec<Waker> {
+    fn end_turn(&mut self, place: &Result<Option<Position>>) -> Wakes {
         self.open += 1;
         if !std::mem::take(&mut self.is_bound) {
-            return Vec::new();
+            return Wakes::default();
         }
         for asked in self.asked.drain(..) {
             let _ = asked.set(place.clone());
         }
-        std::mem::take(&mut self.bound)
+        std::mem::take(&mut self.bound).into()
     }
 
     fn fail(&mut self, turn: u64, error: &Error) {
@@ -72,6 +104,29 @@ impl Ledger {
             self.unconfirmed -= usize::from(!sealed.is_confirmed);
             self.outstanding.pop_front();
         }
+    }
+
+    /// The first turn that a gate must still wait for.
+    fn first_wanted(&self, durability: &dyn Durability, everything: bool) -> u64 {
+        let is_wanted = |sealed: &&Sealed| {
+            (sealed.is_confirmed || everything) && !durability.is_confirmed(sealed.position)
+        };
+        self.covered(u64::MAX).find(is_wanted).map_or(self.open, |sealed| sealed.turn)
+    }
+
+    /// Whose gate has opened by what became safe.
+    fn take_opened(&mut self, durability: &dyn Durability) -> Wakes {
+        self.prune(durability);
+        let mut opened = Wakes::default();
+        for everything in [true, false] {
+            let first = self.first_wanted(durability, everything);
+            let gates =
+                if everything { &mut self.gates.everything } else { &mut self.gates.confirmed };
+            let later = gates.split_off(&first);
+            let gone = std::mem::replace(gates, later);
+            opened.extend(gone.into_values().flatten().collect());
+        }
+        opened
     }
 
     /// What is outstanding up to turn `last`.
@@ -100,6 +155,7 @@ impl Ledger {
 pub(super) struct Book {
     broken: OnceLock<Error>,
     durability: Arc<dyn Durability>,
+    is_ordered: bool,
     ledger: Mutex<Ledger>,
     /// Who must hear of a commit that failed.
     core: OnceLock<Weak<Core>>,
@@ -121,32 +177,44 @@ pub(super) enum Cover {
     },
 }
 
-/// What is left to ask for a gate.
+/// What is left to wait for, for a gate.
 enum Wanted {
-    /// The last commit, which proves those before it; none where nothing is left.
-    Last(Option<Position>),
-    Each(Vec<Position>),
+    Nothing,
+    /// The last commit, which proves those before it.
+    Commit(Position),
+    /// The ledger hears of each turn.
+    Turns,
 }
 
-impl Wanted {
-    fn positions(&self) -> &[Position] {
-        match self {
-            Self::Last(last) => last.as_slice(),
-            Self::Each(all) => all,
+/// Hears what becomes of one commit, where others say nothing of it.
+struct Watch {
+    book: Weak<Book>,
+    position: Position,
+}
+
+impl Wake for Watch {
+    fn wake(self: Arc<Self>) {
+        if let Some(book) = self.book.upgrade() {
+            book.ask(self);
         }
     }
 }
 
 impl Book {
-    /// Gates of an object whose last commit is `last`.
-    pub fn new(durability: Arc<dyn Durability>, last: Position) -> Self {
+    /// Gates of an object whose last commit is `last`, and which has `left` others that were not
+    /// safe when it was let go.
+    pub fn new(durability: Arc<dyn Durability>, last: Position, left: Left) -> Self {
         let mut ledger = Ledger::default();
-        if !durability.is_confirmed(last) {
-            ledger.push(last, true);
+        let before = left.into_iter().filter(|(position, _)| position.lsn < last.lsn);
+        for (position, is_confirmed) in before.chain([(last, true)]) {
+            if !durability.is_confirmed(position) {
+                ledger.push(position, is_confirmed);
+            }
         }
         // From here on; turns of before have the number zero.
         ledger.open = 1;
         Self {
+            is_ordered: durability.is_ordered(),
             durability,
             ledger: Mutex::new(ledger),
             broken: OnceLock::new(),
@@ -154,8 +222,58 @@ impl Book {
         }
     }
 
-    pub fn set_core(&self, core: Weak<Core>) {
+    /// What whoever opens the object next must wait for: nothing where its last commit tells all.
+    pub fn left(&self) -> Left {
+        if self.is_ordered {
+            return Left::new();
+        }
+        let mut ledger = self.ledger.lock();
+        ledger.prune(&*self.durability);
+        let all = ledger.covered(u64::MAX);
+        all.map(|sealed| (sealed.position, sealed.is_confirmed)).collect()
+    }
+
+    pub fn durability(&self) -> &dyn Durability {
+        &*self.durability
+    }
+
+    /// From here on it hears of what it was made with, and tells `core` of failures.
+    pub fn begin(self: &Arc<Self>, core: Weak<Core>) {
         let _ = self.core.set(core);
+        let left: Vec<_> = {
+            let ledger = self.ledger.lock();
+            ledger.covered(u64::MAX).map(|sealed| sealed.position).collect()
+        };
+        for position in left {
+            self.watch(position);
+        }
+    }
+
+    /// Has the ledger hear what becomes of a commit, if no other commit tells that.
+    pub fn watch(self: &Arc<Self>, position: Position) {
+        if !self.is_ordered {
+            self.ask(Arc::new(Watch { book: Arc::downgrade(self), position }));
+        }
+    }
+
+    fn ask(&self, watch: Arc<Watch>) {
+        let position = watch.position;
+        match self.durability.poll(position, &Waker::from(watch)) {
+            Some(Ok(())) => {
+                let opened = self.ledger.lock().take_opened(&*self.durability);
+                self.wake(opened);
+            }
+            Some(Err(cause)) => drop(self.failed(position, &cause)),
+            None => {}
+        }
+    }
+
+    /// Wakes those whose gates have opened or failed; not inside a turn of the object.
+    fn wake(&self, wakes: Wakes) {
+        match self.core.get().and_then(Weak::upgrade) {
+            Some(core) if core.is_inside() => core.owe(wakes),
+            _ => wakes.wake(),
+        }
     }
 
     pub fn broken(&self) -> Option<&Error> {
@@ -195,17 +313,18 @@ impl Book {
         &self,
         position: Position,
         is_confirmed: bool,
-    ) -> (Vec<Waker>, Option<(Position, Error)>) {
+    ) -> (Wakes, Option<(Position, Error)>) {
         self.durability.begin(position);
         let mut ledger = self.ledger.lock();
         ledger.prune(&*self.durability);
-        let failure = ledger.failure(&*self.durability, u64::MAX);
+        let failure =
+            self.is_ordered.then(|| ledger.failure(&*self.durability, u64::MAX)).flatten();
         ledger.push(position, is_confirmed);
         (ledger.end_turn(&Ok(Some(position))), failure)
     }
 
     /// The open turn ended without a commit. Who waited for its end is to be woken.
-    pub fn seal_nothing(&self) -> Vec<Waker> {
+    pub fn seal_nothing(&self) -> Wakes {
         self.ledger.lock().end_turn(&Ok(None))
     }
 
@@ -215,7 +334,7 @@ impl Book {
     }
 
     /// The open turn, and every later one, will never be safe.
-    pub fn fail_open(&self, error: &Error) -> Vec<Waker> {
+    pub fn fail_open(&self, error: &Error) -> Wakes {
         let mut ledger = self.ledger.lock();
         let turn = ledger.open;
         ledger.fail(turn, error);
@@ -226,7 +345,7 @@ impl Book {
     pub fn cover(&self, with_open: bool, everything: bool) -> Cover {
         let mut ledger = self.ledger.lock();
         ledger.is_bound |= with_open;
-        if with_open || ledger.failed.is_some() || !self.durability.is_ordered() {
+        if with_open || ledger.failed.is_some() || !self.is_ordered {
             let last = if with_open { ledger.open } else { ledger.open - 1 };
             return Cover::Turns { last, everything };
         }
@@ -240,23 +359,36 @@ impl Book {
 
     /// Whether what is covered is safe; if that is not known yet, `waker` is woken when it may be.
     pub fn poll(&self, cover: Cover, waker: &Waker) -> Poll<Result<()>> {
-        let wanted = loop {
+        loop {
             match self.look(cover) {
-                Ok(Some(wanted)) => break wanted,
-                Ok(None) if self.bind(cover, waker.clone()) => return Poll::Pending,
-                Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(error)),
-            }
-        };
-        let mut is_open = true;
-        for position in wanted.positions() {
-            match self.durability.poll(*position, waker) {
-                Some(Ok(())) => {}
-                Some(Err(cause)) => return Poll::Ready(Err(self.failed(*position, &cause))),
-                None => is_open = false,
+                Ok(Some(Wanted::Nothing)) => return Poll::Ready(Ok(())),
+                Ok(Some(Wanted::Commit(position))) => {
+                    let told = self.durability.poll(position, waker);
+                    return told.map_or(Poll::Pending, |told| {
+                        Poll::Ready(told.map_err(|cause| self.failed(position, &cause)))
+                    });
+                }
+                Ok(Some(Wanted::Turns)) if self.enlist(cover, waker.clone()) => {
+                    return Poll::Pending;
+                }
+                Ok(None) if self.bind(cover, waker.clone()) => return Poll::Pending,
+                // It has changed between the two looks.
+                Ok(_) => {}
             }
         }
-        if is_open { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Keeps a waker until turns that are sealed are safe, or one has failed; false if they are.
+    fn enlist(&self, cover: Cover, waker: Waker) -> bool {
+        let Cover::Turns { last, everything } = cover else { return false };
+        let mut ledger = self.ledger.lock();
+        let has_failed = ledger.failed.as_ref().is_some_and(|(turn, _)| *turn <= last);
+        if has_failed || ledger.first_wanted(&*self.durability, everything) > last {
+            return false;
+        }
+        ledger.gates.put(last, everything, waker);
+        true
     }
 
     /// Keeps a waker until the open turn ends; false if it has.
@@ -272,13 +404,14 @@ impl Book {
 
     /// Blocks until what is covered is safe, or never will be.
     pub fn wait(&self, cover: Cover) -> Result<()> {
-        if self.durability.is_ordered() {
-            // One wait is all, and may be cheaper than being woken.
-            let Some(wanted) = self.look(cover)? else { return self.block(cover) };
-            let Some(position) = wanted.positions().first() else { return Ok(()) };
-            if let Err(cause) = self.durability.wait(*position) {
-                return Err(self.failed(*position, &cause));
+        match self.look(cover)? {
+            Some(Wanted::Nothing) => return Ok(()),
+            Some(Wanted::Commit(position)) => {
+                // One wait is all, and may be cheaper than being woken.
+                let waited = self.durability.wait(position);
+                waited.map_err(|cause| self.failed(position, &cause))?;
             }
+            Some(Wanted::Turns) | None => {}
         }
         self.block(cover)
     }
@@ -294,17 +427,19 @@ impl Book {
         let before = ledger.outstanding.fronts(|sealed| sealed.position < position).count();
         let turn = ledger.outstanding.get(before).map_or(ledger.open, |sealed| sealed.turn);
         ledger.fail(turn, &error);
+        let told = ledger.gates.take_all();
         drop(ledger);
         if let Some(core) = self.core.get().and_then(Weak::upgrade) {
             core.break_with(&error);
         }
+        self.wake(told);
         error
     }
 
     /// The state of what is covered: none where that is open.
     pub fn state(&self, cover: Cover) -> Option<Result<()>> {
         match self.look(cover) {
-            Ok(Some(wanted)) if wanted.positions().is_empty() => Some(Ok(())),
+            Ok(Some(Wanted::Nothing)) => Some(Ok(())),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         }
@@ -314,14 +449,14 @@ impl Book {
     fn look(&self, cover: Cover) -> Result<Option<Wanted>> {
         let durability = &*self.durability;
         let (last, everything) = match cover {
-            Cover::Nothing => return Ok(Some(Wanted::Last(None))),
+            Cover::Nothing => return Ok(Some(Wanted::Nothing)),
             Cover::Commit(position) if durability.is_confirmed(position) => {
-                return Ok(Some(Wanted::Last(None)));
+                return Ok(Some(Wanted::Nothing));
             }
             Cover::Commit(position) => {
                 let failure = durability.failure(position);
                 failure.map_or(Ok(()), |cause| Err(self.failed(position, &cause)))?;
-                return Ok(Some(Wanted::Last(Some(position))));
+                return Ok(Some(Wanted::Commit(position)));
             }
             Cover::Turns { last, everything } => (last, everything),
         };
@@ -335,6 +470,10 @@ impl Book {
             return Ok(None);
         }
         ledger.prune(durability);
+        if !self.is_ordered {
+            let is_open = ledger.first_wanted(durability, everything) > last;
+            return Ok(Some(if is_open { Wanted::Nothing } else { Wanted::Turns }));
+        }
         if let Some((position, cause)) = ledger.failure(durability, last) {
             drop(ledger);
             return Err(self.failed(position, &cause));
@@ -342,12 +481,8 @@ impl Book {
         let is_wanted = |sealed: &&Sealed| {
             (sealed.is_confirmed || everything) && !durability.is_confirmed(sealed.position)
         };
-        let mut wanted = ledger.covered(last).filter(is_wanted).map(|sealed| sealed.position);
-        Ok(Some(if durability.is_ordered() {
-            Wanted::Last(wanted.next_back())
-        } else {
-            Wanted::Each(wanted.collect())
-        }))
+        let wanted = ledger.covered(last).rfind(is_wanted);
+        Ok(Some(wanted.map_or(Wanted::Nothing, |sealed| Wanted::Commit(sealed.position))))
     }
 }
 

@@ -58,18 +58,6 @@ impl<T> Queue<T> {
         }
     }
 
-    pub fn remove(&mut self, index: usize) -> Option<T> {
-        match index.checked_sub(1) {
-            None => self.pop_front(),
-            Some(index) => self.rest.remove(index),
-        }
-    }
-
-    /// All items from the place `from` on.
-    pub fn from(&self, from: usize) -> impl Iterator<Item = &T> {
-        self.first.iter().chain(&self.rest).skip(from)
-    }
-
     /// The items of the front of which `is_front` is true; behind the first of which it is not
     /// there is none.
     pub fn fronts(&self, is_front: impl Fn(&T) -> bool) -> impl DoubleEndedIterator<Item = &T> {
@@ -98,13 +86,12 @@ mod tests {
         assert!(queue.is_empty() && queue.back().is_none());
         (0..6).for_each(|item| queue.push_back(item));
         assert_eq!((queue.len(), queue.front(), queue.back()), (6, Some(&0), Some(&5)));
-        assert_eq!((queue.remove(3), queue.remove(0), queue.remove(9)), (Some(3), Some(0), None));
-        assert_eq!((queue.get(0), queue.get(2), queue.get(4)), (Some(&1), Some(&4), None));
-        assert_eq!(queue.from(2).copied().collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(queue.pop_front(), Some(0));
+        assert_eq!((queue.get(0), queue.get(2), queue.get(5)), (Some(&1), Some(&3), None));
         let fronts = |below| queue.fronts(move |item| *item < below).copied().collect::<Vec<_>>();
-        assert_eq!((fronts(0), fronts(2), fronts(5)), (vec![], vec![1], vec![1, 2, 4]));
+        assert_eq!((fronts(0), fronts(2), fronts(5)), (vec![], vec![1], vec![1, 2, 3, 4]));
         assert_eq!(queue.fronts(|item| *item < 5).next_back(), Some(&4));
         assert_eq!((queue.pop_front(), queue.pop_front()), (Some(1), Some(2)));
-        assert_eq!(queue.into_iter().collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(queue.into_iter().collect::<Vec<_>>(), [3, 4, 5]);
     }
 }

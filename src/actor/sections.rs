@@ -44,7 +44,10 @@ struct Limit(Weak<Core>);
 
 impl Wake for Limit {
     fn wake(self: Arc<Self>) {
-        if let Some(core) = self.0.upgrade() {
+        let Some(core) = self.0.upgrade() else { return };
+        // What breaks an object waits for its reads, which the thread of all timers must not.
+        let own = Arc::clone(&core);
+        if !core.object.store().run_on_reader(Box::new(move || own.check_limit())) {
             core.check_limit();
         }
     }
@@ -110,6 +113,7 @@ impl Control {
         };
         let is_harmless = doors.are_transactions(level);
         let wakes = doors.cut_to(level);
+        doors.owe(wakes);
         core.set_holder(&doors);
         drop(doors);
         if is_harmless {
@@ -119,7 +123,6 @@ impl Control {
                 "a critical section was dropped while it ran, so what it began is unfinished";
             core.break_with(&Error::new(ErrorKind::Broken, "section.dropped", what));
         }
-        wakes.wake();
         turn.map_or(Ok(()), Turn::end_call)
     }
 }

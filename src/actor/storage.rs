@@ -22,12 +22,19 @@ use crate::store::value::{FullKey, Value};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The key of the user's version without its kind.
 const USER_VERSION: &[u8] = VERSION_KEY.split_at(1).1;
+
+/// The bounds of a range of keys.
+fn slices_of<'r, K: AsRef<[u8]> + 'r>(
+    range: &'r impl RangeBounds<K>,
+) -> (Bound<&'r [u8]>, Bound<&'r [u8]>) {
+    (range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
+}
 
 /// How a storage behaves.
 #[derive(Clone, Debug)]
@@ -172,7 +179,7 @@ impl Storage {
 
     /// Keys and values in a range of keys, as of this call.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Entries> {
-        let range = (range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref));
+        let range = slices_of(&range);
         self.read(
             |draft, object| draft.range::<&[u8]>(object, &range),
             |object| object.range::<&[u8]>(range),
@@ -251,23 +258,24 @@ impl Storage {
         is_confirmed: bool,
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Result<()> {
-        // Before any lock is taken: the iterator is the caller's code.
-        let entries: Vec<_> = entries.into_iter().collect();
+        // Before any lock is taken: iterator, keys and values are the caller's code.
+        let owned: Vec<_> = entries.into_iter().collect();
+        let slices = owned.iter().map(|(key, value)| (key.as_ref(), value.as_ref()));
+        let entries: Vec<(&[u8], &[u8])> = slices.collect();
         self.change(is_confirmed, |draft, object| {
-            entries.iter().try_for_each(|(key, value)| {
-                draft.put(object, key.as_ref(), Codec::Raw, value.as_ref())
-            })
+            let mut entries = entries.into_iter();
+            entries.try_for_each(|(key, value)| draft.put(object, key, Codec::Raw, value))
         })
     }
 
     /// Deletes a key. Says whether it was there; where it was not, nothing is written.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.delete_many_with(true, [key])? > 0)
+        Ok(self.delete_keys(true, &[key.as_ref()])? > 0)
     }
 
     /// The same; gates do not wait for it, but fail if it does.
     pub fn delete_unconfirmed(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.delete_many_with(false, [key])? > 0)
+        Ok(self.delete_keys(false, &[key.as_ref()])? > 0)
     }
 
     /// Deletes several keys. Says how many were there, each counted once.
@@ -288,12 +296,17 @@ impl Storage {
         is_confirmed: bool,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<usize> {
-        let keys: Vec<_> = keys.into_iter().collect();
+        let owned: Vec<_> = keys.into_iter().collect();
+        let keys: Vec<&[u8]> = owned.iter().map(AsRef::as_ref).collect();
+        self.delete_keys(is_confirmed, &keys)
+    }
+
+    fn delete_keys(&self, is_confirmed: bool, keys: &[&[u8]]) -> Result<usize> {
         self.change(is_confirmed, |draft, object| {
             let mut deleted = 0;
-            for key in &keys {
-                if draft.get(object, key.as_ref())?.is_some() {
-                    draft.delete(object, key.as_ref())?;
+            for key in keys {
+                if draft.get(object, key)?.is_some() {
+                    draft.delete(object, key)?;
                     deleted += 1;
                 }
             }
@@ -303,7 +316,7 @@ impl Storage {
 
     /// Deletes every key in a range, without looking at them.
     pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        self.change(true, |draft, object| draft.delete_range(object, &range))
+        self.delete_range_with(true, &range)
     }
 
     /// The same; gates do not wait for it, but fail if it does.
@@ -311,7 +324,16 @@ impl Storage {
         &self,
         range: impl RangeBounds<K>,
     ) -> Result<()> {
-        self.change(false, |draft, object| draft.delete_range(object, &range))
+        self.delete_range_with(false, &range)
+    }
+
+    fn delete_range_with<K: AsRef<[u8]>>(
+        &self,
+        is_confirmed: bool,
+        range: &impl RangeBounds<K>,
+    ) -> Result<()> {
+        let range = slices_of(range);
+        self.change(is_confirmed, |draft, object| draft.delete_range::<&[u8]>(object, &range))
     }
 
     /// Deletes everything in the object: keys, alarms, attachments and the user's version, at a

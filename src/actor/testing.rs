@@ -8,6 +8,7 @@ use super::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Lsn;
 use crate::store::commit::Position;
+use crate::wakes::Wakes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,9 +66,7 @@ impl ManualDurability {
         state.wakers = kept;
         drop(state);
         let told: Vec<(Lsn, Waker)> = told;
-        for (_, waker) in told {
-            waker.wake();
-        }
+        told.into_iter().map(|(_, waker)| waker).collect::<Wakes>().wake();
     }
 
     fn end(&self, position: Position) -> Option<Result<()>> {

@@ -27,6 +27,7 @@ use crate::object::range::RangeIter;
 use crate::object::version::Version;
 use crate::object::{Inner, View};
 use crate::planted::{Mistake, planted};
+use crate::wakes::Wakes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
@@ -71,7 +72,7 @@ struct Index {
     /// Who waits, and until when it would.
     waiters: BTreeMap<u64, (Timestamp, Waker)>,
     /// Who is to be woken once the object is unlocked whose commit set an alarm.
-    woken: Vec<Waker>,
+    woken: Wakes,
 }
 
 /// The least hint that is due at a time.
@@ -98,7 +99,7 @@ impl Default for Index {
             newest_cut: 0,
             aside: BTreeMap::new(),
             waiters: BTreeMap::new(),
-            woken: Vec::new(),
+            woken: Wakes::default(),
         }
     }
 }
@@ -114,7 +115,7 @@ impl Index {
         }
         if self.waiters.values().any(|(until, _)| due < *until) {
             let waiters = std::mem::take(&mut self.waiters).into_values();
-            self.woken.extend(waiters.map(|(_, waker)| waker));
+            self.woken.extend(waiters.map(|(_, waker)| waker).collect());
         }
     }
 
@@ -269,7 +270,7 @@ impl AlarmIndex {
         let woken = std::mem::take(&mut index.woken);
         self.has_woken.store(false, Ordering::Relaxed);
         drop(index);
-        woken.into_iter().for_each(Waker::wake);
+        woken.wake();
     }
 
     /// Makes a version the installed one; it has what the maps up to the cut `covers` say.
@@ -369,9 +370,7 @@ impl AlarmIndex {
     /// Wakes everybody who waits.
     pub fn wake_all(&self) {
         let woken = std::mem::take(&mut self.inner.lock().waiters);
-        for (_, waker) in woken.into_values() {
-            waker.wake();
-        }
+        woken.into_values().map(|(_, waker)| waker).collect::<Wakes>().wake();
     }
 
     /// Hints in memory: what alarms cost beside the overlays.

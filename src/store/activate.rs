@@ -4,6 +4,7 @@ use super::namespace::Namespace;
 use super::object::Object;
 use crate::error::Result;
 use crate::ids::ObjectId;
+use crate::wakes::wake;
 use parking_lot::Mutex;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -89,9 +90,7 @@ impl Future for Activate {
                 shared.waker.take()
             };
             drop(shared);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            wake(waker);
         }));
         if !is_taken {
             return Poll::Ready(load(&self.namespace, &self.which));

@@ -17,6 +17,7 @@ pub mod namespace;
 mod next_open;
 pub mod object;
 pub mod objects;
+pub(crate) mod outstanding;
 pub mod past;
 pub mod reader;
 pub mod reader_alarms;
@@ -47,6 +48,7 @@ use crate::wal::pool::Fill;
 use alarms::Alarms;
 use alarms::scheduler::Scheduler;
 use namespace::{Namespace, NamespaceOptions};
+use outstanding::Outstanding;
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -89,6 +91,7 @@ struct Shared {
     threads: Mutex<Option<Threads>>,
     timer: Timer,
     scheduler: Scheduler,
+    outstanding: Outstanding,
 }
 
 impl Options {
@@ -109,7 +112,9 @@ impl Options {
         let timer = Timer::new(Arc::clone(&engine.clock), is_threaded);
         let scheduler = Scheduler::new(&engine);
         let threads = Mutex::new(threads);
-        let store = Store { shared: Arc::new(Shared { engine, threads, timer, scheduler }) };
+        let outstanding = Outstanding::default();
+        let shared = Shared { engine, threads, timer, scheduler, outstanding };
+        let store = Store { shared: Arc::new(shared) };
         #[cfg(feature = "admin")]
         store.serve()?;
         Ok(store)
@@ -214,6 +219,10 @@ impl Store {
 
     pub(crate) fn scheduler(&self) -> &Scheduler {
         &self.shared.scheduler
+    }
+
+    pub(crate) fn outstanding(&self) -> &Outstanding {
+        &self.shared.outstanding
     }
 
     /// Begins to listen to operators, if that was asked for.

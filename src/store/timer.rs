@@ -9,6 +9,7 @@
 
 use crate::disk::Clock;
 use crate::error::{Error, Result};
+use crate::wakes::Wakes;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -106,7 +107,7 @@ impl Timer {
         let (wakers, thread) = (std::mem::take(&mut state.wakers), state.thread.take());
         drop(state);
         self.shared.bell.notify_all();
-        wakers.into_values().for_each(Waker::wake);
+        wakers.into_values().collect::<Wakes>().wake();
         // A thread that dropped the last handle of the store cannot wait for itself.
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -124,7 +125,7 @@ impl Shared {
         let due = std::mem::replace(&mut state.wakers, later);
         drop(state);
         let count = due.len();
-        due.into_values().for_each(Waker::wake);
+        due.into_values().collect::<Wakes>().wake();
         count
     }
 

@@ -10,6 +10,7 @@
 use super::group_commit::Wal;
 use crate::error::Result;
 use crate::ids::Lsn;
+use crate::wakes::Wakes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -43,12 +44,10 @@ impl<C> Wal<C> {
         let mut waiters = self.waiters.lock();
         waiters.groups_done += 1;
         let reached = waiters.wakers.partition_point(|(lsn, _)| everyone || *lsn <= durable);
-        let wakers: Vec<_> = waiters.wakers.drain(..reached).collect();
+        let wakes: Wakes = waiters.wakers.drain(..reached).map(|(_, waker)| waker).collect();
         drop(waiters);
         self.group_done.notify_all();
-        for (_, waker) in wakers {
-            waker.wake();
-        }
+        wakes.wake();
     }
 
     /// Tells the threads that wait, and owes it to the wakers: for whoever holds an object.

@@ -10,6 +10,7 @@ use dostore::store::commit::Position;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 #[test]
 fn a_later_write_does_not_delay_an_earlier_gate() {
@@ -275,4 +276,64 @@ fn a_gate_taken_as_a_turn_is_being_sealed_covers_what_was_read_of_it() {
     assert!(!gate.is_open(), "what was read is not safe");
     manual.confirm_all();
     assert!(gate.is_open());
+}
+
+#[test]
+fn a_commit_that_was_open_when_its_object_was_let_go_holds_up_who_opens_it_next() {
+    let rooms = rooms();
+    let (storage, durability) = manual(&rooms);
+    let again = || {
+        let durability = Some(Arc::new(durability.clone()) as _);
+        let options = StorageOptions { durability, ..StorageOptions::default() };
+        Storage::with_options(rooms.open_by_name("lobby").unwrap(), options)
+    };
+    storage.put("a", "5").unwrap();
+    storage.put_unconfirmed("b", "6").unwrap();
+    storage.put("c", "7").unwrap();
+    let [five, six, seven] = durability.pending()[..] else { panic!("three commits") };
+    durability.confirm(seven);
+    storage.close();
+    let next = again();
+    assert_eq!(text(&next, "a").as_deref(), Some("5"));
+    assert!(!next.gate().is_open(), "what it shows may be lost");
+    drop(next);
+    let last = again();
+    assert!(!last.gate().is_open(), "nor is it forgotten the second time");
+    durability.confirm(five);
+    assert!(last.gate().is_open() && !last.sync().is_open());
+    durability.fail(six);
+    assert_eq!(last.gate().wait().unwrap_err().code(), "gate.broken");
+    assert_eq!(again().gate().wait().unwrap_err().code(), "gate.broken");
+    drop(storage);
+}
+
+/// Reads the object when it is asked for its bytes.
+struct Lazy<'s>(&'s Storage);
+
+impl AsRef<[u8]> for Lazy<'_> {
+    fn as_ref(&self) -> &[u8] {
+        let _ = self.0.put("asked", "1");
+        b"k"
+    }
+}
+
+#[test]
+fn keys_and_values_may_use_the_object_when_they_are_asked_for_their_bytes() {
+    let (tell, told) = mpsc::channel();
+    let script = move || {
+        let storage = open(&rooms());
+        finish(storage.run(async {
+            let lazy = || Lazy(&storage);
+            storage.put_many([(lazy(), lazy())])?;
+            assert_eq!(storage.delete_many([lazy()])?, 1);
+            storage.delete_range(lazy()..)?;
+            storage.put(lazy(), lazy())?;
+            storage.delete(lazy())
+        }))
+        .unwrap()
+        .unwrap();
+        tell.send(()).unwrap();
+    };
+    std::thread::Builder::new().spawn(script).unwrap();
+    told.recv_timeout(Duration::from_mins(1)).expect("a key was asked under a lock");
 }

@@ -177,3 +177,100 @@ fn whoever_waits_for_the_log_may_use_the_object_whose_commit_finds_the_group_ful
         store.close().unwrap();
     });
 }
+
+/// A waker that does something once, when it is woken.
+fn once(code: impl FnOnce() + Send + 'static) -> Waker {
+    struct Once<F: FnOnce() + Send>(std::sync::Mutex<Option<F>>);
+    impl<F: FnOnce() + Send> Wake for Once<F> {
+        fn wake(self: Arc<Self>) {
+            let code = self.0.lock().unwrap().take();
+            if let Some(code) = code {
+                code();
+            }
+        }
+    }
+    Waker::from(Arc::new(Once(std::sync::Mutex::new(Some(code)))))
+}
+
+/// A turn that writes and polls a gate on itself with this waker.
+fn turn_with_gate(storage: &Storage, waker: &Waker) -> dostore::error::Result<()> {
+    finish(storage.run(async {
+        storage.put("turn", "1").unwrap();
+        let mut gate = pin!(storage.gate());
+        assert!(gate.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }))
+}
+
+#[test]
+fn what_a_waker_writes_when_a_turn_ends_is_a_turn_of_its_own() {
+    patiently(|| {
+        let rooms = rooms();
+        let (storage, durability) = manual(&rooms);
+        let own = storage.clone();
+        let waker = once(move || {
+            own.put("waker", "1").unwrap();
+            finish(own.run(async { own.put("event", "1") })).unwrap().unwrap();
+        });
+        turn_with_gate(&storage, &waker).unwrap();
+        assert_eq!(durability.pending().len(), 3);
+        storage.close();
+        let again = open(&rooms);
+        for key in ["turn", "waker", "event"] {
+            assert_eq!(text(&again, key).as_deref(), Some("1"), "{key}");
+        }
+    });
+}
+
+#[test]
+fn what_is_written_by_who_waits_for_an_alarm_is_no_part_of_the_turn_that_sets_one() {
+    patiently(|| {
+        let store = Store::options().threads(false).open_on(SimDisk::new(1)).unwrap();
+        let rooms = store.namespace("rooms").unwrap();
+        let (storage, durability) = manual(&rooms);
+        let alarms = store.alarms();
+        let mut next = pin!(alarms.next());
+        let own = storage.clone();
+        let waker = once(move || own.put("waker", "1").unwrap());
+        assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        finish(storage.run(async { storage.set_alarm(Duration::from_secs(1)) })).unwrap().unwrap();
+        assert_eq!(durability.pending().len(), 2);
+        storage.close();
+        assert_eq!(text(&open(&rooms), "waker").as_deref(), Some("1"));
+    });
+}
+
+#[test]
+fn a_waker_that_panics_harms_nobody_else() {
+    patiently(|| {
+        let store = Store::options().threads(false).open_on(SimDisk::new(1)).unwrap();
+        let rooms = store.namespace("rooms").unwrap();
+        let panics = || once(|| panic!("the executor is gone"));
+        let mut kept = Vec::new();
+        let storage = open(&rooms);
+        turn_with_gate(&storage, &panics()).unwrap();
+        storage.put("later", "1").unwrap();
+        // Those who wait for the turn, behind a section.
+        let mut section = pin!(storage.block_concurrency_while(|| async {
+            pause().await;
+            Ok::<_, Error>(())
+        }));
+        assert!(poll(&mut section).is_pending());
+        let bell = Arc::<Bell>::default();
+        for waker in [panics(), Waker::from(Arc::clone(&bell))] {
+            let mut event = Box::pin(storage.run(async {}));
+            assert!(event.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            kept.push(event);
+        }
+        storage.abort("the test says so");
+        assert!(bell.is_rung());
+        assert_eq!(text(&open(&rooms), "later").as_deref(), Some("1"));
+        // Those who wait for an alarm.
+        let alarms = store.alarms();
+        let bell = Arc::<Bell>::default();
+        let (mut first, mut second) = (pin!(alarms.next()), pin!(alarms.next()));
+        assert!(first.as_mut().poll(&mut Context::from_waker(&panics())).is_pending());
+        assert!(poll_with(&mut second, &bell).is_pending());
+        open(&rooms).set_alarm(Duration::from_secs(1)).unwrap();
+        assert!(bell.is_rung());
+    });
+}

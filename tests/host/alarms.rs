@@ -6,6 +6,8 @@ use dostore::actor::host::{Actor, Context};
 use dostore::disk::sim::SimDisk;
 use dostore::error::Error;
 use dostore::ids::Timestamp;
+use dostore::limits::Limits;
+use dostore::names::FileName;
 use dostore::store::Store;
 use dostore::store::alarms::Fired;
 use dostore::store::namespace::Namespace;
@@ -113,6 +115,12 @@ fn an_alarm_of_an_object_that_never_starts_fails_for_good_in_the_end() {
         Ok(u64::from(failure.attempts))
     }));
     assert_eq!(attempts.unwrap(), 7);
+    for was_there in [true, false] {
+        let cleared = world.ask(alone(|context| async move {
+            Ok(u64::from(context.storage().clear_last_failure(None)?))
+        }));
+        assert_eq!(cleared.unwrap(), u64::from(was_there));
+    }
 }
 
 #[test]
@@ -333,4 +341,62 @@ fn alarms_that_no_class_took_are_to_be_had_when_the_host_is_gone() {
         held.iter().map(|fired| fired.object_name().unwrap().unwrap()).collect();
     names.sort();
     assert_eq!(names, ["object 0", "object 1", "object 2"]);
+}
+
+#[test]
+fn an_object_whose_alarm_rings_again_and_again_stays_in_memory() {
+    let world = World::new();
+    world.on_alarm(|context, _| {
+        context.storage().set_alarm(IDLE / 2)?;
+        count(context).map(drop)
+    });
+    world.ask(alarm_in(1)).unwrap();
+    world.pass(IDLE * 6);
+    assert_eq!((world.starts(), world.is_active()), (1, true));
+}
+
+#[test]
+fn an_alarm_that_cannot_be_read_is_told_as_a_failure_of_the_store() {
+    let world = World::new();
+    let text = "hit".repeat(40);
+    let mut object = world.store.namespace("rooms").unwrap().open_by_name("hit").unwrap();
+    let mut turn = object.turn();
+    turn.put("text", &text).unwrap();
+    turn.set_named_alarm("n", Timestamp(1)).unwrap();
+    turn.commit_durable().unwrap();
+    drop(object);
+    let disk = world.disk.clone();
+    let World { store, pool, host, class, .. } = world;
+    let mut closing = host.close();
+    pool.run_ready();
+    assert!(look(&mut closing).is_ready());
+    drop(class);
+    store.close().unwrap();
+    let is_segment = |name: &FileName| matches!(name, FileName::Segment(_));
+    let place = disk.names().into_iter().filter(is_segment).find_map(|name| {
+        let bytes = disk.file_bytes(name)?;
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+        Some((name, at as u64 * 8))
+    });
+    let (name, bit) = place.expect("a page holds it");
+    disk.flip_bit(name, bit).unwrap();
+    let world = World::on(disk, |builder| builder);
+    world.pass(Duration::from_secs(10));
+    let told = world.store.last_failure().expect("somebody is told");
+    assert_eq!(told.kind(), dostore::error::ErrorKind::Corrupt);
+}
+
+#[test]
+fn an_alarm_whose_last_turn_has_no_room_left_is_done_all_the_same() {
+    let limits = Limits { commit_operations: 16, ..Limits::default() };
+    let world = World::of(Store::options().limits(limits), SimDisk::new(1), |builder| builder);
+    world.on_alarm(|context, _| {
+        count(context)?;
+        let fill = |key: u64| context.storage().put(key.to_le_bytes(), "").is_ok();
+        assert!(!(0..20).all(fill), "the turn is full");
+        Ok(())
+    });
+    world.ask(alarm_in(1)).unwrap();
+    world.pass(Duration::from_secs(4000));
+    assert_eq!(fired(&world), 1);
 }

@@ -15,6 +15,7 @@
 //!   * A level ends only when it is the innermost one; what waits in it moves down with its place.
 //!   * Nothing recurses: neither over levels nor over waiters.
 
+use crate::wakes::Wakes;
 use stack::Stack;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,25 +81,6 @@ pub(super) struct Hand {
     pub task: Option<Waker>,
 }
 
-/// Whom to wake, once no lock is held.
-#[derive(Debug, Default)]
-#[must_use = "who is not woken waits for ever"]
-pub(super) struct Wakes(Vec<Waker>);
-
-impl Wakes {
-    pub fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
-    }
-
-    pub fn push(&mut self, waker: Option<Waker>) {
-        self.0.extend(waker);
-    }
-
-    pub fn extend(&mut self, more: Self) {
-        self.0.extend(more.0);
-    }
-}
-
 #[derive(Debug)]
 struct Waiter {
     /// Taken when it is woken, put back when it asks again in vain.
@@ -158,13 +140,16 @@ pub(super) struct Doors {
     current: usize,
     levels: Stack<Level>,
     next_ticket: u64,
+    /// Who is to be woken when the turn has been given back, beside who waits for it.
+    owed: Wakes,
 }
 
 impl Doors {
     pub fn new() -> Self {
         let mut levels = Stack::default();
         levels.push(Level::default());
-        Self { polling: Stack::default(), current: 0, levels, next_ticket: 0 }
+        let (polling, owed) = (Stack::default(), Wakes::default());
+        Self { polling, current: 0, levels, next_ticket: 0, owed }
     }
 
     pub fn is_held(&self) -> bool {
@@ -378,11 +363,18 @@ impl Doors {
         self.current = level;
     }
 
+    /// Whom to wake when the turn has been given back: what wakers do is no part of it.
+    pub fn owe(&mut self, wakes: Wakes) {
+        self.owed.extend(wakes);
+    }
+
     /// The turn is over.
     pub fn leave(&mut self) -> Wakes {
         self.polling.clear();
         self.current = 0;
-        self.next()
+        let mut wakes = std::mem::take(&mut self.owed);
+        wakes.extend(self.next());
+        wakes
     }
 
     /// Whoever is next, if there is no turn and it was not told yet.
@@ -452,12 +444,14 @@ impl Doors {
         wakes
     }
 
-    /// Everybody who waits is to be woken, and will find the object broken.
-    pub fn empty(&mut self) -> Wakes {
-        let mut wakes = self.cut_to(1);
+    /// The turn, if there is one, is over, and the object is broken: everybody who waits is to be
+    /// woken, and will find it so.
+    pub fn leave_broken(&mut self) -> Wakes {
+        let mut wakes = self.leave();
+        wakes.extend(self.cut_to(1));
         let root = std::mem::take(&mut self.levels[0]);
         let waiters = root.sections.into_values().chain(root.events.into_values());
-        wakes.0.extend(waiters.filter_map(|waiter| waiter.waker));
+        wakes.extend(waiters.filter_map(|waiter| waiter.waker).collect());
         wakes
     }
 }

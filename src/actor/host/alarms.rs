@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::store::alarms::Fired;
 use crate::store::namespace::Namespace;
+use crate::wakes::wake;
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -58,9 +59,7 @@ impl Drop for Permit {
         state.0 += 1;
         let waker = state.1.take();
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(waker);
     }
 }
 

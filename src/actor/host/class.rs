@@ -11,7 +11,7 @@ use super::pool::Task;
 use super::reply::Reply;
 use super::seat::Seat;
 use super::{Actor, Context};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ObjectId;
 use crate::limits::check_name;
 use crate::store::namespace::Namespace;
@@ -226,17 +226,16 @@ impl<A: Actor> Recipient<A> {
     /// ([`Reply::accepted`]). Never blocks; costs one allocation and no system call while the
     /// host is busy.
     pub fn send(&self, message: A::Message) -> Reply<A> {
-        self.0.send(message)
+        self.0.send(message, true).expect("it may wait outside the mailbox")
     }
 
     /// Sends a message unless the mailbox is full. Fails with `mailbox.full`; the message is gone
     /// then.
     pub fn try_send(&self, message: A::Message) -> Result<Reply<A>> {
-        if self.0.has_room() {
-            return Ok(self.0.send(message));
-        }
-        let what = "the object's mailbox is full";
-        Err(Error::new(crate::error::ErrorKind::Busy, "mailbox.full", what))
+        self.0.send(message, false).ok_or_else(|| {
+            let what = "the object's mailbox is full";
+            Error::new(ErrorKind::Busy, "mailbox.full", what)
+        })
     }
 
     /// Whether the object is in memory now.

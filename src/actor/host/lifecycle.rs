@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 use crate::store::blocking::block_on;
 use crate::store::namespace::Namespace;
+use crate::wakes::Wakes;
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -32,6 +33,8 @@ const SWEEPS: u32 = 4;
 const SWEEP_EVERY_MIN: Duration = Duration::from_millis(1);
 /// How long the alarms rest when the store could not read them.
 const ALARMS_RETRY: Duration = Duration::from_secs(1);
+/// Damaged objects in a row after which they rest as well: it may be the index that is damaged.
+const DAMAGED_MAX: u32 = 64;
 
 /// What every class of a host shares.
 pub(super) struct Shared {
@@ -119,7 +122,7 @@ impl Drop for Living {
         life.tasks -= 1;
         let closers = if life.tasks == 0 { std::mem::take(&mut life.closers) } else { Vec::new() };
         drop(life);
-        closers.into_iter().for_each(Waker::wake);
+        Wakes::from(closers).wake();
     }
 }
 
@@ -179,7 +182,7 @@ impl House {
         }
         self.shared.store.scheduler().give_back();
         let keepers = std::mem::take(&mut self.shared.life.lock().keepers);
-        keepers.into_iter().flatten().for_each(Waker::wake);
+        keepers.into_iter().flatten().collect::<Wakes>().wake();
         self.classes().iter().for_each(|class| class.send_away());
     }
 }
@@ -204,20 +207,29 @@ async fn pause(store: &Store, time: Duration) {
 async fn deliver_alarms(house: Arc<House>, living: Living) {
     let consumer = Consumer(house.shared.store.clone());
     let alarms = house.shared.store.alarms();
+    let engine = house.shared.store.engine();
+    let mut damaged = 0;
     loop {
         let permit = house.permits.take();
         let Some(permit) = house.shared.while_open(Keeper::Alarms, permit).await else { break };
         match house.shared.while_open(Keeper::Alarms, alarms.next()).await {
             Some(Ok(fired)) => {
-                if let Ok(delivery) = Delivery::new(fired, permit) {
-                    house.deliver(Box::new(delivery));
+                damaged = 0;
+                match Delivery::new(fired, permit) {
+                    Ok(delivery) => house.deliver(Box::new(delivery)),
+                    Err(error) => engine.note_failure(&error),
                 }
             }
             // A damaged object keeps no other from its alarms, and comes back in a minute.
-            Some(Err(error)) if error.kind() == ErrorKind::Corrupt => {}
+            Some(Err(error)) if error.kind() == ErrorKind::Corrupt && damaged < DAMAGED_MAX => {
+                damaged += 1;
+                engine.note_failure(&error);
+            }
             // A store that is closed or poisoned has no alarms; all else may pass, or concerns one
             // object.
             Some(Err(error)) if !is_over(&error) => {
+                damaged = 0;
+                engine.note_failure(&error);
                 let pause = pause(&house.shared.store, ALARMS_RETRY);
                 if house.shared.while_open(Keeper::Alarms, pause).await.is_none() {
                     break;

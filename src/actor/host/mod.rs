@@ -118,7 +118,8 @@ pub trait Actor: Sized + Send + 'static {
 
     /// Handles an alarm that came due; it reads as not set meanwhile, and may be set again. It is
     /// done in the same commit as the last turn of this. After an error or a panic it comes again,
-    /// later and later; so a handler may run more than once for one alarm.
+    /// later and later; so a handler may run more than once for one alarm. Where it ends the whole
+    /// process nothing is counted, and the alarm comes again at once when the store is opened.
     ///
     /// By default it fails with `actor.alarm`, which counts: an alarm of a class without a handler
     /// is abandoned in the end, and never silently taken as done.
@@ -157,12 +158,20 @@ pub trait Actor: Sized + Send + 'static {
     }
 
     /// Whether an alarm that failed so comes nearer to being abandoned. By default all errors count
-    /// but those of this crate that say that the store, not the handler, is in trouble.
+    /// but those of this crate that say that the store, not the handler, is in trouble. Asked of
+    /// what the handler fails with, and of what the start of its object fails with.
     fn is_counted(error: &Self::Error) -> bool {
         let own: Option<&Error> = (error as &dyn Any).downcast_ref();
         own.is_none_or(|error| {
-            !error.is_retryable()
-                && !matches!(error.kind(), ErrorKind::Broken | ErrorKind::Poisoned)
+            let is_of_store = matches!(
+                error.kind(),
+                ErrorKind::Broken
+                    | ErrorKind::Corrupt
+                    | ErrorKind::NotRetained
+                    | ErrorKind::Poisoned
+                    | ErrorKind::Unsupported
+            );
+            !error.is_retryable() && !is_of_store
         })
     }
 }

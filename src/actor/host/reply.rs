@@ -12,6 +12,7 @@ use super::seat::Seat;
 use crate::actor::gate::Gate;
 use crate::error::{Error, ErrorKind};
 use crate::store::blocking::block_on;
+use crate::wakes::wake;
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
@@ -64,11 +65,11 @@ impl<A: Actor> Slot<A> {
             .is_some_and(|gate| Pin::new(gate).poll(&mut Context::from_waker(&waker)).is_pending());
         let before = std::mem::replace(&mut *self.state.lock(), State::Settled(outcome, gate));
         if !is_hidden {
-            waker.wake();
+            wake(Some(waker));
         }
         // Whoever asked meanwhile did not find the outcome.
         if let State::Open(_, Some(waker)) = before {
-            waker.wake();
+            wake(Some(waker));
         }
     }
 
@@ -122,8 +123,9 @@ impl<A: Actor> Answer<A> {
         self.settle(Err(A::Error::from(error.clone())), None);
     }
 
-    pub fn slot(&self) -> Option<&Arc<Slot<A>>> {
-        self.0.as_ref()
+    /// Whoever waits to hear that the message is in the mailbox.
+    pub fn take_waker(&self) -> Option<Waker> {
+        self.0.as_ref()?.take_waker()
     }
 }
 
@@ -146,8 +148,8 @@ impl<A: Actor> Drop for Answer<A> {
 #[must_use = "a message that found its mailbox full is dropped with its reply"]
 pub struct Reply<A: Actor> {
     slot: Arc<Slot<A>>,
-    /// Where the message is, if it found the mailbox full.
-    seat: Option<Arc<Seat<A>>>,
+    /// Where the message is, if it found the mailbox full, and its ticket there.
+    outside: Option<(Arc<Seat<A>>, u64)>,
     /// Settled, but behind a gate.
     hidden: Option<(Outcome<A>, Gate)>,
 }
@@ -164,19 +166,19 @@ impl<A: Actor> Unpin for Reply<A> {}
 /// A message, and both ends of its reply.
 pub(super) fn pair<A: Actor>(message: A::Message) -> (Answer<A>, Reply<A>) {
     let slot = Arc::new(Slot { state: Mutex::new(State::Open(Some(message), None)) });
-    (Answer(Some(Arc::clone(&slot))), Reply { slot, seat: None, hidden: None })
+    (Answer(Some(Arc::clone(&slot))), Reply { slot, outside: None, hidden: None })
 }
 
 impl<A: Actor> Reply<A> {
     /// A reply that is an error already.
     pub(super) fn failed(error: Error) -> Self {
         let state = State::Settled(Err(A::Error::from(error)), None);
-        Self { slot: Arc::new(Slot { state: Mutex::new(state) }), seat: None, hidden: None }
+        Self { slot: Arc::new(Slot { state: Mutex::new(state) }), outside: None, hidden: None }
     }
 
     /// The message found the mailbox full, and waits behind it.
-    pub(super) fn set_waiting(&mut self, seat: &Arc<Seat<A>>) {
-        self.seat = Some(Arc::clone(seat));
+    pub(super) fn set_waiting(&mut self, seat: &Arc<Seat<A>>, ticket: u64) {
+        self.outside = Some((Arc::clone(seat), ticket));
     }
 
     /// Resolves when the mailbox has taken the message: at once, unless it was full. From then on
@@ -216,7 +218,9 @@ impl<A: Actor> Reply<A> {
         let State::Settled(outcome, gate) = std::mem::replace(&mut *state, State::Taken) else {
             panic!("a reply was polled after it was ready");
         };
-        self.seat = None;
+        drop(state);
+        // The last one that points at the seat takes along what is the user's.
+        self.outside = None;
         Some((outcome, gate))
     }
 }
@@ -246,8 +250,8 @@ impl<A: Actor> Future for Reply<A> {
 
 impl<A: Actor> Drop for Reply<A> {
     fn drop(&mut self) {
-        if let Some(seat) = self.seat.take() {
-            seat.withdraw(&self.slot);
+        if let Some((seat, ticket)) = self.outside.take() {
+            seat.withdraw(ticket);
         }
     }
 }
@@ -275,13 +279,13 @@ impl<A: Actor> Future for Accepted<'_, A> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(seat) = &self.reply.seat else { return Poll::Ready(()) };
+        let Some((seat, ticket)) = &self.reply.outside else { return Poll::Ready(()) };
         // Kept before it is looked: whoever lets the message in after that wakes it.
         self.reply.slot.keep(context.waker());
-        if seat.waits_outside(&self.reply.slot) {
+        if seat.waits_outside(*ticket) {
             return Poll::Pending;
         }
-        self.reply.seat = None;
+        self.reply.outside = None;
         drop(self.reply.slot.take_waker());
         Poll::Ready(())
     }

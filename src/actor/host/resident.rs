@@ -63,7 +63,9 @@ type Unrecorded = Vec<(Box<Delivery>, String)>;
 pub(super) async fn reside<A: Actor>(mut residence: Residence<A>) {
     let mut unrecorded = Unrecorded::new();
     while !residence.is_over {
-        if let Err(error) = stay(&residence.seat, &mut unrecorded).await {
+        let stayed = caught(stay(&residence.seat, &mut unrecorded)).await;
+        // What panics here is the user's, and no handler: an error's text, an instance that goes.
+        if let Err(error) = stayed.unwrap_or_else(|panic| Err(panicked(&panic))) {
             residence.seat.fail_all(&error);
         }
         residence.is_over = unrecorded.is_empty() && residence.seat.vacate();
@@ -99,11 +101,15 @@ async fn stay<A: Actor>(seat: &Arc<Seat<A>>, unrecorded: &mut Unrecorded) -> Res
     }
     seat.roster.note_stay(seat);
     let context = Context { storage: storage.clone(), seat: Arc::clone(seat) };
-    let actor = match caught(storage.run((seat.roster.start)(context.clone()))).await {
+    let starting = storage.run(lazy(|| (seat.roster.start)(context.clone())));
+    let actor = match caught(starting).await {
         Ok(Ok(Ok(actor))) => actor,
-        Ok(Ok(Err(error))) => return Err(not_started(seat, &error, unrecorded)),
+        Ok(Ok(Err(error))) => {
+            let counts = A::is_counted(&error).then_some(unrecorded);
+            return Err(not_started(seat, &text_of_error(&error), Some(&error), counts));
+        }
         Ok(Err(broken)) => return Err(reset(&broken)),
-        Err(panic) => return Err(not_started(seat, &panic, unrecorded)),
+        Err(panic) => return Err(not_started::<A>(seat, &panic, None, Some(unrecorded))),
     };
     let mut resident = Resident { seat, context: &context, actor };
     for (delivery, why) in abandoned {
@@ -130,20 +136,52 @@ async fn open<A: Actor>(seat: &Seat<A>) -> Result<Object> {
     Ok(object)
 }
 
+/// How an alarm counts that failed so, and what it says.
+fn failure_of<A: Actor>(error: &A::Error) -> (Failure, String) {
+    let failure = if A::is_counted(error) { Failure::Counted } else { Failure::Uncounted };
+    (failure, text_of_error(error))
+}
+
+/// Completes an alarm in the open turn, or lets it fail there.
+fn settle(
+    storage: &Storage,
+    delivery: &Delivery,
+    failed: Option<&(Failure, String)>,
+) -> Result<Option<Outcome>> {
+    match failed {
+        None => storage.complete_alarm(&delivery.fired).map(|_| None),
+        Some((failure, why)) => storage.fail_alarm(&delivery.fired, *failure, why).map(Some),
+    }
+}
+
 /// Commits that an alarm failed.
 async fn record(storage: &Storage, delivery: &Delivery, why: &str) -> Result<Outcome> {
     storage.run(async { storage.fail_alarm(&delivery.fired, Failure::Counted, why) }).await?
 }
 
-/// The error for everybody who waits for an object that cannot start. Its alarms have failed too.
+/// The error for everybody who waits for an object that cannot start. Where that is its own fault,
+/// its alarms have failed too, and are put into `counts`.
 fn not_started<A: Actor>(
     seat: &Seat<A>,
-    cause: &impl Display,
-    unrecorded: &mut Unrecorded,
+    why: &str,
+    cause: Option<&A::Error>,
+    counts: Option<&mut Unrecorded>,
 ) -> Error {
-    let what = format!("the object could not start: {cause}");
-    unrecorded.extend(seat.take_alarms().into_iter().map(|alarm| (alarm, what.clone())));
-    Error::new(ErrorKind::Broken, "actor.start", what)
+    let what = format!("the object could not start: {why}");
+    if let Some(unrecorded) = counts {
+        unrecorded.extend(seat.take_alarms().into_iter().map(|alarm| (alarm, what.clone())));
+    }
+    let error = Error::new(ErrorKind::Broken, "actor.start", what);
+    match cause.and_then(|cause| (cause as &dyn Any).downcast_ref::<Error>()) {
+        Some(cause) => error.caused_by(cause.clone()),
+        None => error,
+    }
+}
+
+/// What an error of the user's says. Its text is the user's code.
+fn text_of_error(error: &impl Display) -> String {
+    let text = catch_unwind(AssertUnwindSafe(|| error.to_string()));
+    text.unwrap_or_else(|_| "an error whose text cannot be told".to_owned())
 }
 
 /// The error for everybody who waited for an object when it broke.
@@ -215,7 +253,7 @@ impl<A: Actor> Resident<'_, A> {
         let chosen = catch_unwind(AssertUnwindSafe(|| actor.interleaved(context, message)));
         match chosen {
             Ok(Event::Alone(message)) => {
-                let handling = context.storage.run(self.actor.handle(context, message));
+                let handling = context.storage.run(lazy(|| actor.handle(context, message)));
                 Ok(Some((caught(handling), answer)))
             }
             Ok(Event::Beside(event)) => {
@@ -234,23 +272,28 @@ impl<A: Actor> Resident<'_, A> {
             let scope = storage.alarm_scope(fired);
             let handled = actor.alarm(context, fired).await;
             drop(scope);
+            let failed = handled.err().as_ref().map(failure_of::<A>);
             // In the same poll as the handler's end, so in its last turn.
-            match handled {
-                Ok(()) => storage.complete_alarm(fired).map(|_| None),
-                Err(error) => {
-                    let is_counted = A::is_counted(&error);
-                    let failure = if is_counted { Failure::Counted } else { Failure::Uncounted };
-                    let why = error.to_string();
-                    storage.fail_alarm(fired, failure, &why).map(|outcome| Some((outcome, why)))
-                }
-            }
+            (settle(storage, &delivery, failed.as_ref()), failed)
         });
         match caught(handling).await {
-            Ok(Ok(Ok(Some((Outcome::Abandoned, why))))) => {
-                self.tell_abandoned(&delivery, &why).await
+            Ok(Ok((settled, failed))) => {
+                let settled = match settled {
+                    // The handler's last turn has no room for it.
+                    Err(error) if error.kind() == ErrorKind::Invalid => {
+                        let again = async { settle(storage, &delivery, failed.as_ref()) };
+                        storage.run(again).await.map_err(|broken| reset(&broken))?
+                    }
+                    settled => settled,
+                };
+                match (settled, failed) {
+                    (Ok(Some(Outcome::Abandoned)), Some((_, why))) => {
+                        self.tell_abandoned(&delivery, &why).await
+                    }
+                    // Where the storage refused to say so, the alarm goes back to the store.
+                    _ => Ok(()),
+                }
             }
-            // Where the storage refused to say so, the alarm goes back to the store.
-            Ok(Ok(_)) => Ok(()),
             Ok(Err(broken)) => {
                 if !is_of_store(&broken) {
                     unrecorded.push((delivery, broken.to_string()));
@@ -268,7 +311,7 @@ impl<A: Actor> Resident<'_, A> {
     /// Tells the object that an alarm is not tried again.
     async fn tell_abandoned(&mut self, delivery: &Delivery, why: &str) -> Result<()> {
         let (context, actor) = (self.context, &mut self.actor);
-        let telling = context.storage.run(actor.abandoned(context, &delivery.fired, why));
+        let telling = context.storage.run(lazy(|| actor.abandoned(context, &delivery.fired, why)));
         match caught(telling).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(broken)) => Err(reset(&broken)),
@@ -311,6 +354,35 @@ fn run_beside<A: Actor>(context: &Context<A>, event: super::Beside<A>, answer: A
             }
         }
     });
+}
+
+pin_project! {
+    /// A future that is made when it is polled first: where what makes it does something already,
+    /// that belongs to its first turn.
+    #[project = LazyState]
+    enum Lazy<B, F> {
+        Waits { begin: Option<B> },
+        Runs { #[pin] future: F },
+    }
+}
+
+/// The future that `begin` will make.
+fn lazy<B: FnOnce() -> F, F: Future>(begin: B) -> Lazy<B, F> {
+    Lazy::Waits { begin: Some(begin) }
+}
+
+impl<B: FnOnce() -> F, F: Future> Future for Lazy<B, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<F::Output> {
+        loop {
+            let begin = match self.as_mut().project() {
+                LazyState::Runs { future } => return future.poll(context),
+                LazyState::Waits { begin } => begin.take().expect("made once"),
+            };
+            self.set(Lazy::Runs { future: begin() });
+        }
+    }
 }
 
 /// Polls a future; a panic in it is its result.

@@ -5,21 +5,22 @@
 //!     them they give one instance for each object.
 //!   * The resident leaves only under the mailbox's lock and only when the mailbox is empty, after
 //!     it gave the object back; so no message is left with nobody to handle it.
-//!   * The first `limit` messages are in the mailbox; those behind them belong to their senders and
-//!     go when these lose patience.
+//!   * A message waits outside only while the mailbox is full. It belongs to its sender, and goes
+//!     when that one loses patience.
 //!   * No waker is called or dropped under the lock: the last one of a task takes the task along.
 
 use super::Actor;
 use super::alarms::Delivery;
 use super::class::Roster;
 use super::lifecycle::Living;
-use super::reply::{Answer, Reply, Slot, pair};
+use super::reply::{Answer, Reply, pair};
 use super::resident::{self, Residence};
 use crate::actor::queue::Queue;
 use crate::error::Error;
 use crate::ids::ObjectId;
+use crate::wakes::wake;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +48,9 @@ struct Mailbox<A: Actor> {
     /// The host's tick when the resident was last busy.
     used: u64,
     messages: Queue<Answer<A>>,
+    /// What found it full, by ticket: in the order in which it came.
+    outside: BTreeMap<u64, Answer<A>>,
+    next_ticket: u64,
     alarms: VecDeque<Box<Delivery>>,
 }
 
@@ -80,6 +84,8 @@ impl<A: Actor> Seat<A> {
             name: OnceLock::new(),
             mailbox: Mutex::new(Mailbox {
                 messages: Queue::default(),
+                outside: BTreeMap::new(),
+                next_ticket: 0,
                 alarms: VecDeque::new(),
                 resident: Presence::Absent,
                 used: 0,
@@ -90,32 +96,33 @@ impl<A: Actor> Seat<A> {
         }
     }
 
-    /// Puts a message into the mailbox, or behind it.
+    /// Puts a message into the mailbox, or behind it where it is full and `may_wait`; none, and the
+    /// message is gone, where it may not.
     ///
     /// Whether the host is open is asked under the mailbox's lock, and a resident that is sent for
     /// is counted under it: a host that closes takes each of these locks after it said so, and then
     /// has counted everybody whom its end must wait for.
-    pub fn send(self: &Arc<Self>, message: A::Message) -> Reply<A> {
+    pub fn send(self: &Arc<Self>, message: A::Message, may_wait: bool) -> Option<Reply<A>> {
         let (answer, mut reply) = pair(message);
         let mut mailbox = self.mailbox.lock();
         if let Err(error) = self.roster.check_open() {
             drop(mailbox);
             answer.fail(&error);
-            return reply;
+            return Some(reply);
         }
-        if mailbox.messages.len() >= self.roster.mailbox_limit() {
-            reply.set_waiting(self);
+        if mailbox.messages.len() < self.roster.mailbox_limit() {
+            mailbox.messages.push_back(answer);
+        } else if may_wait {
+            reply.set_waiting(self, mailbox.put_outside(answer));
+        } else {
+            // What is the user's goes when no lock is held.
+            drop(mailbox);
+            return None;
         }
-        mailbox.messages.push_back(answer);
         let call = mailbox.resident.rouse(self);
         drop(mailbox);
         self.place(call);
-        reply
-    }
-
-    /// Whether the mailbox would take a message now.
-    pub fn has_room(&self) -> bool {
-        self.mailbox.lock().messages.len() < self.roster.mailbox_limit()
+        Some(reply)
     }
 
     /// Whether a resident is there, or being sent for.
@@ -135,7 +142,7 @@ impl<A: Actor> Seat<A> {
     fn place(&self, call: Call<A>) {
         match call {
             Call::Nobody => {}
-            Call::Waiting(waker) => waker.wake(),
+            Call::Waiting(waker) => wake(Some(waker)),
             Call::New(residence) => self.roster.spawn(Box::pin(resident::reside(residence))),
         }
     }
@@ -174,20 +181,18 @@ impl<A: Actor> Seat<A> {
         }
         let mut mailbox = self.mailbox.lock();
         if let Some(delivery) = mailbox.alarms.pop_front() {
+            mailbox.note_use(self.roster.tick());
             return Some(Next::Alarm(delivery));
         }
         let beside = self.beside.load(Ordering::Acquire);
         if beside < self.roster.beside_limit()
             && let Some(answer) = mailbox.messages.pop_front()
         {
-            mailbox.used = self.roster.tick();
-            mailbox.is_leaving = false;
+            mailbox.note_use(self.roster.tick());
+            let admitted = mailbox.admit();
             let is_last = mailbox.messages.is_empty();
-            let admitted = mailbox.admitted(self.roster.mailbox_limit());
             drop(mailbox);
-            if let Some(waker) = admitted {
-                waker.wake();
-            }
+            wake(admitted);
             return Some(Next::Message { answer, is_last });
         }
         // Events beside the messages need the object too.
@@ -230,12 +235,17 @@ impl<A: Actor> Seat<A> {
 
     /// Everybody who waits gets this error; alarms go back to the store.
     pub fn fail_all(&self, error: &Error) {
-        let (messages, alarms) = {
+        let (messages, outside, alarms) = {
             let mut mailbox = self.mailbox.lock();
-            (std::mem::take(&mut mailbox.messages), std::mem::take(&mut mailbox.alarms))
+            let mailbox = &mut *mailbox;
+            (
+                std::mem::take(&mut mailbox.messages),
+                std::mem::take(&mut mailbox.outside),
+                std::mem::take(&mut mailbox.alarms),
+            )
         };
         drop(alarms);
-        for answer in messages {
+        for answer in messages.into_iter().chain(outside.into_values()) {
             answer.fail(error);
         }
     }
@@ -274,22 +284,18 @@ impl<A: Actor> Seat<A> {
         mailbox.is_leaving = true;
         let waker = mailbox.resident.take_waker();
         drop(mailbox);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(waker);
     }
 
-    /// Whether a message still waits outside the mailbox.
-    pub fn waits_outside(&self, slot: &Arc<Slot<A>>) -> bool {
-        let mailbox = self.mailbox.lock();
-        mailbox.find_outside(slot, self.roster.mailbox_limit()).is_some()
+    /// Whether the message with this ticket still waits outside the mailbox.
+    pub fn waits_outside(&self, ticket: u64) -> bool {
+        self.mailbox.lock().outside.contains_key(&ticket)
     }
 
-    /// Takes a message back that waits outside the mailbox.
-    pub fn withdraw(&self, slot: &Arc<Slot<A>>) {
+    /// Takes a message back, if it still waits outside the mailbox.
+    pub fn withdraw(&self, ticket: u64) {
         let mut mailbox = self.mailbox.lock();
-        let found = mailbox.find_outside(slot, self.roster.mailbox_limit());
-        let answer = found.and_then(|index| mailbox.messages.remove(index));
+        let answer = mailbox.outside.remove(&ticket);
         drop(mailbox);
         drop(answer);
     }
@@ -321,23 +327,32 @@ impl<A: Actor> Drop for Beside<A> {
         } else if before == roster.beside_limit() {
             // A message may wait for there to be one less.
             let waker = seat.mailbox.lock().resident.take_waker();
-            waker.into_iter().for_each(Waker::wake);
+            wake(waker);
         }
     }
 }
 
 impl<A: Actor> Mailbox<A> {
-    /// Who waits to hear that the last message of the mailbox is in it now.
-    fn admitted(&self, limit: usize) -> Option<Waker> {
-        let last = self.messages.get(limit.checked_sub(1)?)?;
-        last.slot()?.take_waker()
+    /// The resident has something to do.
+    fn note_use(&mut self, tick: u64) {
+        self.used = tick;
+        self.is_leaving = false;
     }
 
-    fn find_outside(&self, slot: &Arc<Slot<A>>, limit: usize) -> Option<usize> {
-        let is_it =
-            |answer: &Answer<A>| answer.slot().is_some_and(|other| Arc::ptr_eq(other, slot));
-        let mut outside = self.messages.from(limit);
-        Some(limit + outside.position(is_it)?)
+    /// Has a message wait; gives its ticket.
+    fn put_outside(&mut self, answer: Answer<A>) -> u64 {
+        self.next_ticket += 1;
+        self.outside.insert(self.next_ticket, answer);
+        self.next_ticket
+    }
+
+    /// Lets the first of those in that wait outside, now that there is room. Gives who waits to
+    /// hear of that.
+    fn admit(&mut self) -> Option<Waker> {
+        let (_, answer) = self.outside.pop_first()?;
+        let waker = answer.take_waker();
+        self.messages.push_back(answer);
+        waker
     }
 }
 

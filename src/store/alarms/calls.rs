@@ -151,6 +151,17 @@ impl Draft {
         self.put_full(object, &alarm_key(name), &entry_of(alarm))
     }
 
+    /// Forgets the last failure of an alarm. Says whether there was one.
+    pub fn clear_failure(&mut self, object: &Object, name: Option<&str>) -> Result<bool> {
+        name.map_or(Ok(()), check_name)?;
+        let key = failure_key(name);
+        let is_there = self.full_entry(object, &key)?.is_some();
+        if is_there {
+            self.push(object, &Operation::Delete { key: &key })?;
+        }
+        Ok(is_there)
+    }
+
     fn put_full(&mut self, object: &Object, key: &[u8], value: &[u8]) -> Result<()> {
         self.push(object, &Operation::Put { key, codec: Codec::Raw, value })
     }

@@ -58,7 +58,7 @@ struct Work {
     /// Handed out and not examined; whether each came from a run.
     ready: VecDeque<(Hint, bool)>,
     /// Due, but set by a commit that may not be durable yet: what was seen, and as of when.
-    undurable: Vec<(Hint, Alarm, Lsn)>,
+    undurable: BTreeMap<Lsn, Vec<(Hint, Alarm)>>,
     namespaces: HashMap<NamespaceNumber, (Arc<str>, NamespaceEntry)>,
 }
 
@@ -152,9 +152,11 @@ impl Scheduler {
             return Ok(Some((hint, false, None)));
         }
         let durable = engine.wal.durable();
-        if let Some(place) = work.undurable.iter().position(|(_, _, lsn)| *lsn <= durable) {
-            let (hint, seen, _) = work.undurable.swap_remove(place);
-            return Ok(Some((hint, false, Some(seen))));
+        while let Some(mut first) = work.undurable.first_entry().filter(|at| *at.key() <= durable) {
+            match first.get_mut().pop() {
+                Some((hint, seen)) => return Ok(Some((hint, false, Some(seen)))),
+                None => drop(first.remove()),
+            }
         }
         while work.ready.is_empty() {
             let now = now(engine);
@@ -189,7 +191,7 @@ impl Scheduler {
             return Ok(Examined::Waits);
         }
         if seen != Some(alarm) && engine.wal.durable() < lsn {
-            work.undurable.push((hint.clone(), alarm, lsn));
+            work.undurable.entry(lsn).or_default().push((hint.clone(), alarm));
             return Ok(Examined::Waits);
         }
         let mut flights = self.flights.lock();
@@ -251,7 +253,8 @@ impl Scheduler {
 
     /// The commit that must be durable before something can fire that is due already.
     pub(super) fn awaited(&self) -> Option<Lsn> {
-        self.work.lock().undurable.iter().map(|(_, _, lsn)| *lsn).min()
+        let work = self.work.lock();
+        work.undurable.iter().find(|(_, hints)| !hints.is_empty()).map(|(lsn, _)| *lsn)
     }
 
     /// When what was given back is to be examined again, by uptime.
@@ -263,7 +266,8 @@ impl Scheduler {
     pub(super) fn next_due(&self, engine: &Engine) -> Result<Option<Timestamp>> {
         let now = now(engine);
         let work = self.work.lock();
-        let is_ready = !work.ready.is_empty() || !work.undurable.is_empty();
+        let is_undurable = work.undurable.values().any(|hints| !hints.is_empty());
+        let is_ready = !work.ready.is_empty() || is_undurable;
         drop(work);
         if is_ready {
             return Ok(Some(now));
