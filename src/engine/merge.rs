@@ -181,7 +181,8 @@ mod tests {
         let options = Options::default().threads(false);
         let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
         let address = Address { namespace: NamespaceNumber(1), id: ShortId([1; 16]) };
-        for value in 0..8_u8 {
+        // More files than an open epoch of history is to have.
+        for value in 0..9_u8 {
             let mut changes = WriteSet::new();
             let (key, value) = (&[KeyKind::User as u8, b'k'], &[value; 100]);
             let put = Operation::Put { key, codec: Codec::Raw, value };
