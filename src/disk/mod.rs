@@ -14,6 +14,7 @@
 
 pub mod bytes;
 pub mod fail_stop;
+mod mapped;
 pub mod pace;
 pub mod real;
 pub mod sim;
@@ -181,9 +182,12 @@ pub trait File: ReadFile {
 /// The bytes of a sealed file.
 pub trait Map: Send + Sync + fmt::Debug {
     /// The bytes of `range`; `InvalidInput` beyond the end. Borrowed where the memory is shared.
+    /// Fails where the medium cannot read them; bytes that were handed out once stay readable as
+    /// long as the system keeps them in memory.
     fn slice(&self, range: Range<u64>) -> io::Result<Cow<'_, [u8]>>;
 
     /// All the bytes, where the memory is shared with the operating system; none in a simulation.
+    /// Only what `slice` has handed out may be looked at.
     fn memory(&self) -> Option<&[u8]>;
 
     /// Bytes mapped.

@@ -6,6 +6,7 @@
 //!   * A new file is readable and writable by its owner only.
 //!   * `LOCK` is never removed, so two holders cannot hold two files of that name.
 
+use super::mapped::MappedFile;
 use super::{
     Clock, Disk, File, Listed, Lock, Map, MediumError, ReadDisk, ReadFile, Space, SyncFailed,
 };
@@ -14,7 +15,6 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, Advice, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use std::any::Any;
-use std::borrow::Cow;
 use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -380,7 +380,7 @@ impl ReadFile for RealFile {
         let map = unsafe { options.map(&self.descriptor) }?;
         // Advice only: without it the kernel reads neighbours that nobody asked for.
         let _ = map.advise(memmap2::Advice::Random);
-        Ok(Arc::new(RealMap { map }))
+        Ok(Arc::new(MappedFile::new(map)))
     }
 }
 
@@ -420,36 +420,6 @@ impl File for RealFile {
 
     fn sync(&self) -> Result<(), SyncFailed> {
         fs::fdatasync(&self.descriptor).map_err(|error| SyncFailed(error.into()))
-    }
-}
-
-#[derive(Debug)]
-struct RealMap {
-    map: memmap2::Mmap,
-}
-
-impl Map for RealMap {
-    fn slice(&self, range: Range<u64>) -> io::Result<Cow<'_, [u8]>> {
-        let start = usize::try_from(range.start).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let end = usize::try_from(range.end).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let bytes = self.map.get(start..end).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Cow::Borrowed(bytes))
-    }
-
-    fn memory(&self) -> Option<&[u8]> {
-        Some(&self.map)
-    }
-
-    fn bytes(&self) -> u64 {
-        self.map.len() as u64
-    }
-
-    fn will_need(&self, range: Range<u64>) {
-        let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(self.map.len());
-        let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(self.map.len());
-        let length = end.saturating_sub(start);
-        // Without it the bytes come page by page.
-        let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, length);
     }
 }
 
