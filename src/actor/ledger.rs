@@ -357,6 +357,15 @@ impl Book {
         last.map_or(Cover::Nothing, |sealed| Cover::Commit(sealed.position))
     }
 
+    /// What a gate covers that waits for all that is sealed, up to the first turn that failed.
+    pub fn cover_sealed(&self) -> Cover {
+        let failed = self.ledger.lock().failed.as_ref().map(|(turn, _)| *turn);
+        match failed {
+            Some(turn) => Cover::Turns { last: turn.saturating_sub(1), everything: true },
+            None => self.cover(false, true),
+        }
+    }
+
     /// Whether what is covered is safe; if that is not known yet, `waker` is woken when it may be.
     pub fn poll(&self, cover: Cover, waker: &Waker) -> Poll<Result<()>> {
         loop {

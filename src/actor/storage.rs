@@ -528,6 +528,11 @@ impl Storage {
         Gated::new(self.gate(), value)
     }
 
+    /// A gate for everything that is sealed, however the object has ended.
+    pub(super) fn sealed(&self) -> Gate {
+        Gate::new(&self.core.book, self.core.book.cover_sealed())
+    }
+
     /// A gate for everything that was written before, confirmed or not.
     pub fn sync(&self) -> Gate {
         Gate::new(&self.core.book, self.core.cover(true))

@@ -177,6 +177,42 @@ fn closing_waits_for_what_nobody_waits_for() {
     drop((store, class));
 }
 
+#[test]
+fn closing_waits_for_what_objects_sealed_that_have_left_or_broken() {
+    let durability = ManualDurability::new();
+    let options =
+        StorageOptions { durability: Some(Arc::new(durability.clone())), ..Default::default() };
+    let world = World::with(|builder| builder.storage(options));
+    drop(world.lobby().send(add(1)));
+    world.pass(IDLE * 2);
+    assert!(!world.is_active(), "it has left");
+    let signal = Signal::default();
+    let own = signal.clone();
+    let breaks = world.class.send(
+        "cellar",
+        alone(move |context| async move {
+            context.storage().put_unconfirmed("sum", 4_u64.to_le_bytes())?;
+            own.wait().await;
+            context.storage().abort("enough");
+            Ok(4)
+        }),
+    );
+    world.run();
+    signal.give();
+    assert_eq!(code(&world.outcome(breaks).unwrap_err()), "actor.reset");
+    let [lobby, cellar] = durability.pending()[..] else { panic!("two commits") };
+    let World { store, pool, host, class, .. } = world;
+    let mut closing = host.close();
+    for commit in [cellar, lobby] {
+        pool.run_ready();
+        assert!(look(&mut closing).is_pending());
+        durability.confirm(commit);
+    }
+    pool.run_ready();
+    assert!(look(&mut closing).is_ready());
+    drop((store, class));
+}
+
 /// An executor that does nothing by itself and may drop what it has.
 #[derive(Clone, Default)]
 struct Shelf(Arc<Mutex<Vec<Task>>>);

@@ -4,7 +4,8 @@
 //!   * Two tasks keep the house: one hands out the store's alarms, and is their only consumer; the
 //!     other sends idle objects away.
 //!   * From the moment of closing on nothing is taken; what was taken is handled, made durable and
-//!     answered before the close is done.
+//!     answered before the close is done. So is what was sealed by objects that have left, or have
+//!     broken, before.
 //!   * Objects name the shared part of the host, and the shared part names none of them.
 
 use super::alarms::{Delivery, Permits};
@@ -12,6 +13,7 @@ use super::class::{Class, Roster, Start};
 use super::pool::{Pool, Spawner};
 use super::{Actor, Context};
 use crate::actor::durability::{Durability, Local};
+use crate::actor::gate::Gate;
 use crate::actor::storage::StorageOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
@@ -64,6 +66,8 @@ struct Life {
     closers: Vec<Waker>,
     /// By [`Keeper`].
     keepers: [Option<Waker>; 2],
+    /// Of objects that left, or broke, with turns sealed that are not safe yet.
+    unsafe_yet: Vec<Gate>,
 }
 
 impl Shared {
@@ -76,6 +80,19 @@ impl Shared {
 
     pub fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// Has the close wait for what an object has left behind.
+    pub fn wait_for(&self, sealed: Gate) {
+        let is_open = |gate: &Gate| gate.state().is_none();
+        if !is_open(&sealed) {
+            return;
+        }
+        // Gates are asked under no lock.
+        let mut all = std::mem::take(&mut self.life.lock().unsafe_yet);
+        all.retain(is_open);
+        all.push(sealed);
+        self.life.lock().unsafe_yet.append(&mut all);
     }
 
     pub fn tick(&self) -> u64 {
@@ -434,7 +451,7 @@ impl Host {
     /// handler that never ends keeps it from resolving.
     pub fn close(self) -> Closing {
         self.house.begin_close();
-        Closing { shared: Arc::clone(&self.house.shared) }
+        Closing { shared: Arc::clone(&self.house.shared), unsafe_yet: Vec::new() }
     }
 }
 
@@ -449,6 +466,8 @@ impl Drop for Host {
 #[must_use = "a host is not closed before this resolves"]
 pub struct Closing {
     shared: Arc<Shared>,
+    /// What is left to wait for once no task is.
+    unsafe_yet: Vec<Gate>,
 }
 
 impl fmt::Debug for Closing {
@@ -467,12 +486,16 @@ impl Closing {
 impl Future for Closing {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<()> {
         let waker = context.waker().clone();
-        let mut life = self.shared.life.lock();
+        let Self { shared, unsafe_yet } = &mut *self;
+        let mut life = shared.life.lock();
         if life.tasks == 0 {
+            unsafe_yet.append(&mut life.unsafe_yet);
             drop(life);
-            return Poll::Ready(());
+            // What failed is over too.
+            unsafe_yet.retain_mut(|gate| Pin::new(gate).poll(context).is_pending());
+            return if unsafe_yet.is_empty() { Poll::Ready(()) } else { Poll::Pending };
         }
         if !life.closers.iter().any(|known| known.will_wake(&waker)) {
             life.closers.push(waker);

@@ -8,7 +8,7 @@
 //!   * After a reset nobody who waited is left without an error that says so.
 
 use super::alarms::Delivery;
-use super::lifecycle::Living;
+use super::lifecycle::{Living, Shared};
 use super::reply::{self, Answer};
 use super::seat::{Next, Seat};
 use super::{Actor, Context, Event};
@@ -72,12 +72,15 @@ pub(super) async fn reside<A: Actor>(mut residence: Residence<A>) {
     }
 }
 
-/// Gives the object back when it is dropped, whoever still has a clone of its storage.
-struct Opened(Storage);
+/// Gives the object back when it is dropped, whoever still has a clone of its storage. What it has
+/// sealed is the host's to wait for from then on.
+struct Opened<'s>(Storage, &'s Shared);
 
-impl Drop for Opened {
+impl Drop for Opened<'_> {
     fn drop(&mut self) {
+        let sealed = self.0.sealed();
         self.0.close();
+        self.1.wait_for(sealed);
     }
 }
 
@@ -88,7 +91,8 @@ async fn stay<A: Actor>(seat: &Arc<Seat<A>>, unrecorded: &mut Unrecorded) -> Res
     let is_recording = !failed.is_empty();
     // What is rare has its future elsewhere.
     let object = Box::pin(open(seat)).await?;
-    let opened = Opened(Storage::with_options(object, seat.roster.shared.settings.storage.clone()));
+    let shared = &*seat.roster.shared;
+    let opened = Opened(Storage::with_options(object, shared.settings.storage.clone()), shared);
     let storage = &opened.0;
     let mut abandoned = Vec::new();
     for (delivery, why) in failed {
