@@ -67,18 +67,20 @@ struct Newest {
 
 /// Writes runs of names, the newest first and none left out between them, as one: the newest name
 /// of each object stays. `bottom` says that no run is older than these: names from before an
-/// object's last purge, which `purged` tells, are dropped.
+/// object's last purge, which `purged` tells, are dropped, and those of objects that the directory
+/// has let go, as `forgotten` tells, which is asked for one address after the other.
 pub fn merge_names(
     inputs: &[Arc<Run>],
     bottom: bool,
     purged: impl Fn(Address) -> Option<Lsn>,
+    mut forgotten: impl FnMut(Address) -> bool,
     out: &mut RunWriter,
 ) -> Result<MergeStats> {
     copy(inputs, out, |key, value, _| {
         let address = Address::from_bytes(key).ok_or(Malformed("a name of no object"))?;
         let name = ObjectName::decode(value)?;
         let is_taken = purged(address).is_some_and(|purge| name.is_taken_by(purge));
-        Ok(!(bottom && is_taken))
+        Ok(!(bottom && (is_taken || forgotten(address))))
     })
 }
 

@@ -209,6 +209,21 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn sleep(&self, duration: Duration);
 }
 
+/// How often in a row a call may be interrupted: a signal comes now and then, and what comes each
+/// time would keep its caller for ever.
+const INTERRUPTIONS_MAX: u32 = 100;
+
+/// Calls again what a signal interrupts.
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    for _ in 0..INTERRUPTIONS_MAX {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            called => return called,
+        }
+    }
+    Err(io::Error::other(format!("interrupted {INTERRUPTIONS_MAX} times in a row")))
+}
+
 /// Reads exactly `buffer`, through short reads; `UnexpectedEof` past the end.
 pub fn read_exact_at(
     file: &dyn ReadFile,
@@ -216,30 +231,37 @@ pub fn read_exact_at(
     mut offset: u64,
 ) -> io::Result<()> {
     while !buffer.is_empty() {
-        match file.read_at(buffer, offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
+        match uninterrupted(|| file.read_at(buffer, offset))? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
                 buffer = &mut buffer[read..];
                 offset += read as u64;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
+/// Whether the medium itself did not give bytes back. A call that failed for want of something
+/// else, as descriptors or memory, says nothing of the bytes.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// Asks the medium once more for what it did not give: a bus or a link may have had a bad moment.
+pub fn ask_twice<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    ask().or_else(|error| if is_unreadable(&error) { ask() } else { Err(error) })
+}
+
 /// Writes all of `bytes`, through short writes.
 pub fn write_all_at(file: &dyn File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
-        match file.write_at(bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
+        match uninterrupted(|| file.write_at(bytes, offset))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => {
                 bytes = &bytes[written..];
                 offset += written as u64;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
         }
     }
     Ok(())
@@ -247,7 +269,24 @@ pub fn write_all_at(file: &dyn File, mut bytes: &[u8], mut offset: u64) -> io::R
 
 #[cfg(test)]
 mod tests {
-    use super::Space;
+    use super::sim::{Faults, SimDisk};
+    use super::{Disk, FileName, Space, read_exact_at, write_all_at};
+    use crate::ids::FileNumber;
+
+    #[test]
+    fn a_call_that_is_always_interrupted_fails_and_says_so() {
+        let disk = SimDisk::new(1);
+        disk.make_folders().unwrap();
+        let file = disk.create(FileName::Wal(FileNumber(1))).unwrap();
+        let mut bytes = [7; 9];
+        write_all_at(&*file, &bytes, 0).unwrap();
+        disk.set_faults(Faults { interrupted: 0.9, ..Faults::none() });
+        write_all_at(&*file, &bytes, 0).unwrap();
+        disk.set_faults(Faults { interrupted: 1.0, ..Faults::none() });
+        for failed in [write_all_at(&*file, &[7], 0), read_exact_at(&*file, &mut bytes, 0)] {
+            assert!(failed.unwrap_err().to_string().contains("interrupted"));
+        }
+    }
 
     #[test]
     fn what_the_system_keeps_back_is_neither_in_use_nor_there() {

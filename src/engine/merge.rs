@@ -103,7 +103,10 @@ impl Engine {
                 directory::merge(inputs, is_bottom, forgets, &mut out)?
             }
             RunUse::Alarms => directory::merge_hints(inputs, is_bottom, purged, &mut out)?,
-            _ => directory::merge_names(inputs, is_bottom, purged, &mut out)?,
+            _ => {
+                let forgotten = forgotten(version);
+                directory::merge_names(inputs, is_bottom, purged, forgotten, &mut out)?
+            }
         };
         let facts = out.finish()?;
         // A run of holes alone still says what was lost.
@@ -142,6 +145,22 @@ fn runs_by_use(version: &Version) -> [(RunUse, &[Arc<Run>]); 3] {
     ]
 }
 
+/// Says of one address after the other, in their order, whether the directory has let it go. None
+/// has gone for sure behind a place where entries of the directory are lost.
+fn forgotten(version: &Version) -> impl FnMut(Address) -> bool {
+    let mut heads = version.directory.heads(Address::default()).peekable();
+    move |address| {
+        while heads.next_if(|head| head.as_ref().is_ok_and(|(known, _)| *known < address)).is_some()
+        {
+        }
+        match heads.peek() {
+            Some(Ok((known, _))) => *known != address,
+            Some(Err(_)) => false,
+            None => true,
+        }
+    }
+}
+
 /// What a merge has written.
 struct Merged {
     facts: RunFacts,
@@ -168,12 +187,15 @@ fn choose(runs: &[Arc<Run>]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Disk;
     use crate::disk::sim::SimDisk;
     use crate::format::record::Operation;
     use crate::ids::{Codec, KeyKind, NamespaceNumber, ShortId};
     use crate::object::Inner;
+    use crate::object::range::Entry;
     use crate::object::write_set::WriteSet;
     use crate::options::Options;
+    use crate::wal::pool::Fill;
 
     #[test]
     fn what_is_given_up_leaves_no_file_and_can_be_begun_again() {
@@ -195,6 +217,16 @@ mod tests {
         engine.give_up(true);
         assert_eq!(engine.merge().unwrap_err().code(), "store.closed");
         assert_eq!(engine.merge_history().unwrap_err().code(), "store.closed");
+        // Nor does anybody wait for a file to be filled, for pages to be prepared, for a copy.
+        engine.wal.prepare_file(Fill::Written).unwrap();
+        let entry = |key: u8| {
+            let (key, value) = (vec![KeyKind::User as u8, key].into(), vec![key].into());
+            Ok(Entry { key, codec: Codec::Raw, value })
+        };
+        let prepared = engine.prepare(address, (0..9).map(entry));
+        assert_eq!(prepared.map(drop).unwrap_err().code(), "store.closed");
+        let target: Arc<dyn Disk> = Arc::new(SimDisk::new(2));
+        assert_eq!(engine.backup(&target, false).unwrap_err().code(), "store.closed");
         assert_eq!(disk.names(), there);
         engine.purge(address).unwrap();
         assert_eq!(engine.erase().unwrap_err().code(), "store.closed");

@@ -18,7 +18,6 @@ use crate::inspect::runs::{Lost, Runs};
 use crate::run::{Run, RunItem};
 use crate::segment::SegmentSet;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Objects that are gathered at most.
 pub const KNOWN_MAX: usize = 100_000;
@@ -123,7 +122,7 @@ pub fn tell_history(runs: &Runs, report: &mut Report) {
 /// Looks up how the objects that faults name are called.
 pub fn name_objects(
     namespaces: &BTreeMap<NamespaceNumber, Namespace>,
-    names: &[Arc<Run>],
+    runs: &Runs,
     report: &mut Report,
 ) {
     let addresses: BTreeSet<_> = report.faults.iter().filter_map(|fault| fault.object).collect();
@@ -132,7 +131,7 @@ pub fn name_objects(
             "the list of namespaces".to_owned()
         } else {
             let Some(namespace) = namespaces.get(&address.namespace) else { continue };
-            let name = name_of(names, address);
+            let name = name_of(runs, address);
             let name = name.unwrap_or_else(|| format!("~{}", address.id));
             format!("{}/{name}", namespace.name)
         };
@@ -140,9 +139,14 @@ pub fn name_objects(
     }
 }
 
-/// The name of an object, from the newest run that has it.
-pub fn name_of(names: &[Arc<Run>], address: Address) -> Option<String> {
-    let read = |value: &[u8]| ObjectName::decode(value).ok().map(|own| own.name.to_owned());
-    let mut runs = names.iter().filter(|run| run.may_hold(&address));
-    runs.find_map(|run| run.get(&address.to_bytes(), read).ok().flatten()).flatten()
+/// The name of an object, from the newest run that has it; none where a purge has taken it.
+pub fn name_of(runs: &Runs, address: Address) -> Option<String> {
+    let purge = runs.purged.get(&address);
+    let read = |value: &[u8]| {
+        let own = ObjectName::decode(value).ok();
+        let own = own.filter(|own| !purge.is_some_and(|purge| own.is_taken_by(*purge)));
+        own.map(|own| own.name.to_owned())
+    };
+    let mut names = runs.names.iter().filter(|run| run.may_hold(&address));
+    names.find_map(|run| run.get(&address.to_bytes(), read).ok().flatten()).flatten()
 }

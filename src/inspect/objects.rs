@@ -85,6 +85,9 @@ impl<'a> Objects<'a> {
     /// Walks over all of them and compares the accounts with the manifest's.
     pub fn check(&mut self, manifest: &Manifest) {
         for head in self.directory.heads(Address::default()) {
+            if self.watch.is_over() {
+                return;
+            }
             match head {
                 Ok((address, head)) => self.check_head(address, &head),
                 // What is lost is told run by run, and whom it concerns below.

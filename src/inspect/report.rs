@@ -129,6 +129,11 @@ pub trait Watch: fmt::Debug {
 
     /// So many of them have been.
     fn pass(&self, bytes: u64);
+
+    /// Whether nobody waits any more. What is reported then is of no use, but comes soon.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// Nobody waits.

@@ -8,13 +8,13 @@ use crate::format::entry::{DirectoryKey, Head, PageEntry};
 use crate::format::manifest::{HistoryFile, Manifest};
 use crate::format::object_name::ObjectName;
 use crate::format::run::{RunFacts, RunUse};
-use crate::ids::Address;
+use crate::ids::{Address, Lsn};
 use crate::inspect::history;
 use crate::inspect::report::{Fault, Report, Scope, Watch, message};
 use crate::names::FileName;
 use crate::run::examine::{Examined, Harm, Wound, examine, lost};
 use crate::run::{Run, RunItem};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub struct Runs {
     pub lost: Vec<Lost>,
     /// Whether all of the alarm runs opened.
     pub is_index_whole: bool,
+    /// The last purges of objects that the manifest knows.
+    pub purged: BTreeMap<Address, Lsn>,
 }
 
 impl Runs {
@@ -60,9 +62,13 @@ impl Runs {
         (report, watch): (&mut Report, &dyn Watch),
     ) -> Self {
         let mut runs = Self { is_index_whole: true, ..Self::default() };
+        runs.purged = manifest.purged.iter().map(|purge| (purge.address, purge.lsn)).collect();
         let history = manifest.history.iter().map(|file| (&file.facts, Some(file)));
         let present = manifest.runs.iter().map(|facts| (facts, None));
         for (facts, file) in present.chain(history) {
+            if watch.is_over() {
+                break;
+            }
             let examined = examine(disk, manifest.store, facts.number, Some(facts));
             let run = match examined {
                 Ok(Examined { run, wounds, .. }) => {

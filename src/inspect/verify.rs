@@ -210,6 +210,9 @@ fn walk_guessed(disk: &Arc<dyn ReadDisk>, (_, watch): How<'_>, report: &mut Repo
     let mut gaps = Vec::new();
     let states = manifest.segments.iter();
     for state in states.filter(|state| left.contains(&state.facts.number)) {
+        if watch.is_over() {
+            break;
+        }
         check_ends(&segments, state.facts.number, report);
         gaps.extend(check_pages(&segments, state, report));
         watch.pass(state.facts.page_bytes);
@@ -287,6 +290,9 @@ fn check_content(
     lost::tell_history(&runs, report);
     let states = manifest.segments.iter();
     for state in states.filter(|state| left.contains(&state.facts.number)) {
+        if watch.is_over() {
+            break;
+        }
         check_ends(&segments, state.facts.number, report);
         if depth == Depth::Everything {
             let gaps = check_pages(&segments, state, report);
@@ -297,6 +303,6 @@ fn check_content(
         }
     }
     if let Ok(namespaces) = &namespaces {
-        lost::name_objects(namespaces, &runs.names, report);
+        lost::name_objects(namespaces, &runs, report);
     }
 }

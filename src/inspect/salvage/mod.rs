@@ -360,7 +360,7 @@ impl<'a> Source<'a> {
             || format!("namespace {}", address.namespace),
             |namespace| namespace.name.clone(),
         );
-        let found = name.map(str::to_owned).or_else(|| lost::name_of(&self.runs.names, address));
+        let found = name.map(str::to_owned).or_else(|| lost::name_of(&self.runs, address));
         match found {
             Some(name) => format!("{namespace}/{name}"),
             None => format!("{namespace}/~{}", address.id),

@@ -214,7 +214,7 @@ impl Source<'_> {
         outgoing.is_begun = true;
         let address = outgoing.address;
         let known = name.map(str::to_owned);
-        let name = known.or_else(|| crate::inspect::lost::name_of(&self.runs.names, address));
+        let name = known.or_else(|| crate::inspect::lost::name_of(&self.runs, address));
         let namespace = self.namespaces.get(&address.namespace);
         let fits = |name: &String| {
             namespace.is_some_and(|namespace| namespace.key.named(name).short() == address.id)
