@@ -22,7 +22,8 @@ pub enum ErrorKind {
     Broken,
     /// Someone else uses it now. Try again later.
     Busy,
-    /// Bytes on disk are not what was written. Run `dostore verify`; restore what it names.
+    /// Bytes on disk are not what was written, or the medium does not give them back. Run
+    /// `dostore verify`; restore what it names.
     Corrupt,
     /// The disk is full. Nothing was written; reads go on; free space and try again.
     Full,
@@ -167,6 +168,12 @@ impl Error {
     #[must_use]
     pub fn place(&self) -> Option<&Place> {
         self.0.place.as_ref()
+    }
+
+    /// Of damage, whether it may be none: the medium did not give a page back, which it may at
+    /// another time.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self.0.code, "page.unreadable" | "segment.unreadable")
     }
 
     /// Whether the same call may succeed later without a change by the caller.

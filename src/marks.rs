@@ -50,8 +50,12 @@ marks! {
     Full,
     /// The store was poisoned.
     Poisoned,
-    /// A base that fails its checksum was kept and the overlay became a delta.
+    /// A base that cannot be read was kept and the overlay became a delta.
     DamagedBaseKept,
+    /// Deltas beside a damaged base were too many, and all of it was given up.
+    DamagedBaseGivenUp,
+    /// A page that the medium had not given was read after a pause.
+    ReadAfterPause,
     /// A checkpoint failed before its rename and was tried again.
     CheckpointRetried,
     /// A prepared file was missing and an allocated one served.

@@ -135,7 +135,7 @@ impl Builder<'_> {
         entries: impl Iterator<Item = Result<Entry>>,
     ) -> Result<(u64, u64)> {
         let mut entries = entries.peekable();
-        let (mut counts, mut fence) = ((0, 0), Vec::new());
+        let (mut counts, mut fence, engine) = ((0, 0), Vec::new(), self.engine);
         loop {
             let is_first = fence.is_empty();
             let mut splitter = Splitter::new(self, address, life, &fence, SPLIT_BYTES);
@@ -146,6 +146,7 @@ impl Builder<'_> {
             while bytes < SPLIT_BYTES
                 && let Some(entry) = entries.next().transpose()?
             {
+                engine.check_wanted()?;
                 splitter.push(&entry.key, entry.codec, &entry.value)?;
                 bytes += entry.key.len() + entry.value.len();
             }

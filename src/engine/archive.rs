@@ -9,7 +9,9 @@
 //! Invariants:
 //!   * The first state of a key range that is given up in an epoch is always kept.
 //!   * What is kept of an entry reaches into the open epoch, whose commits do the rest.
-//!   * What cannot be read is kept as lost, and stops nobody.
+//!   * What cannot be read is kept as lost, and stops nobody. It stays lost though the medium may
+//!     give it back one day, for the page itself goes; so the medium is asked again before that,
+//!     after pauses of which a publish makes a few.
 //!   * Objects come in address order; what one gives up is written when it is done.
 //!   * Two files are open at most, however many namespaces have files of their own.
 
@@ -37,12 +39,17 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// An object whose commits are many gets further states while it is smaller than this many pages.
 const HOT_PAGES_MAX: usize = 4;
 /// Commits of less than this share of the bytes that ask for a state between them are near enough
 /// to a state for a page of any size.
 const NEAR_SHARE: u64 = 4;
+
+/// How often one publish waits for a page that the medium does not give, and how long.
+const PAUSES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Compressing takes longer than writing: in a file that will soon be merged it must save one byte
 /// in so many.
@@ -72,6 +79,8 @@ pub(super) struct Archive<'e> {
     writers: BTreeMap<u32, HistoryWriter>,
     /// Files written and synced, with their classes.
     done: Vec<(u32, RunFacts)>,
+    /// How often it will still wait for the medium.
+    pauses: u32,
     value: Vec<u8>,
 }
 
@@ -128,6 +137,7 @@ impl<'e> Archive<'e> {
             kept: Vec::new(),
             writers: BTreeMap::new(),
             done: Vec::new(),
+            pauses: PAUSES,
             value: Vec::new(),
         }
     }
@@ -356,7 +366,7 @@ impl<'e> Archive<'e> {
             }
             What::Stored(stored) => page_state(until, None, stored, false),
             What::Part { part, page, life, range: (fence, end), is_delta } => {
-                let read = || self.version.segments.read(part, key.address, *life);
+                let read = || self.read_at_last(part, key.address, *life);
                 match page.clone().map_or_else(read, Ok) {
                     Ok(page) => {
                         self.value.clear();
@@ -372,6 +382,30 @@ impl<'e> Archive<'e> {
             }
         };
         writer.add_state(key, &state)
+    }
+
+    /// Reads a page for the last time: if the medium does not give it, from the cache, or after a
+    /// pause.
+    pub fn read_at_last(&mut self, part: &PagePart, address: Address, life: Life) -> Result<Page> {
+        let (segments, cache) = (&self.version.segments, &self.version.cache);
+        loop {
+            match segments.read(part, address, life) {
+                Err(error) if error.is_unreadable() => {
+                    if let Some(page) = cache.find(part, address, life) {
+                        return Ok(page);
+                    }
+                    let Some(left) = self.pauses.checked_sub(1) else { return Err(error) };
+                    self.pauses = left;
+                    self.engine.clock.sleep(PAUSE);
+                }
+                read => {
+                    if read.is_ok() && self.pauses < PAUSES {
+                        mark(Mark::ReadAfterPause);
+                    }
+                    return read;
+                }
+            }
+        }
     }
 
     /// Syncs the files that are open, and enters all into the manifest.

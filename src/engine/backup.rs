@@ -13,8 +13,10 @@
 //!     does not name it is durable.
 //!   * A file that is kept was named by the manifest of a complete backup, and is the same file.
 //!   * The target belongs to a backup of this store that nobody has opened, or is empty.
+//!   * It has nothing from behind the manifest's cut: there is no log that would tell.
 
 use super::Engine;
+use super::catalog::namespaces_at_cut;
 use super::publish::named_files;
 use super::recovery::load_version;
 use crate::disk::{Disk, MediumError, ReadDisk, ReadFile, SyncFailed, read_exact_at, write_all_at};
@@ -162,7 +164,7 @@ impl Engine {
 
     /// The manifest of a backup: the same files without a log. Its terms go on far from the
     /// store's, so that what either commits later is never taken for a commit of the other.
-    fn manifest_of(&self, version: &Version, target: &dyn Disk) -> Result<Manifest> {
+    fn manifest_of(&self, version: &Arc<Version>, target: &dyn Disk) -> Result<Manifest> {
         let mut apart = [0; 2];
         let drawn = target.random(&mut apart);
         drawn.map_err(|cause| Error::io("drawing a term", cause))?;
@@ -175,6 +177,7 @@ impl Engine {
         })?);
         next.replay = LogPoint::default();
         next.closed = None;
+        next.namespaces = namespaces_at_cut(version)?;
         Ok(next)
     }
 
@@ -223,6 +226,7 @@ impl Engine {
         let fresh = files.iter().filter(|(name, _)| !had.contains(name));
         (told.expect)(fresh.map(|(_, bytes)| bytes).sum());
         for (name, bytes) in files {
+            self.check_wanted()?;
             if had.contains(&name) {
                 if !self.is_same(&**target, name, bytes)? {
                     return Err(refused(
@@ -280,7 +284,7 @@ impl Engine {
         let source = self.disk.open(name).map_err(failed)?;
         let file = target.create(name).map_err(failed)?;
         let mut written = 0;
-        let sums = pieces(&*source, bytes, |piece| {
+        let sums = self.pieces(&*source, bytes, |piece| {
             self.pace.spend(piece.len() as u64);
             write_all_at(&*file, piece, written)?;
             let end = written + piece.len() as u64;
@@ -290,13 +294,13 @@ impl Engine {
             (told.pass)(piece.len() as u64);
             Ok(())
         });
-        let sums = sums.map_err(failed)?;
+        let sums = sums?.map_err(failed)?;
         file.sync().map_err(|SyncFailed(cause)| failed(cause))?;
         drop(file);
         let medium = target.open_medium(name).map_err(|error| match error {
             MediumError::Open(cause) | MediumError::Sync(SyncFailed(cause)) => failed(cause),
         })?;
-        let read = pieces(&*medium, bytes, |_| Ok(())).map_err(failed)?;
+        let read = self.pieces(&*medium, bytes, |_| Ok(()))?.map_err(failed)?;
         if let Some(wrong) = sums.iter().zip(&read).position(|(sum, read)| sum != read) {
             let what = "what was copied to the backup reads back as something else";
             let place = Place::new(name, (wrong * PIECE_BYTES) as u64);
@@ -304,26 +308,33 @@ impl Engine {
         }
         Ok(())
     }
-}
 
-/// Reads a file to its end, piece by piece; the checksums of the pieces.
-fn pieces(
-    file: &dyn ReadFile,
-    bytes: u64,
-    mut take: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<Vec<u32>> {
-    let mut buffer = vec![0; usize::try_from(bytes).map_or(PIECE_BYTES, |b| b.min(PIECE_BYTES))];
-    let (mut sums, mut at) = (Vec::new(), 0);
-    while at < bytes {
-        let left = usize::try_from(bytes - at).unwrap_or(usize::MAX);
-        let most = buffer.len().min(left);
-        let piece = &mut buffer[..most];
-        read_exact_at(file, piece, at)?;
-        sums.push(checksum(at, piece));
-        take(piece)?;
-        at += piece.len() as u64;
+    /// Reads a file to its end, piece by piece; the checksums of the pieces. Fails before a piece
+    /// with `store.closed` when whoever closes the store would wait for it.
+    fn pieces(
+        &self,
+        file: &dyn ReadFile,
+        bytes: u64,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<io::Result<Vec<u32>>> {
+        let most = usize::try_from(bytes).map_or(PIECE_BYTES, |bytes| bytes.min(PIECE_BYTES));
+        let mut buffer = vec![0; most];
+        let (mut sums, mut at) = (Vec::new(), 0);
+        while at < bytes {
+            self.check_wanted()?;
+            let left = usize::try_from(bytes - at).unwrap_or(usize::MAX);
+            let piece = &mut buffer[..most.min(left)];
+            let taken = read_exact_at(file, piece, at).and_then(|()| {
+                sums.push(checksum(at, piece));
+                take(piece)
+            });
+            if let Err(cause) = taken {
+                return Ok(Err(cause));
+            }
+            at += piece.len() as u64;
+        }
+        Ok(Ok(sums))
     }
-    Ok(sums)
 }
 
 /// Whether nothing was ever committed behind what a manifest names: an open begins a log.

@@ -14,7 +14,6 @@ use super::Engine;
 use super::alarms::hints_of;
 use super::archive::{Archive, every_key};
 use super::content::{Content, content_of, content_of_entry, head_of, inheriting};
-use super::delta::write_deltas;
 use super::publish::Liveness;
 use super::splitter::Splitter;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,14 +30,12 @@ use crate::names::FileName;
 use crate::object::changes::Changes;
 use crate::object::fold::fold;
 use crate::object::head_state;
-use crate::object::overlay::{HeadState, Layer, Sorted, Word};
+use crate::object::overlay::{HeadState, Layer, Word};
 use crate::object::version::{Stack, Version};
 use crate::run::RunWriter;
 use crate::segment::{Compression, SegmentWriter};
 use std::ops::Bound;
 
-/// Deltas beside a damaged base from which on they are joined.
-const DELTAS_OF_DAMAGED_MAX: usize = 8;
 /// Deltas that a healthy entry has at most.
 const DELTAS_MAX: usize = 2;
 
@@ -49,7 +46,7 @@ pub struct Builder<'e> {
     pub(super) exact_at: Lsn,
     /// The same for the pages of the fold at hand: of what only moves, when it last changed.
     pub(super) page_exact_at: Lsn,
-    /// The first error, other than damage, that kept the cleaner from moving something.
+    /// The first error that may pass and kept the cleaner from moving something.
     pub(super) unread: Option<Error>,
     /// Until when what deltas of the object at hand lie over was exact.
     pub(super) until: Lsn,
@@ -350,69 +347,14 @@ impl<'e> Builder<'e> {
                 Ok(content_of(inheriting(pages, logged)))
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                let mut changed =
-                    self.append_delta(address, life, (&[], entry), changes, everything)?;
                 mark(Mark::DamagedBaseKept);
-                changed.damaged = true;
+                let damaged = PageEntry { damaged: true, ..entry.clone() };
+                let place = (&[][..], &damaged);
+                let changed = self.append_delta(address, life, place, changes, everything)?;
                 Ok(content_of_entry(changed))
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// The entry with one more delta: what `changes` say inside the bounds. More than one where it
-    /// is too much for a page. Beside a base that cannot be read deltas would grow without end:
-    /// from some number on they become one again.
-    pub(super) fn append_delta(
-        &mut self,
-        address: Address,
-        life: Life,
-        (fence, entry): (&[u8], &PageEntry),
-        changes: &Changes<'_>,
-        bounds: (Bound<&[u8]>, Bound<&[u8]>),
-    ) -> Result<PageEntry> {
-        mark(Mark::DeltaAppended);
-        let mut deltas = Vec::with_capacity(entry.deltas.len() + 1);
-        deltas.extend_from_slice(&entry.deltas);
-        let mut changed = PageEntry { deltas, ..*entry };
-        let mut changes = changes;
-        let (sorted, joined);
-        if entry.deltas.len() >= DELTAS_OF_DAMAGED_MAX {
-            sorted = self.join_deltas(address, life, entry, changes)?;
-            joined = Changes::of_sorted(&sorted);
-            changes = &joined;
-            for part in std::mem::take(&mut changed.deltas) {
-                self.liveness.remove(part.location.file, part.location.bytes);
-            }
-        }
-        changed.deltas.extend(write_deltas(self, (address, life, fence), changes, bounds)?);
-        let logged: u64 = changed.deltas[entry.deltas.len().min(changed.deltas.len())..]
-            .iter()
-            .map(|part| u64::from(part.location.bytes))
-            .sum();
-        changed.logged_since_archived = changed.logged_since_archived.saturating_add(logged);
-        Ok(changed)
-    }
-
-    /// What an entry's deltas say, with `newer` on top.
-    fn join_deltas(
-        &self,
-        address: Address,
-        life: Life,
-        entry: &PageEntry,
-        newer: &Changes<'_>,
-    ) -> Result<Sorted> {
-        let mut joined = Sorted::default();
-        for part in &entry.deltas {
-            match self.version.segments.read(part, address, life) {
-                Ok(page) => joined.absorb_page(&page),
-                // A delta that is damaged itself is as lost as the base.
-                Err(error) if error.kind() == ErrorKind::Corrupt => {}
-                Err(error) => return Err(error),
-            }
-        }
-        joined.absorb_changes(newer);
-        Ok(joined)
     }
 
     /// Writes a page into the open segment.

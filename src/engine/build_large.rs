@@ -249,8 +249,12 @@ impl Builder<'_> {
             }
             let stack = match self.version.stack(&span.entry, change.address, change.life) {
                 Ok(stack) => stack,
-                // Nobody can read it anyway.
-                Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(()),
+                // What cannot be read now may be read again: the gap stays a key range of its own.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    let pages = self.empty_page(change, &below)?;
+                    change.take_over(pages);
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             };
             mark(Mark::GapClosed);
@@ -325,6 +329,10 @@ impl Builder<'_> {
             return Ok(pages);
         }
         // What only moves goes on to be a key range of its own, though nothing is left in it.
+        self.empty_page(change, fence)
+    }
+
+    fn empty_page(&mut self, change: &Change, fence: &[u8]) -> Result<Vec<(Vec<u8>, PageEntry)>> {
         let mut splitter = Splitter::new(self, change.address, change.life, fence, 0);
         splitter.keep_first();
         splitter.finish()

@@ -13,11 +13,16 @@ use crate::format::namespace::{NamespaceItem, NamespaceValue};
 use crate::format::record::{Operation, Operations, RecordView};
 use crate::ids::{Address, Codec, KeyKind, Lsn, NamespaceNumber};
 use crate::limits::{NAMESPACES_MAX, check_name};
+use crate::object::View;
+use crate::object::range::RangeIter;
+use crate::object::version::Version;
 use crate::object::write_set::WriteSet;
 use crate::object_id::NamespaceKey;
 use crate::retention::Retention;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::classes::Settings;
@@ -188,6 +193,38 @@ fn whole_seconds(retention: Option<Retention>) -> Option<Retention> {
         Retention::Off => Retention::Off,
         Retention::Keep { age, bytes } => Retention::Keep { age: whole(age), bytes },
     })
+}
+
+/// The namespaces as of a version's cut, where its manifest has later ones, and later settings, for
+/// the log to explain. What is damaged of the catalog's own pages is as the manifest says.
+pub(super) fn namespaces_at_cut(version: &Arc<Version>) -> Result<Vec<NamespaceItem>> {
+    let mut items = version.manifest.namespaces.clone();
+    items.retain(|item| item.since <= version.manifest.cut);
+    let stored = View::of_version(CATALOG, Arc::clone(version)).map(|view| {
+        let first = Bound::Included(vec![KeyKind::User as u8]);
+        RangeIter::new(view, None, (first, Bound::Excluded(vec![KeyKind::User as u8 + 1])))
+    });
+    let stored = match stored {
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(items),
+        stored => stored?,
+    };
+    let mut settings = BTreeMap::new();
+    for entry in stored {
+        match entry {
+            Err(error) if error.kind() == ErrorKind::Corrupt => break,
+            entry => {
+                let entry = entry?;
+                let value = NamespaceValue::decode(&entry.value).map_err(damaged)?;
+                settings.insert(value.number, value.retention);
+            }
+        }
+    }
+    for item in &mut items {
+        if let Some(retention) = settings.get(&item.value.number) {
+            item.value.retention = *retention;
+        }
+    }
+    Ok(items)
 }
 
 /// The namespaces by name, as a manifest and the commits behind its cut say.

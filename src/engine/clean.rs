@@ -6,12 +6,14 @@
 //!
 //! Invariants:
 //!   * A page moves only if the directory names it at exactly this place.
-//!   * A page that cannot be read stays where it is, and so does its segment.
+//!   * A page that cannot be read stays where it is, and so does its segment. What keeps it there
+//!     may pass, so it is tried again, the longer after the more often it failed.
 
 use super::Engine;
 use super::archive::every_key;
 use super::build::Builder;
 use super::content::{content_of, inheriting};
+use super::patience::Patience;
 use super::publish::Publisher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Head, PageEntry, PageLocation, PagePart};
@@ -54,7 +56,7 @@ impl Engine {
         let pages: u64 = segments.iter().map(|segment| segment.facts.page_bytes).sum();
         let kept = (live * DEAD_PERCENT_KEPT / 100).max(self.options.dirty_bytes as u64 / 2);
         let is_due = pages.saturating_sub(live) > kept || self.has_crumbs(segments);
-        is_due && !self.choose_victims(segments, &BTreeSet::new()).is_empty()
+        is_due && !self.choose_victims(segments, &Patience::default()).is_empty()
     }
 
     /// Below this a segment is small.
@@ -76,21 +78,25 @@ impl Engine {
         if victims.is_empty() {
             return Ok(false);
         }
-        self.clean_victims(&mut publisher, &victims)?;
-        Ok(true)
+        match self.clean_victims(&mut publisher, &victims)? {
+            // Damage is told by who reads it.
+            Some(error) if error.kind() != ErrorKind::Corrupt => Err(error),
+            _ => Ok(true),
+        }
     }
 
     fn choose_victims(
         &self,
         segments: &[SegmentState],
-        pinned: &BTreeSet<FileNumber>,
+        pinned: &Patience<FileNumber>,
     ) -> BTreeSet<FileNumber> {
+        let now = self.clock.uptime();
         let small = self.crumb_bytes();
         let has_crumbs = self.has_crumbs(segments);
         let newest = segments.iter().map(|segment| segment.facts.number.0).max().unwrap_or(0);
         let mut candidates: Vec<(u64, &SegmentState)> = segments
             .iter()
-            .filter(|segment| !pinned.contains(&segment.facts.number))
+            .filter(|segment| !pinned.waits(&segment.facts.number, now))
             .filter_map(|segment| {
                 let dead = segment.facts.page_bytes.saturating_sub(segment.live_bytes);
                 let percent = dead * 100 / segment.facts.page_bytes.max(1);
@@ -114,8 +120,8 @@ impl Engine {
         victims
     }
 
-    /// Moves what is live out of segments, past what cannot be read. Says what else than damage
-    /// kept something where it is.
+    /// Moves what is live out of segments, past what cannot be read. Says what may pass and kept
+    /// something where it is.
     pub(super) fn clean_victims(
         &self,
         publisher: &mut Publisher,
@@ -127,7 +133,6 @@ impl Engine {
         for victim in victims {
             if let Err(error) = scan(&version, *victim, &mut ranges, &mut unread) {
                 note_unread(&mut unread, error);
-                publisher.pinned.insert(*victim);
             }
         }
         ranges.sort_unstable();
@@ -142,6 +147,7 @@ impl Engine {
         builder.unread = unread;
         let mut namespace = None;
         for object in ranges.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+            self.check_wanted()?;
             let address = object[0].0;
             if namespace != Some(address.namespace) {
                 namespace = Some(address.namespace);
@@ -149,9 +155,8 @@ impl Engine {
                 builder.compression = Compression::Zstd(dictionary);
             }
             match builder.move_object(object, victims) {
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    publisher.pinned.extend(victims.iter().copied());
-                }
+                // Its pages stay.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
                 moved => moved?,
             }
         }
@@ -159,10 +164,13 @@ impl Engine {
         let unread = builder.unread.take();
         let created = builder.finish(&mut next, time)?;
         self.publish_new(publisher, next, &created, None)?;
-        // What is left in a victim could not be moved: trying again would not help.
-        let left = publisher.manifest.segments.iter().map(|segment| segment.facts.number);
-        let stuck: Vec<_> = left.filter(|number| victims.contains(number)).collect();
-        publisher.pinned.extend(stuck);
+        // What is left in a victim could not be moved: trying again at once would not help.
+        let Publisher { manifest, pinned, .. } = publisher;
+        let left = manifest.segments.iter().map(|segment| segment.facts.number);
+        let left: BTreeSet<_> = left.collect();
+        let now = self.clock.uptime();
+        left.intersection(victims).for_each(|number| pinned.note_failed(*number, now));
+        pinned.keep_only(|number| left.contains(number));
         mark(Mark::SegmentCleaned);
         self.counters.cleaned.fetch_add(victims.len() as u64, Ordering::Relaxed);
         Ok(unread)
@@ -219,9 +227,9 @@ fn scan(
     Ok(())
 }
 
-/// Keeps the first error that may not come again. Damage stays what it is.
+/// Keeps the first error that may not come again. Bytes that are not what was written stay so.
 pub(super) fn note_unread(unread: &mut Option<Error>, error: Error) {
-    if error.kind() != ErrorKind::Corrupt {
+    if error.kind() != ErrorKind::Corrupt || error.is_unreadable() {
         unread.get_or_insert(error);
     }
 }
@@ -254,7 +262,13 @@ impl Builder<'_> {
     }
 
     fn move_tiny(&mut self, address: Address, head: &Head, entry: &PageEntry) -> Result<()> {
-        let stack = self.version.stack_once(entry, address, head.life)?;
+        let stack = match self.version.stack_once(entry, address, head.life) {
+            Ok(stack) => stack,
+            Err(error) => {
+                note_unread(&mut self.unread, error);
+                return Ok(());
+            }
+        };
         self.page_exact_at = self.archive.newest_of(entry, head.life);
         let pages = if let Some(moved) = self.move_whole(entry, &stack)? {
             vec![(Vec::new(), moved)]

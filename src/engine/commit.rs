@@ -87,7 +87,8 @@ impl Engine {
         Ok(grant)
     }
 
-    /// Runs `change` on the object, brought into memory if it is not there, under its lock.
+    /// Runs `change` on the object, brought into memory if it is not there, under its lock. It
+    /// stays there only where it is open then, or has commits that no page holds.
     ///
     /// An object is registered in the table before its head is looked up: from then on only this
     /// registration can change what the head says, so the look-up cannot be outdated.
@@ -117,7 +118,14 @@ impl Engine {
                     }
                 }
             }
-            return change(&object, &mut inner);
+            let changed = change(&object, &mut inner);
+            if !inner.is_open && inner.layers.is_empty() {
+                // It came into memory for this alone, and has nothing that pages do not have.
+                inner.is_evicted = true;
+                drop(inner);
+                self.table.remove(&object);
+            }
+            return changed;
         }
     }
 
@@ -205,6 +213,21 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_that_no_commit_reached_does_not_stay_in_memory() {
+        let disk = Arc::new(crate::disk::sim::SimDisk::new(1));
+        let options = crate::options::Options::default().threads(false);
+        let engine = Engine::open(disk, options).unwrap();
+        let before = engine.table.count();
+        for id in 0..9 {
+            let address = Address { id: crate::ids::ShortId([id; 16]), ..Address::default() };
+            let failed = engine.with_object(address, |_, _| Err::<(), _>(Error::closed()));
+            assert_eq!(failed.unwrap_err().code(), "store.closed");
+            assert!(engine.with_object(address, |_, _| Ok(())).is_ok());
+        }
+        assert_eq!(engine.table.count(), before);
+    }
 
     #[test]
     fn pressure_begins_at_the_budget_and_grows_without_a_step() {

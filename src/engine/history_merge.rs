@@ -11,7 +11,7 @@
 
 use super::Engine;
 use super::history_file::HistoryWriter;
-use super::purge::{Left, stuck};
+use super::purge::{Left, leave_in_history, may_go_on, stuck};
 use crate::error::{ErrorKind, Result};
 use crate::format::history::{Bundle, Group, ITEM_KEY_BYTES, ItemKey, State};
 use crate::format::manifest::{ClassChange, HistoryFile, Manifest, Purge};
@@ -108,7 +108,7 @@ impl Engine {
             match self.erase_from(&version, file, purges) {
                 // One that is gone has others in its place.
                 Ok(number) => drop(done.insert(number.unwrap_or(file.facts.number))),
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io) => {
+                Err(error) if may_go_on(&error) => {
                     done.insert(file.facts.number);
                     let is_damage = error.kind() == ErrorKind::Corrupt;
                     let error = if is_damage {
@@ -117,7 +117,7 @@ impl Engine {
                         error
                     };
                     let held = purges.iter().filter(|purge| file.start < purge.lsn);
-                    left.extend(held.map(|purge| (*purge, error.clone())));
+                    held.for_each(|purge| leave_in_history(left, *purge, error.clone()));
                 }
                 Err(error) => return Err(error),
             }

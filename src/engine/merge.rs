@@ -189,6 +189,7 @@ mod tests {
     use super::*;
     use crate::disk::Disk;
     use crate::disk::sim::SimDisk;
+    use crate::engine::backup::Told;
     use crate::format::record::Operation;
     use crate::ids::{Codec, KeyKind, NamespaceNumber, ShortId};
     use crate::object::Inner;
@@ -226,7 +227,8 @@ mod tests {
         let prepared = engine.prepare(address, (0..9).map(entry));
         assert_eq!(prepared.map(drop).unwrap_err().code(), "store.closed");
         let target: Arc<dyn Disk> = Arc::new(SimDisk::new(2));
-        assert_eq!(engine.backup(&target, false).unwrap_err().code(), "store.closed");
+        let told = Told { expect: &|_| {}, pass: &|_| {} };
+        assert_eq!(engine.backup(&target, false, &told).unwrap_err().code(), "store.closed");
         assert_eq!(disk.names(), there);
         engine.purge(address).unwrap();
         assert_eq!(engine.erase().unwrap_err().code(), "store.closed");

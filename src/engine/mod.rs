@@ -36,6 +36,7 @@ mod history_file;
 mod history_merge;
 pub mod merge;
 mod orphans;
+mod patience;
 pub mod publish;
 mod purge;
 pub mod recovery;
@@ -105,8 +106,8 @@ pub struct Engine {
     /// What merging of history knows. A leaf lock.
     history_merging: Mutex<history_merge::Merging>,
     pub(crate) counters: Counters,
-    /// Set while somebody waits for the threads to end: long steps that nothing waits for are given
-    /// up.
+    /// Set while somebody waits for the threads to end, and once the store is closed: what takes
+    /// long is given up.
     is_ending: Arc<AtomicBool>,
     /// Why the last step failed that nobody called. A leaf lock.
     last_failure: Mutex<Option<Error>>,
@@ -137,7 +138,7 @@ impl Engine {
         self.alarms.install(covers, || *self.version.write() = version);
     }
 
-    /// From now on merges and erasing are given up, with `store.closed`, or are not any more.
+    /// From now on what takes long is given up, with `store.closed`, or is not any more.
     pub(crate) fn give_up(&self, is_ending: bool) {
         self.is_ending.store(is_ending, Ordering::Relaxed);
     }
@@ -149,6 +150,7 @@ impl Engine {
 
     /// Lets other writers in.
     pub(crate) fn unlock(&self) {
+        self.give_up(true);
         drop(self.lock.lock().take());
     }
 

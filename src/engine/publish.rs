@@ -30,6 +30,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::checkpoint::OpenCut;
+use super::patience::Patience;
 
 /// Retired files may take so many times the dirty budget before the oldest are removed early.
 const RETIRED_PER_BUDGET: u64 = 2;
@@ -43,8 +44,8 @@ pub struct Publisher {
     pub open_cut: Option<Arc<OpenCut>>,
     /// WAL files that hold or held groups, the present one excluded.
     pub log_files: BTreeSet<FileNumber>,
-    /// Segments with a live page that cannot be read: cleaning leaves them alone.
-    pub pinned: BTreeSet<FileNumber>,
+    /// Segments that cleaning could not empty: it leaves them alone for a time.
+    pub pinned: Patience<FileNumber>,
 }
 
 /// What the checkpoint of a cut covers.
@@ -114,7 +115,7 @@ impl Liveness {
 impl Publisher {
     /// The publisher of a store whose present manifest is this one.
     pub fn new(manifest: Manifest, log_files: BTreeSet<FileNumber>) -> Self {
-        Self { manifest, open_cut: None, log_files, pinned: BTreeSet::new() }
+        Self { manifest, open_cut: None, log_files, pinned: Patience::default() }
     }
 }
 

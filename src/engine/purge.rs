@@ -9,7 +9,8 @@
 //! written anew. Then the files that were replaced are removed, without the usual delay.
 //!
 //! Damage stops nothing but what it hides: whatever can be rewritten is, and a purge is stuck only
-//! where a file remains that may hold something of it.
+//! where a file remains that may hold something of it. What may pass is tried again, for these
+//! files alone, and the longer after the more often it failed.
 //!
 //! Invariants:
 //!   * Between the commit and the manifest that lists it, a purge stands in a layer of its object.
@@ -29,6 +30,7 @@ use crate::object::write_set::WriteSet;
 use crate::wal::group_commit::Grant;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::patience::Patience;
 use super::publish::Publisher;
 
 /// What erasing has come to in this life of the store.
@@ -36,12 +38,49 @@ use super::publish::Publisher;
 pub struct Erasing {
     /// Purges of which only files are left that manifests up to this generation have dropped.
     rewritten: BTreeMap<Purge, u64>,
-    /// Purges that damage keeps from being erased, and where: the next open tries them again.
-    stuck: BTreeMap<Purge, Error>,
+    /// Purges of which something is left in files that could not be written anew.
+    left: Left,
+    /// Purges that could not be dealt with: threads let them be for a time.
+    patience: Patience<Purge>,
 }
 
-/// Purges of which something is left in a file, and why.
-pub(super) type Left = BTreeMap<Purge, Error>;
+/// Purges of which something is left, and what of each.
+pub(super) type Left = BTreeMap<Purge, Rest>;
+
+/// What keeps a purge from being erased: all else has been written anew.
+#[derive(Clone, Debug)]
+pub(super) struct Rest {
+    error: Error,
+    /// Segments that hold something of it, or may.
+    segments: BTreeSet<FileNumber>,
+    in_runs: bool,
+    in_history: bool,
+}
+
+impl Rest {
+    fn new(error: Error) -> Self {
+        Self { error, segments: BTreeSet::new(), in_runs: false, in_history: false }
+    }
+
+    /// Whether the next open is the next to try: what is damaged stays so.
+    fn is_for_good(&self) -> bool {
+        self.error.kind() == ErrorKind::Corrupt && !self.error.is_unreadable()
+    }
+}
+
+/// What is noted to be left of a purge; the error that may pass counts.
+fn rest_of(left: &mut Left, purge: Purge, error: Error) -> &mut Rest {
+    let rest = left.entry(purge).or_insert_with(|| Rest::new(error.clone()));
+    if rest.is_for_good() {
+        rest.error = error;
+    }
+    rest
+}
+
+/// History keeps something of a purge.
+pub(super) fn leave_in_history(left: &mut Left, purge: Purge, error: Error) {
+    rest_of(left, purge, error).in_history = true;
+}
 
 impl Engine {
     /// Ends an object's life and puts everything before out of reach. Open handles lose their
@@ -79,12 +118,15 @@ impl Engine {
         self.table.get(&address).is_some_and(|object| object.inner.lock().is_open)
     }
 
-    /// Whether a purge waits to be erased.
+    /// Whether a purge waits to be erased, and is not let be for a time.
     pub fn wants_erase(&self) -> bool {
-        let version = self.version();
+        let (version, now) = (self.version(), self.clock.uptime());
         let mut purged = version.manifest.purged.iter();
         let erasing = self.erasing.lock();
-        let is_open = purged.any(|purge| !purge.erased && !erasing.stuck.contains_key(purge));
+        let is_open = purged.any(|purge| {
+            let is_stuck = erasing.left.get(purge).is_some_and(Rest::is_for_good);
+            !purge.erased && !is_stuck && !erasing.patience.waits(purge, now)
+        });
         drop(erasing);
         is_open || self.has_purge_behind(version.manifest.cut)
     }
@@ -98,17 +140,28 @@ impl Engine {
     /// files that a snapshot still reads are removed by a later call. Fails with `purge.stuck`
     /// when damage keeps a purge from being erased, after all others were.
     ///
-    /// Reads every segment once and rewrites those concerned, and all runs.
+    /// Reads every segment once and rewrites those concerned, and all runs. What cannot be done is
+    /// tried again by the next call, and nothing else is.
     pub fn erase(&self) -> Result<bool> {
-        let mut failed = None;
-        if self.wants_erase() {
-            let purges = self.purges_to_rewrite()?;
-            if !purges.is_empty() {
-                failed = self.rewrite(&purges)?;
-            }
-        }
+        self.erase_those(|_, _| true)
+    }
+
+    /// The same for a thread, which lets be for a time what has failed.
+    pub fn erase_what_is_due(&self) -> Result<bool> {
+        let now = self.clock.uptime();
+        self.erase_those(|erasing, purge| !erasing.patience.waits(purge, now))
+    }
+
+    fn erase_those(&self, is_due: impl Fn(&Erasing, &Purge) -> bool) -> Result<bool> {
+        let fresh = self.purges_to_rewrite(&is_due)?;
+        let again = self.purges_to_try_again(is_due);
+        let failed =
+            if fresh.is_empty() && again.is_empty() { None } else { self.rewrite(&fresh, &again)? };
         let is_erased = self.note_erased()?;
-        let is_stuck = || self.erasing.lock().stuck.values().next().cloned();
+        let is_stuck = || {
+            let erasing = self.erasing.lock();
+            erasing.left.values().next().map(|rest| rest.error.clone())
+        };
         match failed.or_else(|| if is_erased { None } else { is_stuck() }) {
             Some(error) => Err(error),
             None => Ok(is_erased),
@@ -117,16 +170,16 @@ impl Engine {
 
     /// Has pages hold what the log says of purges, then moves the log out of the way. Says which
     /// purges are in the manifest now, with nothing of them in the log, and in other files still.
-    fn purges_to_rewrite(&self) -> Result<Vec<Purge>> {
+    fn purges_to_rewrite(&self, is_due: impl Fn(&Erasing, &Purge) -> bool) -> Result<Vec<Purge>> {
         let mut publisher = self.publisher.lock();
         let is_new = self.has_purge_behind(publisher.manifest.cut);
-        if !is_new && self.unwritten(&publisher.manifest).is_empty() {
+        if !is_new && self.unwritten(&publisher.manifest, &is_due).is_empty() {
             return Ok(Vec::new());
         }
         self.checkpoint_everything(&mut publisher)?;
         // These are durable, and so is all that was committed before them: none of it can come
         // into the file that the log goes on in. Of a purge that comes later it can.
-        let purges = self.unwritten(&publisher.manifest);
+        let purges = self.unwritten(&publisher.manifest, is_due);
         let file = self.wal.leave_file()?;
         self.checkpoint_everything(&mut publisher)?;
         self.move_replay(&mut publisher)?;
@@ -151,40 +204,103 @@ impl Engine {
     }
 
     /// Purges that no rewriting has dealt with.
-    fn unwritten(&self, manifest: &Manifest) -> Vec<Purge> {
+    fn unwritten(
+        &self,
+        manifest: &Manifest,
+        is_due: impl Fn(&Erasing, &Purge) -> bool,
+    ) -> Vec<Purge> {
         let erasing = self.erasing.lock();
         let is_known = |purge: &Purge| {
-            erasing.stuck.contains_key(purge) || erasing.rewritten.contains_key(purge)
+            erasing.left.contains_key(purge) || erasing.rewritten.contains_key(purge)
         };
-        let open = manifest.purged.iter().filter(|purge| !purge.erased && !is_known(purge));
-        open.copied().collect()
+        let is_open = |purge: &&Purge| !purge.erased && !is_known(purge) && is_due(&erasing, purge);
+        manifest.purged.iter().filter(is_open).copied().collect()
     }
 
-    /// Writes every file anew that may hold bytes of these objects, past what cannot be. Says why
-    /// something is left of one of them, if so.
-    fn rewrite(&self, purges: &[Purge]) -> Result<Option<Error>> {
-        let mut left = self.rewrite_segments(purges)?;
-        match self.merge_all() {
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                left.extend(purges.iter().map(|purge| (*purge, error.clone())));
-            }
-            merged => merged?,
-        }
-        self.erase_history(purges, &mut left)?;
-        let generation = self.version().manifest.generation;
+    /// Purges of which something is left that may go now. Forgets those that later ones of their
+    /// objects have replaced.
+    fn purges_to_try_again(&self, is_due: impl Fn(&Erasing, &Purge) -> bool) -> Left {
+        let version = self.version();
+        let is_there = |purge: &Purge| version.manifest.purge_of(purge.address) == Some(purge);
         let mut erasing = self.erasing.lock();
-        let done = purges.iter().filter(|purge| !left.contains_key(purge));
-        erasing.rewritten.extend(done.map(|purge| (*purge, generation)));
-        let failed = left.values().next().cloned();
-        // What failed for another reason is tried again.
-        left.retain(|_, error| error.kind() == ErrorKind::Corrupt);
-        erasing.stuck.extend(left);
+        erasing.left.retain(|purge, _| is_there(purge));
+        erasing.patience.keep_only(is_there);
+        let may_go =
+            |(purge, rest): &(&Purge, &Rest)| !rest.is_for_good() && is_due(&erasing, purge);
+        let again = erasing.left.iter().filter(may_go);
+        again.map(|(purge, rest)| (*purge, rest.clone())).collect()
+    }
+
+    /// Writes every file anew that may hold bytes of these objects, past what cannot be: of those
+    /// that it is tried `again` for, what was left. Says why something is left of one of them, if
+    /// so.
+    fn rewrite(&self, fresh: &[Purge], again: &Left) -> Result<Option<Error>> {
+        let tried: BTreeSet<Purge> = fresh.iter().chain(again.keys()).copied().collect();
+        let rewritten = self.rewrite_all(fresh, again);
+        let (generation, now) = (self.version().manifest.generation, self.clock.uptime());
+        let mut erasing = self.erasing.lock();
+        let left = match rewritten {
+            Ok(left) => left,
+            Err(error) => {
+                if may_go_on(&error) {
+                    for purge in tried {
+                        erasing.patience.note_failed(purge, now);
+                    }
+                }
+                return Err(error);
+            }
+        };
+        let failed = left.values().next().map(|rest| rest.error.clone());
+        for purge in tried {
+            if left.contains_key(&purge) {
+                erasing.patience.note_failed(purge, now);
+            } else {
+                erasing.left.remove(&purge);
+                erasing.rewritten.insert(purge, generation);
+            }
+        }
+        erasing.left.extend(left);
+        let Erasing { patience, left, .. } = &mut *erasing;
+        patience.keep_only(|purge| left.contains_key(purge));
         Ok(failed)
     }
 
-    /// Moves what is live out of every segment that may hold bytes of these objects.
-    fn rewrite_segments(&self, purges: &[Purge]) -> Result<Left> {
-        let mut victims = concerned(&self.version(), purges, || self.check_wanted())?;
+    fn rewrite_all(&self, fresh: &[Purge], again: &Left) -> Result<Left> {
+        let with = |is_wanted: fn(&Rest) -> bool| -> Vec<Purge> {
+            let again = again.iter().filter(|(_, rest)| is_wanted(rest));
+            fresh.iter().chain(again.map(|(purge, _)| purge)).copied().collect()
+        };
+        let mut left = Left::new();
+        let check = || self.check_wanted();
+        let mut victims: BTreeSet<FileNumber> =
+            again.values().flat_map(|rest| rest.segments.iter().copied()).collect();
+        if !fresh.is_empty() {
+            victims.extend(concerned(&self.version(), fresh, check)?);
+        }
+        let in_segments = with(|rest| !rest.segments.is_empty());
+        self.rewrite_segments(victims.into_iter().collect(), &in_segments, &mut left)?;
+        let in_runs = with(|rest| rest.in_runs);
+        if !in_runs.is_empty() {
+            match self.merge_all() {
+                Err(error) if may_go_on(&error) => {
+                    let purges = in_runs.iter();
+                    purges
+                        .for_each(|purge| rest_of(&mut left, *purge, error.clone()).in_runs = true);
+                }
+                merged => merged?,
+            }
+        }
+        self.erase_history(&with(|rest| rest.in_history), &mut left)?;
+        Ok(left)
+    }
+
+    /// Moves what is live out of these segments, which may hold bytes of these objects.
+    fn rewrite_segments(
+        &self,
+        mut victims: Vec<FileNumber>,
+        purges: &[Purge],
+        left: &mut Left,
+    ) -> Result<()> {
         let mut stay = BTreeMap::new();
         while !victims.is_empty() {
             self.check_wanted()?;
@@ -195,23 +311,24 @@ impl Engine {
             }
             let failed = match self.clean_victims(&mut publisher, &batch) {
                 // Those of other batches may be readable.
-                Err(error) if error.kind() == ErrorKind::Io => Some(error),
+                Err(error) if may_go_on(&error) => Some(error),
                 unread => unread?,
             };
             let segments = publisher.manifest.segments.iter().map(|segment| segment.facts.number);
             let stuck = segments.filter(|number| batch.contains(number));
             stay.extend(stuck.map(|number| (number, failed.clone())));
         }
-        let mut left = Left::new();
         for (number, failed) in stay {
             let (held, error) = match (held_by(&self.version(), number, purges), failed) {
                 (Ok(held), Some(error)) => (held, error),
                 (Ok(held), None) => (held, stuck(FileName::Segment(number))),
                 (Err(error), _) => (purges.to_vec(), error),
             };
-            left.extend(held.into_iter().map(|purge| (purge, error.clone())));
+            for purge in held {
+                rest_of(left, purge, error.clone()).segments.insert(number);
+            }
         }
-        Ok(left)
+        Ok(())
     }
 
     /// Some of `left`, as many as one step of cleaning takes; what is gone already is left out.
@@ -265,6 +382,11 @@ impl Engine {
     }
 }
 
+/// Whether an error says nothing of other files.
+pub(super) fn may_go_on(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::Full)
+}
+
 /// A file that may hold bytes of purged objects and that stays.
 #[cold]
 pub(super) fn stuck(file: FileName) -> Error {
@@ -300,4 +422,57 @@ pub(super) fn forget_purges(manifest: &mut Manifest) {
     };
     let kept = manifest.purged.iter().filter(|purge| is_asked(purge)).copied().collect();
     manifest.purged = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::{Damage, SimDisk};
+    use crate::format::record::Operation;
+    use crate::ids::{Codec, KeyKind, NamespaceNumber, ShortId};
+    use crate::object::write_set::WriteSet;
+    use crate::options::Options;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn put(engine: &Engine, id: u8) -> Address {
+        let address = Address { namespace: NamespaceNumber(1), id: ShortId([id; 16]) };
+        let mut changes = WriteSet::new();
+        let (key, value) = (&[KeyKind::User as u8, b'k'], &[id; 2_000]);
+        let put = Operation::Put { key, codec: Codec::Raw, value };
+        changes.push(&engine.options.limits, &put).unwrap();
+        let commit = |object: &Arc<_>, inner: &mut _| engine.commit(object, inner, changes);
+        engine.with_object(address, commit).unwrap();
+        address
+    }
+
+    #[test]
+    fn a_purge_that_a_sector_keeps_waits_longer_each_time_and_does_nothing_twice() {
+        let disk = SimDisk::new(1);
+        let options = Options::default().threads(false);
+        let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
+        let (purged, other) = (put(&engine, 1), put(&engine, 2));
+        engine.checkpoint().unwrap();
+        let head = engine.version().head(other).unwrap().unwrap();
+        let at = head.page.unwrap().base.unwrap().location;
+        let (name, sector) = (FileName::Segment(at.file), at.offset / 512 + 1);
+        disk.damage(name, Damage::Unreadable(sector)).unwrap();
+        engine.purge(purged).unwrap();
+        assert_eq!(engine.erase_what_is_due().unwrap_err().code(), "page.unreadable");
+        let before = (disk.names(), engine.version().manifest.runs.clone());
+        for wait in [1, 2, 4, 8] {
+            assert!(!engine.wants_erase(), "it is let be");
+            engine.clock.sleep(Duration::from_millis(wait * 1_000 - 100));
+            assert!(!engine.wants_erase(), "for {wait} s");
+            engine.clock.sleep(Duration::from_millis(100));
+            assert!(engine.wants_erase());
+            assert_eq!(engine.erase_what_is_due().unwrap_err().code(), "page.unreadable");
+            let now = (disk.names(), engine.version().manifest.runs.clone());
+            assert_eq!(now.1, before.1, "runs have been written anew");
+            assert!(now.0.contains(&name));
+        }
+        disk.damage(name, Damage::Readable(sector)).unwrap();
+        assert!(engine.erase().unwrap());
+        assert!(!engine.wants_erase() && !disk.names().contains(&name));
+    }
 }

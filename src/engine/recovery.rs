@@ -47,7 +47,7 @@ use crate::wal::reader::{Medium, Replayed, replay};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::commit::{OBJECT_OVERHEAD_BYTES, pressure};
 
@@ -145,7 +145,7 @@ impl Engine {
         let first_lsn = first_lsn(&replayed);
         let pace = Arc::new(Pace::new(disk.clock()));
         pace.set_rate(options.background_bytes_per_second);
-        let pool = new_pool((&disk, &pace), context, &numbers, options.wal_file_bytes);
+        let (pool, is_ending) = new_pool((&disk, &pace), context, &numbers, options.wal_file_bytes);
         let file = pool.start(replayed.join, first_lsn)?;
         forget_idle(&mut manifest.terms);
         manifest.terms.push(TermSpan { term, first: first_lsn, last: right_before(first_lsn) });
@@ -188,7 +188,7 @@ impl Engine {
             erasing: Mutex::default(),
             history_merging: Mutex::default(),
             counters: Counters::default(),
-            is_ending: Arc::default(),
+            is_ending,
             last_failure: Mutex::default(),
             expiry,
             report,
@@ -200,14 +200,17 @@ impl Engine {
     }
 }
 
+/// The pool, and what tells it that no file is to be filled ahead.
 fn new_pool(
     (disk, pace): (&Arc<dyn Disk>, &Arc<Pace>),
     context: FileContext,
     numbers: &Arc<FileNumbers>,
     file_bytes: u64,
-) -> Arc<Pool> {
-    let (disk, pace) = (Arc::clone(disk), Arc::clone(pace));
-    Arc::new(Pool::new(disk, pace, context, Arc::clone(numbers), file_bytes))
+) -> (Arc<Pool>, Arc<AtomicBool>) {
+    let (numbers, is_ending) = (Arc::clone(numbers), Arc::default());
+    let on = (Arc::clone(disk), Arc::clone(pace));
+    let pool = Pool::new(on, context, numbers, file_bytes, Arc::clone(&is_ending));
+    (Arc::new(pool), is_ending)
 }
 
 /// Behind every LSN that any term may have given away, its own first one included.

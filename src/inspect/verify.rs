@@ -219,7 +219,7 @@ fn walk_guessed(disk: &Arc<dyn ReadDisk>, (_, watch): How<'_>, report: &mut Repo
     }
     tell_owned(&directory, &gaps, report);
     if let Ok(namespaces) = Catalog::scanned(&manifest, &segments).namespaces() {
-        lost::name_objects(&namespaces, &runs.names, report);
+        lost::name_objects(&namespaces, &runs, report);
     }
 }
 

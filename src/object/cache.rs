@@ -61,19 +61,24 @@ impl PageCache {
         address: Address,
         life: Life,
     ) -> Result<Page> {
-        let place = place(&part.location);
-        let cached = self.shard(place).lock().get(place);
-        // Whoever else the place is named for is told so by the segment.
-        let is_own = |page: &Page| (page.header().address, page.header().life) == (address, life);
-        if let Some(page) = cached.filter(is_own) {
+        if let Some(page) = self.find(part, address, life) {
             return Ok(page);
         }
         let page = segments.read(part, address, life)?;
-        let bytes = page.heap_bytes();
+        let (place, bytes) = (place(&part.location), page.heap_bytes());
         if bytes > 0 {
             self.shard(place).lock().insert(place, page.clone(), bytes);
         }
         Ok(page)
+    }
+
+    /// The same, if it is in memory.
+    pub fn find(&self, part: &PagePart, address: Address, life: Life) -> Option<Page> {
+        let place = place(&part.location);
+        let cached = self.shard(place).lock().get(place);
+        // Whoever else the place is named for is told so by the segment.
+        let is_own = |page: &Page| (page.header().address, page.header().life) == (address, life);
+        cached.filter(is_own)
     }
 
     /// Bytes held.

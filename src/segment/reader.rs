@@ -11,7 +11,7 @@
 use super::dictionary::{self, Dictionary};
 use super::{FOOTER_BYTES, Footer, PAGES_AT, corrupt, header_error};
 use crate::disk::bytes::SharedBytes;
-use crate::disk::{Map, ReadDisk, ReadFile, read_exact_at};
+use crate::disk::{Map, ReadDisk, ReadFile, ask_twice, is_unreadable, read_exact_at};
 use crate::error::{Error, Place, Result};
 use crate::format::Malformed;
 use crate::format::entry::PageLocation;
@@ -82,13 +82,14 @@ impl OpenSegment {
     pub(super) fn open(disk: &dyn ReadDisk, store: StoreId, facts: SegmentFacts) -> Result<Self> {
         let number = facts.number;
         let (file, salt) = open_file(disk, store, number)?;
-        let bytes = file.bytes().map_err(|error| failed(number, error))?;
+        let bytes = ask_twice(|| file.bytes()).map_err(|error| failed(number, error))?;
         if facts.bytes < PAGES_AT + FOOTER_BYTES {
             let what = format!("segment of {} bytes has no room for pages", facts.bytes);
             return Err(corrupt("segment.short", what, number, bytes));
         }
         // Of a file that was cut short the pages before the cut are as good as ever.
-        let map = file.map(facts.bytes.min(bytes)).map_err(|error| failed(number, error))?;
+        let map = ask_twice(|| file.map(facts.bytes.min(bytes)));
+        let map = map.map_err(|error| failed(number, error))?;
         Ok(Self { facts, salt, file, map, dictionaries: OnceLock::new() })
     }
 
@@ -139,11 +140,12 @@ impl OpenSegment {
     /// Reads bytes into `buffer`, past the map.
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         let number = self.facts.number;
-        read_exact_at(&*self.file, buffer, offset).map_err(|error| match error.kind() {
+        let read = ask_twice(|| read_exact_at(&*self.file, buffer, offset));
+        read.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => {
                 corrupt("segment.short", "the segment is cut short", number, offset)
             }
-            _ => failed(number, error).at(Place::new(FileName::Segment(number), offset)),
+            _ => unread_page(number, offset, error),
         })
     }
 
@@ -242,8 +244,8 @@ impl OpenSegment {
         let end = offset + u64::from(bytes);
         let is_mapped = end <= self.map.bytes() && self.map.memory().is_some();
         if touched.touch(offset, u64::from(bytes)) && is_mapped {
-            return SharedBytes::from_map(&self.map, offset..end)
-                .map_err(|error| failed(self.facts.number, error));
+            return ask_twice(|| SharedBytes::from_map(&self.map, offset..end))
+                .map_err(|error| unread_page(self.facts.number, offset, error));
         }
         let mut memory: Arc<[u8]> = std::iter::repeat_n(0, bytes as usize).collect();
         if let Some(buffer) = Arc::get_mut(&mut memory) {
@@ -314,7 +316,7 @@ impl OpenSegment {
 /// What a segment says of itself, for tools that have no manifest.
 pub fn facts_of(disk: &dyn ReadDisk, store: StoreId, number: FileNumber) -> Result<SegmentFacts> {
     let (file, salt) = open_file(disk, store, number)?;
-    let bytes = file.bytes().map_err(|error| failed(number, error))?;
+    let bytes = ask_twice(|| file.bytes()).map_err(|error| failed(number, error))?;
     if bytes < PAGES_AT + FOOTER_BYTES {
         return Err(corrupt("segment.short", "segment without a footer", number, bytes));
     }
@@ -338,7 +340,8 @@ impl From<Malformed> for Fault {
 fn read_footer(file: &dyn ReadFile, number: FileNumber, salt: u64, bytes: u64) -> Result<Footer> {
     let at = bytes - FOOTER_BYTES;
     let mut tail = vec![0; usize::try_from(FOOTER_BYTES).unwrap_or(0)];
-    read_exact_at(file, &mut tail, at).map_err(|error| match error.kind() {
+    let read = ask_twice(|| read_exact_at(file, &mut tail, at));
+    read.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => {
             corrupt("segment.short", "the segment is cut short", number, at)
         }
@@ -354,12 +357,21 @@ fn open_file(
     store: StoreId,
     number: FileNumber,
 ) -> Result<(Arc<dyn ReadFile>, u64)> {
-    let file = disk.open(FileName::Segment(number)).map_err(|error| match error.kind() {
+    let opened = ask_twice(|| disk.open(FileName::Segment(number)));
+    let file = opened.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => corrupt("segment.missing", "segment is missing", number, 0),
         _ => failed(number, error),
     })?;
     let mut block = [0; SECOND_COPY_OFFSET + HEADER_BYTES];
-    match read_exact_at(&*file, &mut block, 0) {
+    let mut read = ask_twice(|| read_exact_at(&*file, &mut block, 0));
+    if read.as_ref().is_err_and(is_unreadable) {
+        // Either copy will do.
+        let mut copy =
+            |at: usize| read_exact_at(&*file, &mut block[at..at + HEADER_BYTES], at as u64).is_ok();
+        // Both are asked for.
+        read = if copy(0) | copy(SECOND_COPY_OFFSET) { Ok(()) } else { read };
+    }
+    match read {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             return Err(corrupt("segment.short", "segment without a header", number, 0));
@@ -379,7 +391,22 @@ fn open_file(
     Ok((file, header.salt))
 }
 
+/// Why nothing of a segment can be had.
 #[cold]
 fn failed(number: FileNumber, error: io::Error) -> Error {
+    if is_unreadable(&error) {
+        let what = "the medium does not give a segment back";
+        return corrupt("segment.unreadable", what, number, 0).caused_by(error);
+    }
     Error::io(format!("reading segment {number}"), error)
+}
+
+/// Why what stands at `offset` of a segment cannot be had.
+#[cold]
+fn unread_page(number: FileNumber, offset: u64, error: io::Error) -> Error {
+    if is_unreadable(&error) {
+        let what = "the medium does not give a page back";
+        return corrupt("page.unreadable", what, number, offset).caused_by(error);
+    }
+    failed(number, error).at(Place::new(FileName::Segment(number), offset))
 }

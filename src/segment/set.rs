@@ -198,7 +198,8 @@ fn about(error: Error, address: Address) -> Error {
         return error;
     };
     let Address { namespace, id } = address;
-    let what = format!("page of object {id} in namespace {namespace} is not what was written");
+    let why = if error.is_unreadable() { "cannot be read" } else { "is not what was written" };
+    let what = format!("page of object {id} in namespace {namespace} {why}");
     Error::corrupt(error.code(), what, place).caused_by(error)
 }
 

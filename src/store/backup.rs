@@ -4,6 +4,7 @@ use super::Store;
 use super::commit::Position;
 use crate::disk::real::RealDisk;
 use crate::disk::{Disk, ReadDisk};
+use crate::engine::Engine;
 use crate::engine::backup::Told;
 use crate::error::{Error, Result};
 use crate::inspect::{self, Depth, Watch, verify_watched};
@@ -68,6 +69,27 @@ pub struct Backup {
     pub verified: Option<inspect::Report>,
 }
 
+/// Waits for a verification as long as nobody closes the store.
+#[derive(Debug)]
+struct WhileOpen<'a> {
+    engine: &'a Engine,
+    watch: &'a dyn Watch,
+}
+
+impl Watch for WhileOpen<'_> {
+    fn expect(&self, bytes: u64) {
+        self.watch.expect(bytes);
+    }
+
+    fn pass(&self, bytes: u64) {
+        self.watch.pass(bytes);
+    }
+
+    fn is_over(&self) -> bool {
+        self.engine.check_wanted().is_err() || self.watch.is_over()
+    }
+}
+
 impl Store {
     /// Makes `path` a backup of the store as of one commit, with the defaults of [`BackupOptions`].
     ///
@@ -86,7 +108,8 @@ impl Store {
     ///
     /// Fails with `backup.target` where something else is in the folder, or where it lies in the
     /// store's own; with `store.locked` where another has it open; with `Full` and `Io` where the
-    /// folder takes no more. In each case the earlier backup is as it was.
+    /// folder takes no more; with `store.closed` where the store is closed meanwhile, which waits
+    /// for no backup. In each case the earlier backup is as it was.
     ///
     /// # Examples
     ///
@@ -149,8 +172,14 @@ impl Store {
         let told = Told { expect, pass: &|bytes| watch.pass(bytes) };
         let copied = self.engine().backup(&target, options.may_link, &told)?;
         let reading: Arc<dyn ReadDisk> = target;
-        let verified =
-            options.is_verified.then(|| verify_watched(&reading, Depth::Everything, watch));
+        let verified = if options.is_verified {
+            let watch = WhileOpen { engine: self.engine(), watch };
+            let report = verify_watched(&reading, Depth::Everything, &watch);
+            self.engine().check_wanted()?;
+            Some(report)
+        } else {
+            None
+        };
         Ok(Backup {
             position: Position { lsn: copied.lsn, time: copied.time },
             files_kept: copied.kept,

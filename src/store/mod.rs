@@ -81,7 +81,24 @@ use timer::Timer;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
+    held: Arc<Held>,
+}
+
+/// What all handles of a kind hold together. When the last of a user's goes, so do the threads,
+/// and with them what an operator has asked for.
+#[derive(Debug)]
+struct Held {
+    engine: Arc<Engine>,
     shared: Arc<Shared>,
+    is_users: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.is_users {
+            self.shared.stop();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -114,7 +131,7 @@ impl Options {
         let threads = Mutex::new(threads);
         let outstanding = Outstanding::default();
         let shared = Shared { engine, threads, timer, scheduler, outstanding };
-        let store = Store { shared: Arc::new(shared) };
+        let store = Store::of(Arc::new(shared), true);
         #[cfg(feature = "admin")]
         store.serve()?;
         Ok(store)
@@ -132,8 +149,12 @@ impl Store {
         Options::default()
     }
 
+    fn of(shared: Arc<Shared>, is_users: bool) -> Self {
+        Self { held: Arc::new(Held { engine: Arc::clone(&shared.engine), shared, is_users }) }
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.shared.engine
+        &self.held.engine
     }
 
     /// The namespace of this name; created, and durable when this returns, if there is none. Object
@@ -214,15 +235,15 @@ impl Store {
     }
 
     pub(crate) fn timer(&self) -> &Timer {
-        &self.shared.timer
+        &self.held.shared.timer
     }
 
     pub(crate) fn scheduler(&self) -> &Scheduler {
-        &self.shared.scheduler
+        &self.held.shared.scheduler
     }
 
     pub(crate) fn outstanding(&self) -> &Outstanding {
-        &self.shared.outstanding
+        &self.held.shared.outstanding
     }
 
     /// Begins to listen to operators, if that was asked for.
@@ -234,17 +255,17 @@ impl Store {
         let listening = self.engine().disk.listen();
         let listener = listening.map_err(|cause| Error::io("listening at admin.sock", cause))?;
         let server = Arc::new(admin::Server::new(listener, Arc::clone(&self.engine().clock)));
-        let mut threads = self.shared.threads.lock();
-        threads.as_mut().map_or(Ok(()), |threads| threads.serve(&server, &self.shared))
+        let mut threads = self.held.shared.threads.lock();
+        threads.as_mut().map_or(Ok(()), |threads| threads.serve(&server, &self.held.shared))
     }
 
     /// The steps that threads would take, for whoever opened the store without them.
     pub fn steps(&self) -> Steps<'_> {
-        Steps { engine: self.engine(), timer: &self.shared.timer }
+        Steps { engine: self.engine(), timer: &self.held.shared.timer }
     }
 
     pub(crate) fn run_on_reader(&self, job: Job) -> bool {
-        self.shared.threads.lock().as_ref().is_some_and(|threads| threads.run(job).is_ok())
+        self.held.shared.threads.lock().as_ref().is_some_and(|threads| threads.run(job).is_ok())
     }
 
     /// Writes everything into pages, marks the log as closed and stops the threads. What is left
@@ -253,11 +274,7 @@ impl Store {
     /// handle of the store may close it. Without it nothing is lost, but the next open replays the
     /// log.
     pub fn close(self) -> Result<()> {
-        // The lock is let go first: a thread that stops may look for another one.
-        let threads = self.shared.threads.lock().take();
-        if let Some(threads) = threads {
-            threads.stop(self.engine());
-        }
+        self.held.shared.stop_threads();
         let closed = self.engine().close();
         // Whoever waits for an alarm is told that none will come.
         self.engine().alarms.wake_all();
@@ -265,12 +282,24 @@ impl Store {
     }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
+impl Shared {
+    fn stop(&self) {
         self.timer.stop();
-        if let Some(threads) = self.threads.lock().take() {
+        self.stop_threads();
+    }
+
+    fn stop_threads(&self) {
+        // The lock is let go first: a thread that stops may look for another one.
+        let threads = self.threads.lock().take();
+        if let Some(threads) = threads {
             threads.stop(&self.engine);
         }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

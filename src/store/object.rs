@@ -76,7 +76,7 @@ impl Object {
     ) -> Result<Self> {
         let engine = store.engine();
         engine.check_alive()?;
-        let opened = engine.with_object(address, |state, inner| {
+        let (state, fence) = engine.with_object(address, |state, inner| {
             if inner.is_open {
                 let what = "the object is open already; one handle at a time may change it";
                 return Err(Error::new(ErrorKind::Busy, "object.open", what));
@@ -85,12 +85,6 @@ impl Object {
             inner.is_open = true;
             inner.fence += 1;
             Ok((Arc::clone(state), inner.fence))
-        });
-        let (state, fence) = opened.inspect_err(|_| {
-            // It may have come into memory for this question only.
-            if let Some(state) = engine.table.get(&address) {
-                engine.table.evict(&state);
-            }
         })?;
         let name = name.map(str::to_owned);
         Ok(Self { store, state, id, name, fence })

@@ -155,13 +155,14 @@ impl Threads {
         Ok(())
     }
 
-    /// Starts the threads that listen to operators. They do not keep the store open.
+    /// Starts the threads that listen to operators. They do not keep the store open: what they hold
+    /// of it stops no thread when it goes.
     #[cfg(feature = "admin")]
     pub fn serve(&mut self, server: &Arc<Server>, shared: &Arc<Shared>) -> Result<()> {
         self.server = Some(Arc::clone(server));
         for _ in 0..ADMIN_THREADS {
             let (server, shared) = (Arc::clone(server), Arc::downgrade(shared));
-            let store = move || shared.upgrade().map(|shared| Store { shared });
+            let store = move || shared.upgrade().map(|shared| Store::of(shared, false));
             let starter: &mut Starter = &mut |builder, body| builder.spawn(body);
             self.spawn(starter, "dostore-admin", move || server.serve(store))?;
         }
@@ -258,16 +259,37 @@ fn write_log_until(engine: &Engine, stop: &AtomicBool) {
 }
 
 fn maintain(engine: &Engine, steps: &[Step], stop: &AtomicBool, bell: &Bell) {
+    let mut pauses = vec![Pause::default(); steps.len()];
     while !stop.load(Ordering::SeqCst) {
         if engine.wal.poison().is_some() {
             return;
         }
-        let done = guarded(engine, || Ok(round(engine, steps)));
-        match done.inspect_err(|error| engine.note_failure(error)) {
-            Ok(Round { failed: true, .. }) | Err(_) => bell.wait(RETRY_AFTER),
-            Ok(Round { did_something: true, .. }) => {}
-            Ok(_) => bell.wait(MAINTENANCE_EVERY),
+        let done = guarded(engine, || Ok(round(engine, steps, &mut pauses)));
+        let done = done.inspect_err(|error| engine.note_failure(error));
+        if !done.is_ok_and(|round| round.did_something) {
+            bell.wait(MAINTENANCE_EVERY);
+            for pause in &mut pauses {
+                pause.left = pause.left.saturating_sub(1);
+            }
         }
+    }
+}
+
+/// How long a step that failed is let be: so many waits for more work, or until this uptime.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pause {
+    left: u32,
+    until: Duration,
+}
+
+impl Pause {
+    fn begin(now: Duration) -> Self {
+        let left = RETRY_AFTER.as_millis() / MAINTENANCE_EVERY.as_millis();
+        Self { left: u32::try_from(left).unwrap_or(u32::MAX), until: now + RETRY_AFTER }
+    }
+
+    fn is_over(&self, now: Duration) -> bool {
+        self.left == 0 || self.until <= now
     }
 }
 
@@ -305,18 +327,24 @@ const TENDING: [Step; 2] = [
 /// What takes long, and needs the publisher lock for moments.
 const TIDYING: [Step; 2] = [
     |engine| if engine.wants_merge() { engine.merge() } else { Ok(false) },
-    |engine| if engine.wants_erase() { engine.erase() } else { Ok(false) },
+    |engine| if engine.wants_erase() { engine.erase_what_is_due() } else { Ok(false) },
 ];
 
 /// One round of background work. No step keeps another from its turn: what fails is tried again
 /// later.
-fn round(engine: &Engine, steps: &[Step]) -> Round {
+fn round(engine: &Engine, steps: &[Step], pauses: &mut [Pause]) -> Round {
     let mut round = Round::default();
-    for step in steps {
+    for (step, pause) in steps.iter().zip(pauses) {
+        let now = engine.clock.uptime();
+        if !pause.is_over(now) {
+            continue;
+        }
+        *pause = Pause::default();
         let done = step(engine);
         round.did_something |= matches!(done, Ok(true));
         if let Err(error) = done {
             engine.note_failure(&error);
+            *pause = Pause::begin(now);
             round.failed = true;
         }
     }
@@ -362,11 +390,29 @@ mod tests {
         let engine = open(&disk).unwrap();
         assert!(engine.last_failure().is_none());
         disk.fail_call(1, Fault::Io);
-        let round =
-            round(&engine, &[|engine| engine.wal.prepare_file(Fill::Written).map(|()| true)]);
-        assert!(round.failed);
+        let steps: &[Step] = &[|engine| engine.wal.prepare_file(Fill::Written).map(|()| true)];
+        assert!(round(&engine, steps, &mut [Pause::default()]).failed);
         assert_eq!(engine.last_failure().unwrap().code(), "io");
         assert_eq!(engine.stats().unwrap().failed_rounds, 1);
+    }
+
+    #[test]
+    fn a_step_that_fails_is_let_be_for_a_while_and_the_others_go_on() {
+        let disk = SimDisk::new(4);
+        let engine = open(&disk).unwrap();
+        let steps: &[Step] = &[|engine| Err(engine.panicked()), |_| Ok(true)];
+        let mut pauses = [Pause::default(); 2];
+        let mut told = Vec::new();
+        for passes in [0, 0, 400, 400, 400] {
+            engine.clock.sleep(Duration::from_millis(passes));
+            let Round { did_something, failed } = round(&engine, steps, &mut pauses);
+            told.push((did_something, failed));
+        }
+        assert_eq!(
+            told.iter().map(|(_, failed)| *failed).collect::<Vec<_>>(),
+            [true, false, false, false, true]
+        );
+        assert!(told.iter().all(|(did_something, _)| *did_something));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::planted::{Mistake, planted};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Why a file was not made.
 #[derive(Debug)]
@@ -111,6 +111,8 @@ pub struct Pool {
     hurrying: Mutex<()>,
     /// Files made because one was needed and none stood ready.
     late: AtomicU64,
+    /// Set while nobody wants files filled ahead.
+    is_ending: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -134,13 +136,13 @@ impl Ready {
 }
 
 impl Pool {
-    /// An empty pool of files of `file_bytes` each.
+    /// An empty pool of files of `file_bytes` each. None is filled ahead while `is_ending`.
     pub fn new(
-        disk: Arc<dyn Disk>,
-        pace: Arc<Pace>,
+        (disk, pace): (Arc<dyn Disk>, Arc<Pace>),
         context: FileContext,
         numbers: Arc<FileNumbers>,
         file_bytes: u64,
+        is_ending: Arc<AtomicBool>,
     ) -> Self {
         let clock = disk.clock();
         Self {
@@ -154,6 +156,7 @@ impl Pool {
             filling: Mutex::new(()),
             hurrying: Mutex::new(()),
             late: AtomicU64::new(0),
+            is_ending,
         }
     }
 
@@ -208,7 +211,7 @@ impl Pool {
         self.late.load(Ordering::Relaxed)
     }
 
-    /// Makes one more file ready, unless another one overtakes it.
+    /// Makes one more file ready, unless another one overtakes it or nobody wants it any more.
     pub fn prepare(&self, fill: Fill) -> Result<(), MakeError> {
         let _filling = self.filling.lock();
         self.make(fill)
@@ -232,7 +235,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Makes the file and its name durable; none when another one overtakes it.
+    /// Makes the file and its name durable; none when another one overtakes it, or when it is not
+    /// wanted any more.
     fn fill(&self, number: FileNumber, fill: Fill) -> Result<Option<Arc<dyn File>>, MakeError> {
         let name = FileName::Wal(number);
         let failed = |cause| Error::io(format!("preparing {name}"), cause);
@@ -242,7 +246,8 @@ impl Pool {
             let zeros = vec![0; PIECE_BYTES];
             let mut offset = 0;
             while offset < self.file_bytes {
-                if self.ready.lock().highest > number {
+                let is_overtaken = self.ready.lock().highest > number;
+                if is_overtaken || self.is_ending.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
                 let piece = (self.file_bytes - offset).min(PIECE_BYTES as u64);

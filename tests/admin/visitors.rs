@@ -112,3 +112,22 @@ fn a_load_that_is_cut_off_leaves_whole_objects() {
     let rooms = other.store.namespace("rooms").unwrap();
     assert_eq!(rooms.objects().count(), 1);
 }
+
+#[test]
+fn who_drops_the_store_waits_for_no_visitor_and_leaves_nobody_in_it() {
+    let source = listening();
+    put(&source.store, "lobby", "one");
+    let mut exported = Vec::new();
+    source.store.export(dostore::store::transfer::Form::Text, &mut exported).unwrap();
+    let it = listening();
+    let mut stream = visit(&it.path);
+    let load = b"{\"dostore\":\"admin\",\"version\":1,\"do\":\"load\",\"existing\":\"keep\"}\n";
+    stream.write_all(load).unwrap();
+    // The rest never comes.
+    stream.write_all(&exported[..exported.len() - 10]).unwrap();
+    until("nothing of it is loaded", || !it.store.namespaces().is_empty());
+    let Listening { path, store, folder } = it;
+    drop(store);
+    drop(options().open(&path).unwrap());
+    drop((folder, stream));
+}

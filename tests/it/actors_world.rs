@@ -228,7 +228,7 @@ impl Shared {
         let is_of_disk = matches!(
             kind,
             ErrorKind::Broken | ErrorKind::Io | ErrorKind::Full | ErrorKind::Poisoned
-        );
+        ) || error.code().ends_with(".unreadable");
         assert!(is_of_disk && self.may_fail(), "{what} fails without a cause: {error:?}");
         if kind == ErrorKind::Full {
             self.count("commits refused");

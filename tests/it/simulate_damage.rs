@@ -43,7 +43,7 @@ pub struct Patient {
 }
 
 impl Patient {
-    fn wrong<T>(&self, what: impl std::fmt::Display) -> Outcome<T> {
+    pub fn wrong<T>(&self, what: impl std::fmt::Display) -> Outcome<T> {
         Err(Stop::Violation(format!("after {}: {what}", self.told)))
     }
 
@@ -56,7 +56,7 @@ impl Patient {
     }
 
     /// The store, if it opens.
-    fn open(&self) -> Outcome<Option<Store>> {
+    pub fn open(&self) -> Outcome<Option<Store>> {
         match self.options.clone().open_on(self.disk.clone()) {
             Ok(store) => Ok(Some(store)),
             Err(error) if self.is_honest(&error) => Ok(None),
@@ -66,7 +66,7 @@ impl Patient {
     }
 
     /// Reads every object whole and by key; says which of them the store refuses.
-    fn read(&self, world: &World, store: &Store) -> Outcome<BTreeSet<usize>> {
+    pub fn read(&self, world: &World, store: &Store) -> Outcome<BTreeSet<usize>> {
         let mut hurt = BTreeSet::new();
         for object in &world.objects {
             let (index, map) = (object.index, &self.maps[object.index]);
@@ -94,7 +94,7 @@ impl Patient {
     }
 
     /// One more key for every object, some of them emptied first.
-    fn write(&mut self, world: &World, store: &Store, hurt: &BTreeSet<usize>) -> Outcome {
+    pub fn write(&mut self, world: &World, store: &Store, hurt: &BTreeSet<usize>) -> Outcome {
         for object in &world.objects {
             let index = object.index;
             let namespace = store.namespace(&namespace_name(object.namespace));
@@ -126,11 +126,8 @@ impl Patient {
         Ok(())
     }
 
-    /// The whole examination.
-    pub fn examine(&mut self, world: &World) -> Outcome<BTreeSet<usize>> {
-        let Some(store) = self.open()? else { return Ok(BTreeSet::new()) };
-        let hurt = self.read(world, &store)?;
-        self.write(world, &store, &hurt)?;
+    /// A checkpoint, a cleaning and a merge: damaged pages keep none of them from its work.
+    pub fn maintain(&self, store: &Store) -> Outcome {
         for step in [Action::Checkpoint, Action::Clean, Action::Merge] {
             let steps = store.steps();
             let done = match step {
@@ -140,12 +137,19 @@ impl Patient {
             };
             match done {
                 Ok(_) => {}
-                // Changes go on over damaged pages; cleaning and merging may have to wait.
-                Err(error) if self.is_honest(&error) && step != Action::Checkpoint => {}
-                Err(error) if (self.may_fail || self.is_lost) && self.is_honest(&error) => {}
+                Err(error) if self.is_lost && self.is_honest(&error) => {}
                 Err(error) => return self.wrong(format_args!("{step:?} says {error:?}")),
             }
         }
+        Ok(())
+    }
+
+    /// The whole examination.
+    pub fn examine(&mut self, world: &World) -> Outcome<BTreeSet<usize>> {
+        let Some(store) = self.open()? else { return Ok(BTreeSet::new()) };
+        let hurt = self.read(world, &store)?;
+        self.write(world, &store, &hurt)?;
+        self.maintain(&store)?;
         self.read(world, &store)?;
         drop(store);
         self.disk = self.disk.kill();
@@ -188,6 +192,7 @@ impl World {
         for _ in 0..DAMAGES {
             self.damage_once(&healthy)?;
         }
+        self.lose_sector(&healthy)?;
         self.forge(&healthy)
     }
 
@@ -203,7 +208,10 @@ impl World {
         let mut patient = self.patient(healthy, &format!("{harm:?} of {name}"));
         self.note(format_args!("{}", patient.told));
         self.counts.damages += 1;
-        patient.may_fail = matches!(harm, Harm::Gone | Harm::Medium(Damage::Unreadable(_)));
+        // What the medium does not give of a page is damage as any other.
+        let is_page = matches!(name, FileName::Segment(_));
+        let is_unread = matches!(harm, Harm::Gone | Harm::Medium(Damage::Unreadable(_)));
+        patient.may_fail = is_unread && !is_page;
         patient.is_lost = matches!(name, FileName::Run(_));
         match harm {
             Harm::Medium(damage) => {

@@ -231,6 +231,10 @@ impl World {
             // Two bulks in one turn are more than a commit may hold.
             ErrorKind::Invalid => matches!(error.code(), "limit.operations" | "limit.commit"),
             ErrorKind::Full => self.has_faults || self.is_short_of_space,
+            // A read that fails twice in a row.
+            ErrorKind::Corrupt => {
+                self.has_faults && matches!(error.code(), "page.unreadable" | "segment.unreadable")
+            }
             _ => false,
         };
         if !is_allowed {

@@ -335,6 +335,8 @@ impl World {
 pub fn allowed(what: &str, error: &Error) -> std::result::Result<(), String> {
     match error.kind() {
         ErrorKind::Io | ErrorKind::Full | ErrorKind::Poisoned => Ok(()),
+        // The medium gave nothing back.
+        ErrorKind::Corrupt if error.code().ends_with(".unreadable") => Ok(()),
         _ => Err(format!("{what}: {error:?}")),
     }
 }

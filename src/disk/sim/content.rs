@@ -284,9 +284,13 @@ impl Content {
         self.charged = blocks(self.length);
     }
 
-    pub(super) fn make_unreadable(&mut self, sector: u64) {
+    pub(super) fn set_unreadable(&mut self, sector: u64, is_unreadable: bool) {
         self.edit(|_| {});
-        self.unreadable.insert(sector);
+        if is_unreadable {
+            self.unreadable.insert(sector);
+        } else {
+            self.unreadable.remove(&sector);
+        }
     }
 }
 

@@ -77,6 +77,8 @@ pub enum Damage {
     SetLength(u64),
     /// Reads of this sector fail, until it is written.
     Unreadable(u64),
+    /// Reads of this sector give again what was there.
+    Readable(u64),
 }
 
 impl fmt::Debug for SimDisk {
@@ -334,8 +336,9 @@ fn spoil(content: &mut Content, damage: Damage, garbage: &[u8]) -> Option<()> {
         Damage::SetLength(bytes) => content.edit(|medium| medium.resize(bytes as usize, 0)),
         Damage::Unreadable(sector) => {
             range(sector)?;
-            content.make_unreadable(sector);
+            content.set_unreadable(sector, true);
         }
+        Damage::Readable(sector) => content.set_unreadable(sector, false),
     }
     Some(())
 }

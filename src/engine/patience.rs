@@ -1,0 +1,72 @@
+//! What failed is let be for a time: a second at first, twice as long each time, an hour at most.
+//!
+//! Invariants:
+//!   * What did not fail is not known here, and what succeeded is forgotten.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_hours(1);
+
+/// What failed, and until when each of it is let be.
+#[derive(Debug)]
+pub struct Patience<K>(BTreeMap<K, Wait>);
+
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    until: Duration,
+    lasts: Duration,
+}
+
+impl<K> Default for Patience<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Patience<K> {
+    /// It has failed, at this uptime; once more, if it has before.
+    pub(super) fn note_failed(&mut self, what: K, now: Duration) {
+        let fresh = Wait { until: Duration::ZERO, lasts: FIRST / 2 };
+        let wait = self.0.entry(what).or_insert(fresh);
+        wait.lasts = (wait.lasts * 2).min(LONGEST);
+        wait.until = now + wait.lasts;
+    }
+
+    /// Whether it is to be let be.
+    pub(super) fn waits(&self, what: &K, now: Duration) -> bool {
+        self.0.get(what).is_some_and(|wait| now < wait.until)
+    }
+
+    /// Forgets all else.
+    pub(super) fn keep_only(&mut self, is_kept: impl Fn(&K) -> bool) {
+        self.0.retain(|what, _| is_kept(what));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_an_hour_and_begin_anew_after_a_success() {
+        let mut patience = Patience::default();
+        let mut now = Duration::ZERO;
+        let mut waited = Vec::new();
+        for _ in 0..14 {
+            patience.note_failed('a', now);
+            let before = now;
+            while patience.waits(&'a', now) {
+                now += Duration::from_secs(1);
+            }
+            waited.push((now.saturating_sub(before)).as_secs());
+        }
+        assert_eq!(waited[..4], [1, 2, 4, 8]);
+        assert_eq!(waited[11..], [2048, 3600, 3600]);
+        assert!(!patience.waits(&'b', now));
+        patience.keep_only(|_| false);
+        patience.note_failed('a', now);
+        assert!(!patience.waits(&'a', now + FIRST));
+    }
+}
