@@ -12,9 +12,10 @@ use super::progress;
 use super::time::{Calendar, machine, short};
 use crate::disk::real::{RealClock, RealReadDisk};
 use crate::disk::{Clock, ReadDisk};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Place};
 use crate::ids::{Lsn, Timestamp};
-use crate::inspect::forbidden;
+use crate::inspect::{forbidden, is_there};
+use crate::names::FileName;
 use crate::store::reader::{Reader, is_given_up};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
@@ -212,8 +213,13 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// That no store is where one was looked for.
+    /// That no store is where one was looked for, or none that has its manifest.
     pub fn no_store(&self) -> Failure {
+        if self.disk().is_ok_and(|disk| is_there(&disk).unwrap_or(false)) {
+            let what = "the store has lost its manifest: `dostore verify` says what is left of it";
+            let place = Place::new(FileName::Manifest, 0);
+            return Error::corrupt("manifest.missing", what, place).into();
+        }
         let folder = self.globals.directory.as_deref().unwrap_or(Path::new(""));
         let what = format!("there is no store in {}", folder.display());
         Failure::Store(Error::new(ErrorKind::NotFound, "store.missing", what))

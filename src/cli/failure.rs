@@ -85,10 +85,11 @@ impl fmt::Display for Failure {
             Self::Usage(what) | Self::Missing(what) => out.write_str(what),
             Self::Store(error) => {
                 write!(out, "{error}")?;
-                match std::error::Error::source(error) {
-                    Some(cause) => write!(out, ": {cause}"),
-                    None => Ok(()),
-                }
+                let Some(cause) = std::error::Error::source(error) else { return Ok(()) };
+                // The same place is told once.
+                let (cause, place) = (cause.to_string(), error.place());
+                let place = place.map(|place| format!(" (in {place})")).unwrap_or_default();
+                write!(out, ": {}", cause.strip_suffix(&place).unwrap_or(&cause))
             }
             Self::Output(cause) => write!(out, "writing the output: {cause}"),
         }

@@ -295,12 +295,12 @@ impl Report {
 
 /// An error's words without its place, which a fault has beside them; its cause with them.
 pub(super) fn message(error: &Error) -> String {
-    let whole = error.to_string();
-    let place = error.place().map(|place| format!(" (in {place})"));
-    let what = place.and_then(|place| whole.strip_suffix(&place)).unwrap_or(&whole);
+    let place = error.place().map(|place| format!(" (in {place})")).unwrap_or_default();
+    let without_place = |whole: String| whole.strip_suffix(&place).unwrap_or(&whole).to_owned();
+    let what = without_place(error.to_string());
     match std::error::Error::source(error) {
-        Some(cause) => format!("{what}: {cause}"),
-        None => what.to_owned(),
+        Some(cause) => format!("{what}: {}", without_place(cause.to_string())),
+        None => what,
     }
 }
 

@@ -81,6 +81,8 @@ fn of_file(manifest: &Manifest, name: FileName, bytes: u64, role: Role) -> FileS
             let Some(file) = files.find(|file| Some(file.facts.number) == number) else {
                 return plain;
             };
+            // A guess does not know how far it goes.
+            let Some(file) = Some(file).filter(|file| file.end != Lsn::MAX) else { return plain };
             let (items, written_at) = (file.facts.entries, file.end);
             FileSpace { items, written_at, end_time: Some(file.end_time), ..plain }
         }

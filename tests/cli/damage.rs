@@ -256,3 +256,18 @@ fn what_a_user_may_not_read_is_not_told_to_be_damaged() {
         assert!(errors.contains("seg/") && errors.contains("ermission denied"), "{errors}");
     }
 }
+
+#[test]
+fn a_store_that_has_lost_its_manifest_is_not_taken_for_none() {
+    let stage = Stage::new();
+    fs::remove_file(stage.store().join("MANIFEST")).unwrap();
+    let words: [&[&str]; 6] =
+        [&["ls"], &["inspect"], &["get", "rooms/lobby:topic"], &["tail"], &["dump"], &["alarms"]];
+    for verb in words {
+        let done = stage.call(verb);
+        assert!(done.code == 4 && done.errors.contains("`dostore verify`"), "{done:?}");
+    }
+    let put = stage.call(&["put", "rooms/lobby:topic", "c"]);
+    assert_eq!(put.code, 4, "{put:?}");
+    assert!(!stage.store().join("MANIFEST").exists(), "a new store over the old one");
+}

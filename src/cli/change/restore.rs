@@ -206,11 +206,14 @@ fn told(call: &Call<'_>, seen: &Seen, change: &Change) -> String {
 /// Restores many objects, or shows how many would change.
 fn many(call: &mut Call<'_>, only: Option<&str>, at: Timestamp, how: How) -> Outcome {
     let mut preview = None;
-    call.reading(|reader, _| {
+    call.reading(|reader, call| {
         if let Some(name) = only {
             space(reader, name)?;
         }
-        preview = Some(PreviewAll::of(reader, only, at)?);
+        let bar = call.spinner("comparing objects");
+        let compared = PreviewAll::of(reader, only, at);
+        bar.finish_and_clear();
+        preview = Some(compared?);
         Ok(DONE)
     })?;
     let preview = preview.unwrap_or_default();
