@@ -172,8 +172,9 @@ fn report_history(store: &Store) -> Outcome<()> {
     while store.steps().merge()? {}
     let stats = store.stats()?;
     let (history, records) = (stats.history_bytes, stats.record_bytes);
-    let times = records as f64 / history.max(1) as f64;
-    println!("history at rest    {history} bytes, {times:.1} times smaller than in the log");
+    let tenths = records * 10 / history.max(1);
+    let (times, tenth) = (tenths / 10, tenths % 10);
+    println!("history at rest    {history} bytes, {times}.{tenth} times smaller than in the log");
     Ok(())
 }
 
