@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::timer;
 use pin_project_lite::pin_project;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -46,9 +47,13 @@ impl Wake for Limit {
     fn wake(self: Arc<Self>) {
         let Some(core) = self.0.upgrade() else { return };
         // What breaks an object waits for its reads, which the thread of all timers must not.
+        // A durability may panic, which is no reason for either thread to end.
+        let check = |core: &Core| {
+            let _ = catch_unwind(AssertUnwindSafe(|| core.check_limit()));
+        };
         let own = Arc::clone(&core);
-        if !core.object.store().run_on_reader(Box::new(move || own.check_limit())) {
-            core.check_limit();
+        if !core.object.store().run_on_reader(Box::new(move || check(&own))) {
+            check(&core);
         }
     }
 }

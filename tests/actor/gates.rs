@@ -337,3 +337,51 @@ fn keys_and_values_may_use_the_object_when_they_are_asked_for_their_bytes() {
     std::thread::Builder::new().spawn(script).unwrap();
     told.recv_timeout(Duration::from_mins(1)).expect("a key was asked under a lock");
 }
+
+#[test]
+fn an_unconfirmed_turn_that_fails_is_told_at_once_to_who_waits_for_later_ones() {
+    let (storage, durability) = manual(&rooms());
+    storage.put_unconfirmed("a", "1").unwrap();
+    storage.put("b", "1").unwrap();
+    let [a, _] = durability.pending()[..] else { panic!("two commits") };
+    let mut gate = pin!(storage.gate());
+    let bell = Arc::<Bell>::default();
+    assert!(poll_with(&mut gate, &bell).is_pending());
+    durability.fail(a);
+    assert!(bell.is_rung());
+    let failed = poll(&mut gate).map_err(|error| error.code());
+    assert!(matches!(failed, Poll::Ready(Err("gate.broken"))), "{failed:?}");
+}
+
+/// Panics when it hears of a commit.
+#[derive(Debug)]
+struct Panics;
+
+impl Durability for Panics {
+    fn begin(&self, _: Position) {
+        panic!("on purpose");
+    }
+
+    fn is_confirmed(&self, _: Position) -> bool {
+        true
+    }
+
+    fn failure(&self, _: Position) -> Option<Error> {
+        None
+    }
+
+    fn poll(&self, _: Position, _: &Waker) -> Option<Result<()>> {
+        Some(Ok(()))
+    }
+}
+
+#[test]
+fn a_durability_that_panics_breaks_the_object_and_keeps_no_turn() {
+    let rooms = rooms();
+    let options = StorageOptions { durability: Some(Arc::new(Panics)), ..Default::default() };
+    let storage = Storage::with_options(rooms.open_by_name("lobby").unwrap(), options);
+    let put = std::panic::AssertUnwindSafe(|| storage.put("a", "1"));
+    assert!(std::panic::catch_unwind(put).is_err());
+    assert_eq!(storage.put("b", "1").unwrap_err().code(), "object.panicked");
+    assert_eq!(text(&open(&rooms), "b"), None);
+}

@@ -314,23 +314,3 @@ fn objects_that_may_not_be_idle_at_all_leave_soon_and_the_host_does_not_spin() {
     assert!(!world.is_active());
     assert_eq!(world.ask(add(1)).unwrap(), 2);
 }
-
-/// Whether there is room and the place that is taken are one decision.
-#[test]
-fn of_those_who_try_to_send_at_once_one_gets_the_last_place() {
-    const THREADS: usize = 2;
-    let world = World::with(|builder| builder.mailbox(1));
-    for round in 0..500 {
-        let room = world.class.recipient(&format!("room {round}")).unwrap();
-        let begin = std::sync::Barrier::new(THREADS);
-        let send = || {
-            begin.wait();
-            room.try_send(add(1)).ok()
-        };
-        let taken: Vec<_> = std::thread::scope(|scope| {
-            let senders: Vec<_> = (0..THREADS).map(|_| scope.spawn(send)).collect();
-            senders.into_iter().filter_map(|sender| sender.join().unwrap()).collect()
-        });
-        assert_eq!(taken.len(), 1, "in round {round}");
-    }
-}
