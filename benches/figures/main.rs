@@ -1,6 +1,7 @@
 //! The figures that decide whether the engine is worth having, each beside a raw control.
 //!
-//! `cargo bench --bench figures -- NAME [--objects N] [--seconds S] [--dir PATH] [--quick]`.
+//! `cargo bench --bench figures -- NAME [--objects N] [--seconds S] [--dir PATH] [--quick]
+//! [--history off|on] [--load uniform|zipf]`.
 //! Without a name all of them run in a quick form that only shows that they work.
 //!
 //! Invariants:
@@ -15,11 +16,13 @@
     reason = "figures are rounded when printed"
 )]
 
+mod account;
 mod actors;
 mod adopt;
 mod alarms;
 mod alone;
 mod commits;
+mod large;
 mod load;
 mod measure;
 mod million;
@@ -32,6 +35,7 @@ mod rest;
 mod sustained;
 mod system;
 
+use dostore::retention::Retention;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -39,8 +43,9 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 const USAGE: &str = "figures [NAME...] [--objects N] [--seconds S] [--dir PATH] [--quick]
-names: actors adopt alarms commits alone open-warm open-cold open-store million past publish
-       rest sustained";
+        [--history off|on] [--load uniform|zipf]
+names: actors adopt alarms commits alone large open-warm open-cold open-store million past
+       publish rest sustained";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -53,6 +58,10 @@ pub struct Settings {
     is_kept: bool,
     /// Only shows that the figures work.
     pub quick: bool,
+    /// Whether `sustained` keeps history.
+    pub retention: Retention,
+    /// The one load of `sustained` that is wanted; none for both.
+    pub load: Option<String>,
 }
 
 impl Settings {
@@ -64,6 +73,8 @@ impl Settings {
             root: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
             is_kept: false,
             quick: false,
+            retention: Retention::default(),
+            load: None,
         };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
@@ -78,6 +89,14 @@ impl Settings {
                     settings.root = value()?.into();
                     settings.is_kept = true;
                 }
+                "--history" => {
+                    settings.retention = match &*value()? {
+                        "off" => Retention::Off,
+                        "on" => Retention::default(),
+                        _ => return Err(USAGE.into()),
+                    }
+                }
+                "--load" => settings.load = Some(value()?),
                 name if !name.starts_with('-') => settings.names.push(argument),
                 _ => return Err(USAGE.into()),
             }
@@ -113,6 +132,7 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
         "commits" => commits::run(settings),
         "alarms" => alarms::run(settings),
         "alone" => alone::run(settings),
+        "large" => large::run(settings),
         "open-warm" => opening::warm(settings),
         "open-cold" => opening::cold(settings),
         "open-store" => recovery::run(settings),
@@ -127,7 +147,7 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
     }
 }
 
-const ALL: [&str; 13] = [
+const ALL: [&str; 14] = [
     "open-warm",
     "open-cold",
     "open-store",
@@ -135,6 +155,7 @@ const ALL: [&str; 13] = [
     "commits",
     "actors",
     "alone",
+    "large",
     "alarms",
     "past",
     "adopt",

@@ -36,6 +36,10 @@ const DEAD_PERCENT_MIN: u64 = 30;
 /// Dead bytes that threads let be, in percent of the live ones: the more there are, the emptier are
 /// the victims, and the less is rewritten for each byte that comes free.
 const DEAD_PERCENT_KEPT: u64 = 80;
+/// Steps of cleaning that may follow each other, one more for each share of what is kept that is
+/// dead beyond it: the further behind, the more before the next checkpoint.
+const STEPS_PER_KEPT: u64 = 8;
+const STEPS_MAX: u64 = 8;
 /// Small segments that are let be.
 const SMALL_SEGMENTS_MAX: usize = 32;
 /// Pages that a dictionary is trained on, and how few are not worth it.
@@ -52,11 +56,33 @@ impl Engine {
     pub fn wants_clean(&self) -> bool {
         let version = self.version();
         let segments = &version.manifest.segments;
+        let (dead, kept) = self.dead_and_kept(segments);
+        let is_due = dead > kept || self.has_crumbs(segments);
+        is_due && !self.choose_victims(segments, &Patience::default()).is_empty()
+    }
+
+    /// Dead bytes of pages, and how many of them threads let be.
+    fn dead_and_kept(&self, segments: &[SegmentState]) -> (u64, u64) {
         let live: u64 = segments.iter().map(|segment| segment.live_bytes).sum();
         let pages: u64 = segments.iter().map(|segment| segment.facts.page_bytes).sum();
         let kept = (live * DEAD_PERCENT_KEPT / 100).max(self.options.dirty_bytes as u64 / 2);
-        let is_due = pages.saturating_sub(live) > kept || self.has_crumbs(segments);
-        is_due && !self.choose_victims(segments, &Patience::default()).is_empty()
+        (pages.saturating_sub(live), kept)
+    }
+
+    /// Cleans as far as is due: one step, and more the further what is dead is beyond what is kept.
+    /// A load that leaves time for one step only between two checkpoints would else leave dead
+    /// bytes behind without a bound. Says whether anything was cleaned.
+    pub fn clean_what_is_due(&self) -> Result<bool> {
+        let (dead, kept) = self.dead_and_kept(&self.version().manifest.segments);
+        let steps = 1 + dead.saturating_sub(kept) * STEPS_PER_KEPT / kept.max(1);
+        let mut has_cleaned = false;
+        for _ in 0..steps.min(STEPS_MAX) {
+            if !self.wants_clean() || self.check_wanted().is_err() || !self.clean()? {
+                break;
+            }
+            has_cleaned = true;
+        }
+        Ok(has_cleaned)
     }
 
     /// Below this a segment is small.

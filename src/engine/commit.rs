@@ -28,7 +28,8 @@ const LOG_PER_BUDGET: u64 = 4;
 
 /// How long a group is held back when twice the budget is dirty.
 const PRESSURE_AT_TWICE: Duration = Duration::from_millis(100);
-const PRESSURE_MAX: Duration = Duration::from_secs(5);
+/// Some groups go out in every second, whatever is dirty.
+const PRESSURE_MAX: Duration = Duration::from_millis(400);
 
 /// Smooth backpressure: the further memory is over its budget, the longer each group is held back,
 /// so that commits slow down to what checkpoints can take and never stop.

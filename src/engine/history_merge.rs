@@ -79,14 +79,14 @@ impl Engine {
     pub fn merge_history(&self) -> Result<bool> {
         self.check_alive()?;
         let version = self.version();
-        let inputs = self.history_merging.lock().choose(&version);
-        let Some(inputs) = inputs else { return Ok(false) };
-        let merged = self.replace_history(&version, &inputs);
+        let files = self.history_merging.lock().choose(&version);
+        let Some(files) = files else { return Ok(false) };
+        let opens = |file: &HistoryFile| version.history.open_file(file).is_ok();
+        let damaged: Vec<_> = files.iter().filter(|file| !opens(file)).copied().collect();
+        let merged = self.replace_history(version, files.clone());
         if merged.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
-            let is_damaged = |file: &&HistoryFile| version.history.open_file(file).is_err();
-            let damaged: Vec<_> = inputs.iter().filter(is_damaged).collect();
             // What opens and cannot be merged all the same: nobody knows which of them it was.
-            let left = if damaged.is_empty() { inputs.iter().collect() } else { damaged };
+            let left = if damaged.is_empty() { &files } else { &damaged };
             self.history_merging.lock().leave(left);
         }
         merged.map(|merged| merged.is_some())
@@ -105,7 +105,8 @@ impl Engine {
             let Some(file) = files.find(|file| !done.contains(&file.facts.number)) else {
                 return Ok(());
             };
-            match self.erase_from(&version, file, purges) {
+            let file = *file;
+            match self.erase_from(version, &file, purges) {
                 // One that is gone has others in its place.
                 Ok(number) => drop(done.insert(number.unwrap_or(file.facts.number))),
                 Err(error) if may_go_on(&error) => {
@@ -128,7 +129,7 @@ impl Engine {
     /// took its place.
     fn erase_from(
         &self,
-        version: &Version,
+        version: Arc<Version>,
         file: &HistoryFile,
         purges: &[Purge],
     ) -> Result<Option<FileNumber>> {
@@ -138,7 +139,7 @@ impl Engine {
         }
         let run = version.history.open_file(file)?;
         if older.any(|purge| run.may_hold(&purge.address)) {
-            return self.replace_history(version, &[*file]);
+            return self.replace_history(version, vec![*file]);
         }
         Ok(None)
     }
@@ -147,22 +148,25 @@ impl Engine {
     /// meanwhile.
     fn replace_history(
         &self,
-        version: &Version,
-        inputs: &[HistoryFile],
+        version: Arc<Version>,
+        files: Vec<HistoryFile>,
     ) -> Result<Option<FileNumber>> {
+        let _merging = self.merging.read();
+        let inputs = Inputs::open(&version, files)?;
+        drop(version);
         let number = self.numbers.take();
         let name = FileName::Run(number);
-        let written = self.write_history(version, inputs, number);
+        let written = self.write_history(&inputs, number);
         let merged = written.inspect_err(|_| drop(self.disk.remove(name)))?;
         let mut publisher = self.publisher.lock();
         let mut next = publisher.manifest.clone();
         let is_there = |input: &HistoryFile| next.history.contains(input);
-        if !inputs.iter().all(is_there) || is_purged_since(version, &next, inputs) {
+        if !inputs.files.iter().all(is_there) || inputs.are_purged_since(&next) {
             mark(Mark::MergeDiscarded);
             self.discard(&publisher, name);
             return Ok(None);
         }
-        next.history.retain(|file| !inputs.contains(file));
+        next.history.retain(|file| !inputs.files.contains(file));
         next.history.push(merged);
         next.history.sort_by_key(order);
         self.publish_new(&mut publisher, next, &[name], None)?;
@@ -171,42 +175,48 @@ impl Engine {
         Ok(Some(number))
     }
 
-    fn write_history(
-        &self,
-        version: &Version,
-        inputs: &[HistoryFile],
-        number: FileNumber,
-    ) -> Result<HistoryFile> {
-        let runs = inputs.iter().map(|file| version.history.open_file(file));
-        let runs: Vec<Arc<Run>> = runs.collect::<Result<_>>()?;
+    fn write_history(&self, inputs: &Inputs, number: FileNumber) -> Result<HistoryFile> {
         let mut out = HistoryWriter::create(self, number, SAVES)?;
         out.give_up_when(Arc::clone(&self.is_ending));
-        let purged = version.manifest.purged.iter().map(|purge| (purge.address, purge.lsn));
-        let purged: BTreeMap<Address, Lsn> = purged.collect();
+        let Inputs { files, runs, purged } = inputs;
         let addresses = runs.iter().map(|run| run.addresses()).sum::<u64>();
         out.expect_addresses(addresses + purged.len() as u64);
-        let mut merged = inputs[0];
-        for file in inputs {
+        let mut merged = files[0];
+        for file in files {
             merged.epoch = merged.epoch.max(file.epoch);
             merged.start = merged.start.min(file.start);
             merged.end = merged.end.max(file.end);
             merged.start_time = merged.start_time.min(file.start_time);
             merged.end_time = merged.end_time.max(file.end_time);
         }
-        merge(&runs, &purged, (merged.start, merged.end), &mut out)?;
+        merge(runs, purged, (merged.start, merged.end), &mut out)?;
         merged.facts = out.finish()?;
         Ok(merged)
     }
 }
 
-/// Whether an object that these files may hold was purged since `version`.
-fn is_purged_since(version: &Version, now: &Manifest, inputs: &[HistoryFile]) -> bool {
-    let known = |purge: &Purge| version.manifest.purge_of(purge.address).map(|known| known.lsn);
-    let mut new = now.purged.iter().filter(|purge| known(purge) != Some(purge.lsn));
-    new.any(|purge| {
-        let may_hold = |run: Arc<Run>| run.may_hold(&purge.address);
-        inputs.iter().any(|file| version.history.open_file(file).map_or(true, may_hold))
-    })
+/// What a merge reads: it takes long, and holds no version.
+struct Inputs {
+    files: Vec<HistoryFile>,
+    runs: Vec<Arc<Run>>,
+    /// The purges that are known.
+    purged: BTreeMap<Address, Lsn>,
+}
+
+impl Inputs {
+    fn open(version: &Version, files: Vec<HistoryFile>) -> Result<Self> {
+        let runs = files.iter().map(|file| version.history.open_file(file));
+        let runs = runs.collect::<Result<_>>()?;
+        let purged = version.manifest.purged.iter().map(|purge| (purge.address, purge.lsn));
+        Ok(Self { files, runs, purged: purged.collect() })
+    }
+
+    /// Whether an object that they may hold was purged, and that is not known.
+    fn are_purged_since(&self, now: &Manifest) -> bool {
+        let is_new = |purge: &&Purge| self.purged.get(&purge.address) != Some(&purge.lsn);
+        let mut new = now.purged.iter().filter(is_new);
+        new.any(|purge| self.runs.iter().any(|run| run.may_hold(&purge.address)))
+    }
 }
 
 /// Neighbours that are worth merging, in the order of their spans, without any of `unmergeable`

@@ -7,13 +7,15 @@
 //!   * Inputs are neighbours in the order of runs, and the output takes exactly their place.
 //!   * Written without the publisher lock; thrown away if any input is gone when it is done, and
 //!     given up where somebody waits for it to end.
+//!   * A merge takes long and holds no version: one that is held keeps every file of its time.
 
 use super::Engine;
 use super::history::forgets;
 use super::publish::Publisher;
-use crate::directory;
+use crate::directory::{self, Directory};
 use crate::error::Result;
 use crate::format::entry::Head;
+use crate::format::manifest::Manifest;
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::{Address, FileNumber};
 use crate::marks::{Mark, mark};
@@ -39,10 +41,11 @@ impl Engine {
     /// Merges runs of one use, or files of history. Says whether there were any to merge.
     pub fn merge(&self) -> Result<bool> {
         self.check_alive()?;
-        let version = self.version();
-        for (usage, runs) in runs_by_use(&version) {
+        for place in 0..USES {
+            let version = self.version();
+            let (usage, runs) = runs_by_use(&version)[place];
             if let Some(count) = choose(runs) {
-                self.merge_newest(&version, usage, &runs[..count])?;
+                self.merge_newest(version, usage, count)?;
                 return Ok(true);
             }
         }
@@ -51,11 +54,12 @@ impl Engine {
 
     /// Merges all runs of each use into one, as often as it takes.
     pub(super) fn merge_all(&self) -> Result<()> {
-        for place in 0..3 {
+        for place in 0..USES {
             loop {
                 let version = self.version();
                 let (usage, runs) = runs_by_use(&version)[place];
-                if runs.is_empty() || self.merge_newest(&version, usage, runs)? {
+                let count = runs.len();
+                if count == 0 || self.merge_newest(version, usage, count)? {
                     break;
                 }
             }
@@ -63,14 +67,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Says whether the output took the place of the inputs.
-    fn merge_newest(&self, version: &Version, usage: RunUse, inputs: &[Arc<Run>]) -> Result<bool> {
+    /// Merges so many of the newest runs of a use. Says whether the output took their place.
+    fn merge_newest(&self, version: Arc<Version>, usage: RunUse, count: usize) -> Result<bool> {
+        let _merging = self.merging.read();
+        let inputs = Inputs::of(&version, usage, count);
+        drop(version);
         let number = self.numbers.take();
         let name = FileName::Run(number);
-        let written = self.write_merged(version, usage, inputs, number);
+        let written = self.write_merged(&inputs, number);
         let merged = written.inspect_err(|_| drop(self.disk.remove(name)))?;
         let mut publisher = self.publisher.lock();
-        let inputs: Vec<FileNumber> = inputs.iter().map(|run| run.facts().number).collect();
+        let inputs: Vec<FileNumber> = inputs.runs.iter().map(|run| run.facts().number).collect();
         let is_installed = self.install_merged(&mut publisher, &inputs, &merged)?;
         if is_installed {
             mark(Mark::RunsMerged);
@@ -82,30 +89,23 @@ impl Engine {
         Ok(is_installed)
     }
 
-    fn write_merged(
-        &self,
-        version: &Version,
-        usage: RunUse,
-        inputs: &[Arc<Run>],
-        number: FileNumber,
-    ) -> Result<Merged> {
+    fn write_merged(&self, inputs: &Inputs, number: FileNumber) -> Result<Merged> {
         let pace = Arc::clone(&self.pace);
-        let mut out = RunWriter::create(&*self.disk, pace, self.context, number, usage)?;
+        let Inputs { usage, runs, is_bottom, manifest, heads } = inputs;
+        let mut out = RunWriter::create(&*self.disk, pace, self.context, number, *usage)?;
         out.give_up_when(Arc::clone(&self.is_ending));
-        let all = runs_by_use(version).into_iter().find(|(of, _)| *of == usage);
-        let is_bottom = all.is_some_and(|(_, runs)| runs.len() == inputs.len());
-        let purged = |address| version.manifest.purge_of(address).map(|purge| purge.lsn);
+        let purged = |address| manifest.purge_of(address).map(|purge| purge.lsn);
         let stats = match usage {
             RunUse::Directory => {
                 let forgets = |address: Address, head: &Head| {
-                    forgets(&version.manifest, address.namespace, head.last_lsn)
+                    forgets(manifest, address.namespace, head.last_lsn)
                 };
-                directory::merge(inputs, is_bottom, forgets, &mut out)?
+                directory::merge(runs, *is_bottom, forgets, &mut out)?
             }
-            RunUse::Alarms => directory::merge_hints(inputs, is_bottom, purged, &mut out)?,
+            RunUse::Alarms => directory::merge_hints(runs, *is_bottom, purged, &mut out)?,
             _ => {
-                let forgotten = forgotten(version);
-                directory::merge_names(inputs, is_bottom, purged, forgotten, &mut out)?
+                let forgotten = forgotten(heads);
+                directory::merge_names(runs, *is_bottom, purged, forgotten, &mut out)?
             }
         };
         let facts = out.finish()?;
@@ -136,8 +136,32 @@ impl Engine {
     }
 }
 
+/// What a merge reads.
+struct Inputs {
+    usage: RunUse,
+    runs: Vec<Arc<Run>>,
+    /// Whether there are no older runs of this use.
+    is_bottom: bool,
+    /// As of when the merge began.
+    manifest: Manifest,
+    heads: Directory,
+}
+
+impl Inputs {
+    fn of(version: &Version, usage: RunUse, count: usize) -> Self {
+        let by_use = runs_by_use(version);
+        let runs = by_use.iter().find(|(of, _)| *of == usage).map_or(&[][..], |(_, runs)| runs);
+        let (runs, is_bottom) = (runs[..count].to_vec(), runs.len() == count);
+        let heads = Directory::new(version.directory.runs().to_vec());
+        Self { usage, runs, is_bottom, manifest: version.manifest.clone(), heads }
+    }
+}
+
+/// How many uses the present has.
+const USES: usize = 3;
+
 /// The runs of each use of the present, the newest first.
-fn runs_by_use(version: &Version) -> [(RunUse, &[Arc<Run>]); 3] {
+fn runs_by_use(version: &Version) -> [(RunUse, &[Arc<Run>]); USES] {
     [
         (RunUse::Directory, version.directory.runs()),
         (RunUse::Names, &version.names),
@@ -147,8 +171,8 @@ fn runs_by_use(version: &Version) -> [(RunUse, &[Arc<Run>]); 3] {
 
 /// Says of one address after the other, in their order, whether the directory has let it go. None
 /// has gone for sure behind a place where entries of the directory are lost.
-fn forgotten(version: &Version) -> impl FnMut(Address) -> bool {
-    let mut heads = version.directory.heads(Address::default()).peekable();
+fn forgotten(directory: &Directory) -> impl FnMut(Address) -> bool {
+    let mut heads = directory.heads(Address::default()).peekable();
     move |address| {
         while heads.next_if(|head| head.as_ref().is_ok_and(|(known, _)| *known < address)).is_some()
         {

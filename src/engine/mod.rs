@@ -105,6 +105,9 @@ pub struct Engine {
     erasing: Mutex<purge::Erasing>,
     /// What merging of history knows. A leaf lock.
     history_merging: Mutex<history_merge::Merging>,
+    /// Held, shared, while runs are merged: what is read and written meanwhile may be of an object
+    /// that was purged. Nobody waits for it.
+    merging: RwLock<()>,
     pub(crate) counters: Counters,
     /// Set while somebody waits for the threads to end, and once the store is closed: what takes
     /// long is given up.

@@ -137,8 +137,8 @@ impl Engine {
     }
 
     /// Removes the bytes of purged objects from all files. Says whether a purge became erased:
-    /// files that a snapshot still reads are removed by a later call. Fails with `purge.stuck`
-    /// when damage keeps a purge from being erased, after all others were.
+    /// files that a snapshot or a merge still reads are removed by a later call. Fails with
+    /// `purge.stuck` when damage keeps a purge from being erased, after all others were.
     ///
     /// Reads every segment once and rewrites those concerned, and all runs. What cannot be done is
     /// tried again by the next call, and nothing else is.
@@ -354,6 +354,7 @@ impl Engine {
     fn note_erased(&self) -> Result<bool> {
         let newest = self.erasing.lock().rewritten.values().copied().max();
         let Some(newest) = newest else { return Ok(false) };
+        let Some(_none_merges) = self.merging.try_write() else { return Ok(false) };
         self.remove_retired_of(newest)?;
         // Before the folders are synced: what is removed after that is not gone for sure.
         let waiting = self.oldest_retired();

@@ -168,7 +168,6 @@ impl Engine {
         let wal = Wal::new(pool, file, replayed.join, first_lsn, dirty, pressure);
         // Lives that end early leave a file each, however little they logged.
         wal.count_behind_cut(files_behind * options.wal_file_bytes);
-        let expiry = Expiry::of(&manifest);
         let engine = Arc::new(Self {
             clock: disk.clock(),
             options,
@@ -180,6 +179,7 @@ impl Engine {
             alarms,
             catalog: Catalog::default(),
             terms: manifest.terms.clone(),
+            expiry: Expiry::of(&manifest),
             version: RwLock::new(Arc::new(version)),
             publisher: Mutex::new(Publisher::new(manifest, log_files)),
             retired: Mutex::default(),
@@ -187,10 +187,10 @@ impl Engine {
             dictionaries: Dictionaries::default(),
             erasing: Mutex::default(),
             history_merging: Mutex::default(),
+            merging: RwLock::default(),
             counters: Counters::default(),
             is_ending,
             last_failure: Mutex::default(),
-            expiry,
             report,
             disk,
             lock: Mutex::new(Some(lock)),

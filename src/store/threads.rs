@@ -306,7 +306,7 @@ type Step = fn(&Engine) -> Result<bool>;
 const PUBLISHING: [Step; 3] = [
     |engine| if engine.wants_checkpoint() { engine.checkpoint() } else { Ok(false) },
     |engine| if engine.wants_expire() { engine.expire() } else { Ok(false) },
-    |engine| if engine.wants_clean() { engine.clean() } else { Ok(false) },
+    Engine::clean_what_is_due,
 ];
 
 /// What commits and the disk would wait for. Each is short and needs no publisher lock.

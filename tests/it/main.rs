@@ -16,6 +16,7 @@ mod interposed;
 #[path = "../ledger/mod.rs"]
 mod ledger;
 mod merge_discarded;
+mod merge_meanwhile;
 mod model;
 mod names_lost;
 mod pages;
