@@ -24,8 +24,9 @@ pub const FAILURE_TEXT_BYTES_MAX: usize = 512;
 pub const WAL_FILE_BYTES_MIN: u64 = 64 * 1024;
 /// The largest WAL file.
 pub const WAL_FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// Bytes of one record in the log; a longer commit is a chain of parts.
-pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one record in the log; a longer commit is a chain of parts. Every commit of the store
+/// waits while a record is copied into the log: for this much about ten microseconds.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one page as written, header included: one value of the largest size fits.
 pub const PAGE_BYTES_MAX: usize = VALUE_BYTES_MAX + 64 * 1024;
 /// Bytes of one block of a run.

@@ -3,8 +3,9 @@
 //! Invariants:
 //!   * A chain without its final never happened: a failure on the way leaves only dead parts.
 //!   * While a chain is open, the log remembers in which group it began: replay begins there.
+//!   * However long a commit is, others wait for no more than one part of it to be copied.
 
-use super::group_commit::{Grant, Wal};
+use super::group_commit::{GROUP_BYTES_MAX, Grant, Wal};
 use crate::error::{Error, Result};
 use crate::format::record::{
     self, FinalPayload, PartPayload, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
@@ -25,19 +26,19 @@ impl<C> Wal<C> {
         let mut pieces = payload.chunks(part_bytes);
         let last = pieces.next_back().unwrap_or_default();
         let parts = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+        let total_bytes = payload.len() as u64;
+        let total_crc = crate::format::checksum(0, payload);
         let mut chain = None;
-        let mut scratch = Vec::with_capacity(part_bytes + 2 * RECORD_HEADER_BYTES);
+        let mut scratch = Vec::new();
         for (index, bytes) in (0..).zip(pieces) {
             let written = self.append_part(&mut scratch, &header, &mut chain, (index, bytes));
             written.inspect_err(|_| self.forget_chain(chain))?;
         }
         let mut open = self
-            .open_with_room(last.len() + 2 * RECORD_HEADER_BYTES)
+            .open_with_room(last.len() + 2 * RECORD_HEADER_BYTES, GROUP_BYTES_MAX)
             .inspect_err(|_| self.forget_chain(chain))?;
         let (chain, first_group) = chain.unwrap_or_default();
         let grant = open.grant(now);
-        let total_bytes = payload.len() as u64;
-        let total_crc = crate::format::checksum(0, payload);
         let payload =
             FinalPayload { first_group, chain, parts, total_bytes, total_crc, bytes: last };
         encode_record(&mut scratch, &header, RecordKind::Final, |out| payload.encode(out));
@@ -50,6 +51,8 @@ impl<C> Wal<C> {
         Ok(grant)
     }
 
+    /// Parts leave room in the group for others: whose commit finds it full has to wait for the
+    /// disk.
     fn append_part(
         &self,
         scratch: &mut Vec<u8>,
@@ -57,7 +60,8 @@ impl<C> Wal<C> {
         chain: &mut Option<(u32, u64)>,
         (index, bytes): (u32, &[u8]),
     ) -> Result<()> {
-        let mut open = self.open_with_room(bytes.len() + 2 * RECORD_HEADER_BYTES)?;
+        let room = bytes.len() + 2 * RECORD_HEADER_BYTES;
+        let mut open = self.open_with_room(room, GROUP_BYTES_MAX / 2)?;
         let (number, first_group) = *chain.get_or_insert_with(|| open.begin_chain());
         let payload = PartPayload { first_group, chain: number, index, bytes };
         encode_record(scratch, header, RecordKind::Part, |out| payload.encode(out));

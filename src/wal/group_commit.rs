@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Bytes of a group beyond which it takes no more records.
-const GROUP_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub(super) const GROUP_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// How long a group is held back before anybody in a hurry is looked for again.
 const HELD_BACK_STEP: Duration = Duration::from_millis(5);
@@ -250,7 +250,7 @@ impl<C> Wal<C> {
         if record.len() > self.record_bytes_max() {
             return self.append_chain(record, now, in_order);
         }
-        let mut open = self.open_with_room(record.len())?;
+        let mut open = self.open_with_room(record.len(), GROUP_BYTES_MAX)?;
         let grant = open.grant(now);
         record::stamp(record, grant.lsn, grant.time);
         open.push(record);
@@ -264,9 +264,13 @@ impl<C> Wal<C> {
         RECORD_BYTES_MAX.min(room)
     }
 
-    /// The open group, with room for a record of so many bytes; writes groups and makes files
-    /// until there is.
-    pub(super) fn open_with_room(&self, bytes: usize) -> Result<MutexGuard<'_, Open<C>>> {
+    /// The open group, with room for a record of so many bytes in a group of at most so many;
+    /// writes groups and makes files until there is.
+    pub(super) fn open_with_room(
+        &self,
+        bytes: usize,
+        most: u64,
+    ) -> Result<MutexGuard<'_, Open<C>>> {
         loop {
             let open = self.open.lock();
             self.check_poison()?;
@@ -274,7 +278,7 @@ impl<C> Wal<C> {
             let group = group_bytes(open.buffer.len() + bytes);
             let fits_file = open.offset + group <= open.file.bytes;
             let fits_next = group <= self.pool.group_room() && self.pool.is_ready();
-            let is_small = group <= GROUP_BYTES_MAX.min(self.pool.group_room());
+            let is_small = group <= most.min(self.pool.group_room());
             if is_small && (fits_file || fits_next) {
                 return Ok(open);
             }

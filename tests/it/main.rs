@@ -15,6 +15,7 @@ mod held_back;
 mod interposed;
 #[path = "../ledger/mod.rs"]
 mod ledger;
+mod long_commits;
 mod merge_discarded;
 mod merge_meanwhile;
 mod model;
