@@ -1,9 +1,9 @@
 //! An object as it was: a view of a past moment, made from a view of the present one.
 //!
 //! For each key range by itself, what is looked for is a state that was exact at or before the
-//! moment: in the files of the moment's epoch, from the moment's own back to the first, else in
-//! later ones, else among the pages of the present. The commits from where that state ends up to
-//! the moment are laid over it.
+//! moment: in the files of the moment's epoch, else in later ones, else among the pages of the
+//! present. The commits from where that state ends up to the moment are laid over it. A small
+//! object is looked for from the moment's own file back, and the first state serves.
 //!
 //! Needs no engine, so a reader in another process does the same.
 //!
@@ -14,7 +14,7 @@
 
 use super::history::{HistoryRun, walk_commits, walk_down};
 use super::overlay::{Found, HeadState, Layer};
-use super::past_pages::{Finding, FoundKind, Past, is_everything};
+use super::past_pages::{Finding, FoundKind, Past};
 use super::retention;
 use super::{View, head_state};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +37,8 @@ use std::sync::Arc;
 /// Bytes of commits behind a state that are laid over it as a whole; more than that are laid over
 /// each key range when it is read.
 const LAYER_BYTES_MAX: usize = 4 << 20;
+/// The same behind the first state that was come upon: behind others there may be fewer.
+const NEAREST_BYTES_MAX: usize = 1 << 20;
 
 impl View {
     /// The last commit that purged the object, if one did.
@@ -68,7 +70,11 @@ impl View {
         if at >= before.last_lsn {
             return Ok(self.with_commits_up_to(at, before));
         }
-        Search::new(&self.version, (self.address, at), purged)?.into_view(head)
+        let search = |reach| Search::new(&self.version, (self.address, at), purged, reach);
+        if let Some(view) = search(Reach::Nearest)?.into_view(head.clone())? {
+            return Ok(view);
+        }
+        search(Reach::Epoch)?.into_view(head)?.ok_or_else(|| gap(at))
     }
 
     /// The pages of its version, in the state `before`, with the commits of the layers up to `at`.
@@ -112,6 +118,15 @@ pub(super) fn gap(at: Lsn) -> Error {
     Error::new(ErrorKind::NotRetained, "history.gap", what)
 }
 
+/// Which files of a moment's epoch are asked for states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Those back to the first state of a small object.
+    Nearest,
+    /// All, for there are many commits behind that one.
+    Epoch,
+}
+
 /// What the head said, with the LSNs from and to which it said it.
 #[derive(Clone, Debug)]
 struct FoundHead {
@@ -133,6 +148,8 @@ struct Search<'a> {
     before: Lsn,
     /// The last commit up to the moment that adopted pages: nothing from before it counts.
     adopted: Lsn,
+    /// Whether files of the epoch were not asked.
+    is_cut_short: bool,
 }
 
 impl<'a> Search<'a> {
@@ -140,6 +157,7 @@ impl<'a> Search<'a> {
         version: &'a Arc<Version>,
         (address, at): (Address, Lsn),
         purged: Option<Lsn>,
+        reach: Reach,
     ) -> Result<Self> {
         let files: Vec<_> = version.history.of(&version.manifest, address.namespace).collect();
         let spans = || files.iter().filter(|run| run.file.start < run.file.end);
@@ -150,23 +168,33 @@ impl<'a> Search<'a> {
         // Earlier epochs may have expired. A file of states alone counts: what was committed
         // behind it is of this epoch, though the first file with commits may begin later.
         let before = own.iter().map(|run| run.file.start).min().unwrap_or(Lsn::ZERO);
-        let later = files.iter().copied().filter(|run| run.file.epoch > epoch);
-        let later = own.iter().copied().filter(|run| run.file.start >= at).chain(later).collect();
+        let later = files.iter().copied().filter(|run| run.file.epoch > epoch).collect();
         let past = Past::new(version, address, at);
-        let (head, adopted) = (None, Lsn::ZERO);
-        let mut search = Self { version, address, at, past, head, own, before, adopted };
-        search.look_through(later, purged)?;
+        let (head, adopted, is_cut_short) = (None, Lsn::ZERO, false);
+        let mut search =
+            Self { version, address, at, past, head, own, before, adopted, is_cut_short };
+        search.look_through(later, purged, reach)?;
         Ok(search)
     }
 
-    /// Looks for states in the files that begin before the moment, the nearest first, until they
-    /// say enough: the commits in files behind them do the rest. Then in `later` files.
-    fn look_through(&mut self, later: Vec<&Arc<HistoryRun>>, purged: Option<Lsn>) -> Result<()> {
-        let (at, mut found) = (self.at, Vec::new());
-        for run in self.own.clone().into_iter().rev().filter(|run| run.file.start < at) {
+    /// Looks for states in the files that begin before the moment, the nearest first. Of a small
+    /// object the first state is enough: the commits in files behind it do the rest. Of any other,
+    /// looks into all files of the epoch, and then into `later` ones.
+    fn look_through(
+        &mut self,
+        later: Vec<&Arc<HistoryRun>>,
+        purged: Option<Lsn>,
+        reach: Reach,
+    ) -> Result<()> {
+        let (own, mut found) = (self.own.clone(), Vec::new());
+        let (near, behind): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|run| run.file.start < self.at);
+        for run in near.into_iter().rev().chain(behind) {
             self.collect(run, purged, &mut found)?;
-            // What was before pages were adopted does not count.
-            if self.adopted > Lsn::ZERO || self.head.is_some() && is_everything(&found) {
+            let is_small = found.iter().all(Finding::is_whole);
+            let has_state = found.iter().any(Finding::is_start) && self.head.is_some();
+            if reach == Reach::Nearest && is_small && has_state {
+                self.is_cut_short = true;
                 break;
             }
         }
@@ -259,7 +287,9 @@ impl<'a> Search<'a> {
         )
     }
 
-    fn into_view(mut self, head: Option<crate::format::entry::Head>) -> Result<View> {
+    /// The view of the moment; none where more commits lie behind the state that was found than
+    /// behind another, maybe.
+    fn into_view(mut self, head: Option<crate::format::entry::Head>) -> Result<Option<View>> {
         self.past.set_present(head);
         let Some(found) = self.head.clone() else { return Err(gap(self.at)) };
         let mut state = found.state;
@@ -267,17 +297,22 @@ impl<'a> Search<'a> {
         state.deleted = self.past.is_absent();
         let from = self.past.needs_commits_from(self.before).min(found.until);
         let mut layer = Layer::new(0, state.clone());
-        let mut is_long = false;
+        let (mut is_long, mut is_far) = (false, false);
         let may_be_long = !self.past.is_one_page();
         if from < self.at {
             self.commits(from, |record, lsn, time| {
-                is_long |= may_be_long && layer.bytes + record.len() > LAYER_BYTES_MAX;
-                if is_long {
+                let bytes = layer.bytes + record.len();
+                is_long |= may_be_long && bytes > LAYER_BYTES_MAX;
+                is_far |= self.is_cut_short && bytes > NEAREST_BYTES_MAX;
+                if is_long || is_far {
                     return ControlFlow::Break(());
                 }
                 layer.apply(record, lsn, time);
                 ControlFlow::Continue(())
             })?;
+        }
+        if is_far {
+            return Ok(None);
         }
         let mut layers = Vec::new();
         if is_long {
@@ -301,7 +336,7 @@ impl<'a> Search<'a> {
         // Where nobody can tell whether an import was complete, nothing is shown.
         let unfinished = is_value(view.find(IMPORT_KEY)?);
         view.state = HeadState { named, unfinished, restores, ..view.state };
-        Ok(view)
+        Ok(Some(view))
     }
 }
 

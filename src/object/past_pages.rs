@@ -90,18 +90,6 @@ fn deltas_over(base: &Finding, found: &[Finding]) -> (Vec<Finding>, Lsn) {
     (deltas, until)
 }
 
-/// Whether each key has a state among these.
-pub(super) fn is_everything(found: &[Finding]) -> bool {
-    let starts = || found.iter().filter(|finding| finding.is_start());
-    let mut claims = Claims::default();
-    starts().any(Finding::is_whole) || {
-        for finding in starts() {
-            claims.claim(&finding.fence, finding.end.as_deref(), 0);
-        }
-        claims.is_everything()
-    }
-}
-
 /// What serves a key range.
 #[derive(Clone, Debug)]
 struct Source {

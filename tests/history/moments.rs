@@ -138,6 +138,33 @@ fn a_large_object_is_read_whole_amid_many_commits() {
     check_view(&view, &moment, "amid commits", &mut stage.chance);
 }
 
+/// Behind the first state that is come upon, that the object was not there, are all commits that
+/// made it large; its pages are in the file behind.
+#[test]
+fn a_large_object_that_came_and_went_is_read_from_the_pages_that_it_had() {
+    let day = Duration::from_hours(24);
+    let options = Options::default().threads(false).epoch(day, 1 << 40, day);
+    let mut stage = Stage::new(3, options, &[(3_000, 0)]);
+    for first in 0..5 {
+        let mut change = Change::of(&stage.objects[0]);
+        for number in 0..500 {
+            change.put(&key(first * 500 + number), vec![b'a'; 1_500]);
+        }
+        stage.apply(0, change);
+    }
+    let full = stage.last;
+    stage.engine().checkpoint().expect("it succeeds");
+    let mut change = Change::of(&stage.objects[0]);
+    change.delete_all();
+    stage.apply(0, change);
+    stage.engine().checkpoint().expect("it succeeds");
+    let object = &stage.objects[0];
+    let view = stage.engine().view_at(object.address, full).expect("it succeeds");
+    assert!(view.layers.is_empty(), "no commit is laid over the pages");
+    let moment = object.at(full);
+    check_view(&view, &moment, "when it was full", &mut stage.chance);
+}
+
 /// A page keeps what it was exact about when the range behind it falls to it.
 #[test]
 fn a_range_that_falls_to_the_page_before_it_is_not_taken_for_empty_in_the_past() {
