@@ -433,7 +433,9 @@ impl Storage {
     ///
     /// What was written in the open turn before is sealed first. Inside another transaction it is
     /// a savepoint of that. The error is the closure's, or says why the commit could not be logged;
-    /// either way the object lives on. Blocks and fails as [`Storage::enter`] does.
+    /// either way the object lives on. Where it is of kind `Broken`, the object does not: an
+    /// earlier commit failed meanwhile, and whether this one was logged, only reopening tells.
+    /// Blocks and fails as [`Storage::enter`] does.
     pub fn transaction<R, E: From<Error>>(
         &self,
         closure: impl FnOnce(&Self) -> Result<R, E>,

@@ -119,7 +119,10 @@ impl Actor {
             if error.kind() == ErrorKind::Broken {
                 let logged = self.recorder.take();
                 let mut model = self.model();
-                if !logged.is_empty() {
+                // What was logged before the failure was seen may be there or not.
+                if model.is_in_transaction() && !logged.is_empty() {
+                    model.commit_transaction(&logged);
+                } else if !logged.is_empty() {
                     model.seal(&logged);
                 }
                 model.break_object();
