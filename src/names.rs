@@ -3,10 +3,14 @@
 //! Invariants:
 //!   * A [`FileName`] comes from a number, never from a string that a user chose: no name of an
 //!     object, namespace or key can become a path.
+//!   * Behind each number that is parsed there are more than a store ever needs.
 //!   * `parse` and `Display` are inverse: a file whose name does not print back is foreign.
 
 use crate::ids::FileNumber;
 use std::fmt;
+
+/// From this number on no store counts.
+const FOREIGN_FROM: u64 = 1 << 63;
 
 /// A folder inside a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,8 +116,10 @@ impl FileName {
     }
 }
 
+/// A number that a store can come to by counting: a greater one would leave no next.
 fn number(leaf: &str, suffix: &str) -> Option<FileNumber> {
-    u64::from_str_radix(leaf.strip_suffix(suffix)?, 16).ok().map(FileNumber)
+    let number = u64::from_str_radix(leaf.strip_suffix(suffix)?, 16).ok();
+    number.filter(|number| *number < FOREIGN_FROM).map(FileNumber)
 }
 
 impl fmt::Display for FileName {
@@ -138,9 +144,13 @@ mod tests {
             FileName::ManifestTemporary,
             FileName::Wal(FileNumber(1)),
             FileName::Segment(FileNumber(0xABC)),
-            FileName::Run(FileNumber(u64::MAX)),
+            FileName::Run(FileNumber((1 << 63) - 1)),
         ] {
             assert_eq!(FileName::parse(name.folder(), &name.leaf()), Some(name));
+        }
+        for number in [1 << 63, u64::MAX] {
+            let name = FileName::Wal(FileNumber(number));
+            assert_eq!(FileName::parse(Folder::Wal, &name.leaf()), None);
         }
         for leaf in ["1.wal", "00000000000g.wal", "+00000000001.wal", "../LOCK", "", ".wal"] {
             assert_eq!(FileName::parse(Folder::Wal, leaf), None, "{leaf}");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
+use dostore::disk::Disk;
 use dostore::disk::sim::SimDisk;
 use dostore::error::ErrorKind;
 use dostore::ids::Lsn;
@@ -277,4 +278,52 @@ fn there_is_nothing_to_read_where_there_is_no_store() {
     let reader = read(&disk);
     assert!(reader.namespaces().is_empty());
     assert_eq!(reader.namespace("rooms").unwrap_err().code(), "namespace.missing");
+}
+
+#[test]
+fn sessions_without_a_commit_put_no_earlier_state_there() {
+    let disk = SimDisk::new(21);
+    let store = open(&disk);
+    let id = store.namespace("rooms").unwrap().id_from_name("lobby");
+    put(&store.namespace("rooms").unwrap(), "lobby", "one");
+    store.close().unwrap();
+    open(&disk).close().unwrap();
+    let mut store = open(&disk);
+    let mut reader = read(&disk);
+    let mut moments = Vec::new();
+    for _ in 0..4 {
+        moments.push(store.namespace("rooms").unwrap().current_bookmark(id).unwrap());
+        store.close().unwrap();
+        let before = reader.position();
+        assert!(reader.refresh().unwrap() >= before);
+        store = open(&disk);
+        assert!(reader.refresh().unwrap() >= before);
+        let shown = reader.namespace("rooms").unwrap();
+        for moment in &moments {
+            assert!(shown.at(id, moment).is_ok(), "{moment}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_a_killed_opening_left_blank_orphans_no_reader() {
+    let disk = SimDisk::new(22);
+    let store = open(&disk);
+    put(&store.namespace("rooms").unwrap(), "lobby", "one");
+    drop(store);
+    let store = open(&disk);
+    let mut reader = read(&disk);
+    let is_log = |name: &FileName| matches!(name, FileName::Wal(_));
+    let blank = disk.names().into_iter().rfind(is_log).unwrap();
+    let bytes = disk.file_bytes(blank).unwrap();
+    drop(store);
+    let store = open(&disk);
+    put(&store.namespace("rooms").unwrap(), "lobby", "two");
+    store.steps().write_mark().unwrap();
+    // As it lay there until the opening had removed it.
+    assert!(!disk.names().contains(&blank));
+    drop(disk.create(blank).unwrap());
+    disk.replace_file_bytes(blank, bytes);
+    reader.refresh().unwrap();
+    assert_eq!(value(&reader.namespace("rooms").unwrap(), "lobby").as_deref(), Some("two"));
 }

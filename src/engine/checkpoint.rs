@@ -158,6 +158,10 @@ impl Engine {
         }
         let mut next = publisher.manifest.clone();
         next.replay = point;
+        // A reader that meets nothing in the log stands here, and a session before may have shown
+        // where it ended without a commit.
+        next.cut = next.cut.max(cut.lsn);
+        next.cut_time = next.cut_time.max(cut.time);
         self.publish(publisher, next)?;
         self.wal.count_covered(&cut);
         Ok(())

@@ -11,11 +11,12 @@
 //!   * The open epoch is never removed.
 
 use super::Engine;
+use super::history::OpenSince;
 use crate::error::{Error, Result};
 use crate::format::manifest::{ClassChange, HistoryFile, Manifest};
 use crate::ids::{FileNumber, Lsn, NamespaceNumber, Timestamp, micros};
 use crate::marks::{Mark, mark};
-use crate::object::retention::{OFF_CLASS, classes, readable_from};
+use crate::object::retention::{OFF_CLASS, had_class, readable_from};
 use crate::planted::{Mistake, planted};
 use crate::retention::Retention;
 use parking_lot::Mutex;
@@ -39,6 +40,8 @@ const FULL_PERCENT: u64 = 80;
 #[derive(Debug, Default)]
 pub struct Expiry {
     state: Mutex<Guard>,
+    /// Since when the open epoch has been open.
+    pub(super) open: OpenSince,
     /// Somebody wants the open epoch of history to end.
     pub(super) ends_epoch: AtomicBool,
 }
@@ -80,7 +83,7 @@ impl Expiry {
     pub(super) fn of(manifest: &Manifest) -> Self {
         let allowed = manifest.allowed.iter().copied().collect();
         let state = Mutex::new(Guard { allowed, ..Guard::default() });
-        Self { state, ends_epoch: AtomicBool::new(false) }
+        Self { state, open: OpenSince::default(), ends_epoch: AtomicBool::new(false) }
     }
 
     /// How far uptime has let horizons move, for the next manifest.
@@ -114,7 +117,7 @@ impl Plan {
         let end = files.iter().map(|file| file.end).max().unwrap_or(Lsn::ZERO);
         let horizon = self.horizons.entry(class).or_insert(Lsn::ZERO);
         *horizon = end.max(*horizon);
-        files.iter().map(|file| file.facts.bytes).sum()
+        files.iter().map(|file| file.facts.bytes).fold(0, u64::saturating_add)
     }
 
     /// Drops what is older than `horizon`, and then what passes `bytes`.
@@ -126,7 +129,7 @@ impl Plan {
         bytes: Option<u64>,
     ) {
         let of_class = manifest.history.iter().filter(|file| file.class == class);
-        let mut left: u64 = of_class.map(|file| file.facts.bytes).sum();
+        let mut left = of_class.map(|file| file.facts.bytes).fold(0, u64::saturating_add);
         let most = bytes.unwrap_or(u64::MAX);
         for files in closed_epochs(manifest, class).values() {
             let is_old = files.iter().all(|file| file.end_time < horizon);
@@ -134,7 +137,7 @@ impl Plan {
             if !is_old && left <= most {
                 return;
             }
-            left -= self.drop_epoch(class, files);
+            left = left.saturating_sub(self.drop_epoch(class, files));
         }
         self.ends_epoch |= left > most;
     }
@@ -154,13 +157,13 @@ impl Plan {
         epochs.sort_by_key(|(epoch, class, _)| (*epoch, *class));
         let is_gone = |file: &&HistoryFile| self.files.contains(&file.facts.number);
         let gone = manifest.history.iter().filter(is_gone).map(|file| file.facts.bytes);
-        let mut freed: u64 = gone.sum();
+        let mut freed = gone.fold(0, u64::saturating_add);
         for (_, class, files) in epochs {
             if freed >= bytes {
                 return;
             }
             if files.iter().all(|file| !self.files.contains(&file.facts.number)) {
-                freed += self.drop_epoch(class, &files);
+                freed = freed.saturating_add(self.drop_epoch(class, &files));
             }
         }
     }
@@ -211,8 +214,7 @@ fn retention_of(manifest: &Manifest, settings: &Settings, class: u32) -> Retenti
         return retention;
     }
     let had = |number: &NamespaceNumber| {
-        settings.class(*number) != OFF_CLASS
-            && classes(manifest, *number).any(|(other, _)| other == class)
+        settings.class(*number) != OFF_CLASS && had_class(manifest, *number, class)
     };
     let ages =
         settings.numbers().filter(had).filter_map(|number| match settings.retention(number) {
@@ -307,7 +309,9 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::namespace::{NamespaceItem, NamespaceValue};
     use crate::format::run::{RunFacts, RunUse};
+    use crate::object_id::NamespaceKey;
     use proptest::prelude::*;
 
     fn file(number: u64, class: u32, epoch: u64, bytes: u64) -> HistoryFile {
@@ -395,14 +399,13 @@ mod tests {
         let dropped = |bytes| {
             let mut plan = Plan::default();
             plan.free(&manifest, &BTreeSet::new(), bytes);
-            assert!(!plan.ends_epoch);
-            numbers(&plan)
+            (numbers(&plan), plan.ends_epoch)
         };
-        assert_eq!(dropped(0), [0_u64; 0]);
-        assert_eq!(dropped(1), [1, 2]);
-        assert_eq!(dropped(100), [1, 2]);
-        assert_eq!(dropped(101), [1, 2, 6]);
-        assert_eq!(dropped(u64::MAX), [1, 2, 3, 4, 6]);
+        assert_eq!(dropped(0), (vec![], false));
+        assert_eq!(dropped(1), (vec![1, 2], false));
+        assert_eq!(dropped(100), (vec![1, 2], false));
+        assert_eq!(dropped(101), (vec![1, 2, 6], false));
+        assert_eq!(dropped(u64::MAX), (vec![1, 2, 3, 4, 6], false));
         // What goes anyway counts.
         let mut plan = Plan::default();
         plan.add_class(&manifest, 1, Timestamp(201), None);
@@ -452,6 +455,14 @@ mod tests {
         assert_eq!(of(&settings(&[(1, None)]), 99), Retention::Off);
         let off = Settings { default: Retention::Off, ..settings(&[(1, week)]) };
         assert_eq!(of(&off, 1), Retention::days(7));
+        // One that was made with a setting of its own never had the default.
+        manifest.classes.truncate(1);
+        let (number, key) = (NamespaceNumber(1), NamespaceKey::new("rooms"));
+        let value = NamespaceValue { number, key, retention: week };
+        manifest.namespaces =
+            vec![NamespaceItem { since: Lsn(6), name: "rooms".to_owned(), value }];
+        let of = |class| retention_of(&manifest, &off, class);
+        assert_eq!((of(1), of(17)), (Retention::Off, Retention::days(7)));
     }
 
     #[test]

@@ -6,7 +6,22 @@ use crate::format::manifest::Manifest;
 use crate::ids::{Address, Lsn, NamespaceNumber, Timestamp};
 use crate::object::View;
 use crate::object::retention::readable_from;
+use parking_lot::Mutex;
 use std::time::Duration;
+
+/// Since when this process has known an epoch to be open. Commit times stand still while the clock
+/// is behind them, and this does not.
+#[derive(Debug, Default)]
+pub struct OpenSince(Mutex<Option<(u64, Duration)>>);
+
+impl OpenSince {
+    fn age(&self, epoch: u64, uptime: Duration) -> Duration {
+        let mut known = self.0.lock();
+        let (_, since) = known.filter(|(of, _)| *of == epoch).unwrap_or((epoch, uptime));
+        *known = Some((epoch, since));
+        uptime.saturating_sub(since)
+    }
+}
 
 impl Engine {
     /// Ends the open epoch with the cut of `next`, if it is time or somebody wants it; `logged`
@@ -17,6 +32,7 @@ impl Engine {
             next.epoch_time = next.cut_time;
         }
         let age = Duration::from_micros(next.cut_time.0.saturating_sub(next.epoch_time.0));
+        let age = age.max(self.expiry.open.age(next.epoch, self.clock.uptime()));
         let is_long =
             age >= self.options.epoch_after && next.epoch_bytes > self.options.epoch_bytes;
         let is_over = is_long || age >= self.options.epoch_most || is_wanted;
@@ -25,6 +41,7 @@ impl Engine {
             next.epoch_start = next.cut;
             next.epoch_time = next.cut_time;
             next.epoch_bytes = 0;
+            self.expiry.open.age(next.epoch, self.clock.uptime());
         }
         is_over
     }

@@ -7,6 +7,8 @@
 //!   * Inputs are neighbours in the order of spans, and the output covers exactly their spans.
 //!   * Memory is a bundle for each input, not the items.
 //!   * A damaged bundle is carried on as a hole; nothing before a purge is carried on.
+//!   * A chunk is carried on only right behind the one before it.
+//!   * Whatever stands in the inputs, items are written in ascending order.
 //!   * Written without the publisher lock; thrown away if any input is gone when it is done.
 
 use super::Engine;
@@ -229,10 +231,12 @@ fn choose(version: &Version, unmergeable: &BTreeSet<FileNumber>) -> Option<Vec<H
     let (open, changes) = (version.manifest.epoch, &version.manifest.classes);
     classes.into_values().find_map(|mut files| {
         files.sort_by_key(order);
+        let is_left = |file: &&HistoryFile| unmergeable.contains(&file.facts.number);
+        let parted: BTreeSet<u64> = files.iter().filter(is_left).map(|file| file.epoch).collect();
         files.split(|file| unmergeable.contains(&file.facts.number)).find_map(|files| {
             closed_epoch(files, open)
                 .or_else(|| newest(files, open))
-                .or_else(|| day(files, open, changes))
+                .or_else(|| day(files, open, (changes, &parted)))
         })
     })
 }
@@ -263,8 +267,13 @@ fn newest(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
     Some(own[own.len() - taken..].to_vec())
 }
 
-/// Closed epochs of one day, where there are many.
-fn day(files: &[HistoryFile], open: u64, changes: &[ClassChange]) -> Option<Vec<HistoryFile>> {
+/// Closed epochs of one day, where there are many. Not one of `parted`, of which a file is left as
+/// it is: a look-up asks all files of an epoch, and none that is damaged for another one.
+fn day(
+    files: &[HistoryFile],
+    open: u64,
+    (changes, parted): (&[ClassChange], &BTreeSet<u64>),
+) -> Option<Vec<HistoryFile>> {
     let closed = &files[..files.partition_point(|file| file.epoch < open)];
     if closed.len() <= CLOSED_MAX {
         return None;
@@ -274,8 +283,10 @@ fn day(files: &[HistoryFile], open: u64, changes: &[ClassChange]) -> Option<Vec<
     let is_changed = |one: &HistoryFile, other: &HistoryFile| {
         changes.iter().any(|change| one.end <= change.from && change.from <= other.start)
     };
-    let is_same =
-        |one: &HistoryFile, other: &HistoryFile| day(one) == day(other) && !is_changed(one, other);
+    let is_same = |one: &HistoryFile, other: &HistoryFile| {
+        let is_whole = |file: &HistoryFile| !parted.contains(&file.epoch);
+        day(one) == day(other) && !is_changed(one, other) && is_whole(one) && is_whole(other)
+    };
     let mut days = closed.chunk_by(is_same);
     let files = days.find(|files| files.len() > 1)?;
     Some(files.iter().take(INPUTS_MAX).copied().collect())
@@ -287,6 +298,8 @@ struct Lane<'a> {
     cursor: RunCursor<'a>,
     bundle: Option<Bundle>,
     index: usize,
+    /// The last item of the bundle before.
+    last: Option<ItemKey>,
 }
 
 /// What orders items over several files: which state stands where among those exact at one LSN is
@@ -300,29 +313,39 @@ impl<'a> Lane<'a> {
         }
         let mut cursor = run.cursor();
         cursor.seek_ceiling(&[])?;
-        let mut lane = Self { run, cursor, bundle: None, index: 0 };
+        let mut lane = Self { run, cursor, bundle: None, index: 0, last: None };
         lane.load(out)?;
         Ok(lane)
     }
 
-    /// Loads the bundle that the cursor is at; what is damaged becomes a hole.
+    /// Loads the bundle that the cursor is at; what is damaged, or cannot be right, becomes a hole.
     fn load(&mut self, out: &mut HistoryWriter) -> Result<()> {
         self.index = 0;
-        self.bundle = None;
+        let end = |bundle: Bundle| bundle.item(bundle.count() - 1).map(|(key, _)| key);
+        self.last = self.bundle.take().and_then(end).or(self.last);
         loop {
-            match self.cursor.position() {
+            let lost = match self.cursor.position() {
                 Position::Outside => return Ok(()),
-                Position::Entry(_, value) => {
-                    self.bundle = Some(bundle_of(self.run, value)?);
-                    return Ok(());
-                }
-                Position::Damaged(first, _) => {
-                    let first = first.to_vec();
-                    self.cursor.next()?;
-                    out.add_hole(&first, &before(self.cursor.position()));
-                }
-            }
+                Position::Entry(key, value) => match bundle_of(self.run, value) {
+                    Ok(bundle) if self.may_follow(key, &bundle) => {
+                        self.bundle = Some(bundle);
+                        return Ok(());
+                    }
+                    Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+                    _ => key.to_vec(),
+                },
+                Position::Damaged(first, _) => first.to_vec(),
+            };
+            self.cursor.next()?;
+            let last = before(self.cursor.position());
+            out.add_hole(&lost, last.as_slice().max(&lost));
         }
+    }
+
+    /// Whether the bundle is what its key says, behind everything before it.
+    fn may_follow(&self, key: &[u8], bundle: &Bundle) -> bool {
+        let first = bundle.item(0).map(|(key, _)| key);
+        first.is_some_and(|first| first.encode() == *key && self.last < Some(first))
     }
 
     fn item(&self) -> Option<(ItemKey, &[u8])> {
@@ -393,8 +416,9 @@ fn merge(
             let is_purged = purge.is_some_and(|purge| lsn < purge);
             if let Some((key, value)) = lane.item()
                 && !is_purged
+                && let Some(key) = ordinals.next(first, key)
             {
-                out.add(&ordinals.next(key), value)?;
+                out.add(&key, value)?;
             }
             lane.advance(out)?;
         }
@@ -430,27 +454,44 @@ fn least(lanes: &[Lane<'_>]) -> Option<(usize, (Place, usize))> {
 
 fn write_emptied(key: ItemKey, ordinals: &mut Ordinals, out: &mut HistoryWriter) -> Result<()> {
     let until = key.lsn;
-    out.add_state(ordinals.next(key), &State::Absent { until })?;
     let head = State::Head { until, time: Timestamp(0), alarm: None, adopted: false };
-    out.add_state(ordinals.next(key), &head)
+    for state in [State::Absent { until }, head] {
+        out.add_state(ordinals.begin(key), &state)?;
+    }
+    Ok(())
 }
 
 /// Counts the states of an object that are exact at one LSN.
 #[derive(Default)]
 struct Ordinals {
-    last: Option<(Place, u32)>,
+    /// The last key that was given.
+    last: Option<ItemKey>,
+    /// What it was in which lane.
+    source: Option<(usize, ItemKey)>,
 }
 
 impl Ordinals {
-    /// The same key with its place among all files.
-    fn next(&mut self, key: ItemKey) -> ItemKey {
-        let place = (key.address, key.group, key.lsn);
-        let ordinal = match self.last {
-            Some((last, ordinal)) if last == place => ordinal + u32::from(key.chunk == 0),
-            _ => 0,
+    /// The key of a first chunk with its place among all files.
+    fn begin(&mut self, key: ItemKey) -> ItemKey {
+        let place = |key: &ItemKey| (key.address, key.group, key.lsn);
+        let before = self.last.filter(|last| place(last) == place(&key));
+        let ordinal = before.map_or(0, |last| last.ordinal + 1);
+        self.source = None;
+        *self.last.insert(ItemKey { ordinal, ..key })
+    }
+
+    /// The same for an item of a lane. None for a chunk whose first, or the one before it, was
+    /// lost to damage.
+    fn next(&mut self, lane: usize, key: ItemKey) -> Option<ItemKey> {
+        let given = match (key.chunk.checked_sub(1), self.source) {
+            (None, _) => self.begin(key),
+            (Some(chunk), Some(source)) if source == (lane, ItemKey { chunk, ..key }) => {
+                ItemKey { chunk: key.chunk, ..self.last? }
+            }
+            _ => return None,
         };
-        self.last = Some((place, ordinal));
-        ItemKey { ordinal, ..key }
+        (self.last, self.source) = (Some(given), Some((lane, key)));
+        Some(given)
     }
 }
 
@@ -472,14 +513,46 @@ mod tests {
     #[test]
     fn no_file_of_a_day_spans_a_change_of_classes() {
         let files: Vec<_> = (0..CLOSED_MAX as u64 + 5).map(|epoch| file(epoch, 1)).collect();
-        let open = files.len() as u64;
-        assert_eq!(day(&files, open, &[]).map(|files| files.len()), Some(INPUTS_MAX));
+        let (open, none) = (files.len() as u64, BTreeSet::new());
+        assert_eq!(day(&files, open, (&[], &none)).map(|files| files.len()), Some(INPUTS_MAX));
         let change =
             |from| ClassChange { namespace: NamespaceNumber(1), class: 0, from: Lsn(from) };
-        assert_eq!(day(&files, open, &[change(30)]).map(|files| files.len()), Some(3));
+        assert_eq!(day(&files, open, (&[change(30)], &none)).map(|files| files.len()), Some(3));
         // One that fell between two files of the class.
         let apart: Vec<_> = files.iter().filter(|file| file.epoch != 2).copied().collect();
-        assert_eq!(day(&apart, open, &[change(25)]).map(|files| files.len()), Some(2));
+        assert_eq!(day(&apart, open, (&[change(25)], &none)).map(|files| files.len()), Some(2));
+        // One of which a file cannot be read is left by itself.
+        let parted = BTreeSet::from([4]);
+        assert_eq!(day(&files, open, (&[], &parted)).map(|files| files.len()), Some(4));
+    }
+
+    #[test]
+    fn a_chunk_follows_only_the_one_before_it_in_its_own_file() {
+        let at = |ordinal, chunk| {
+            let first = ItemKey::first(Address::default(), Group::States, Lsn(7));
+            ItemKey { ordinal, chunk, ..first }
+        };
+        let mut ordinals = Ordinals::default();
+        let mut last = None;
+        for (lane, ordinal, chunk, given) in [
+            (0, 0, 0, Some((0, 0))),
+            (0, 0, 1, Some((0, 1))),
+            // A block was lost that ended behind the first chunk of the next state.
+            (0, 1, 1, None),
+            (0, 1, 2, None),
+            (0, 2, 0, Some((1, 0))),
+            (0, 2, 2, None),
+            // Another file goes on at the same place.
+            (1, 2, 1, None),
+            (1, 3, 0, Some((2, 0))),
+            (0, 3, 1, None),
+            (1, 3, 1, Some((2, 1))),
+        ] {
+            let key = ordinals.next(lane, at(ordinal, chunk));
+            assert_eq!(key.map(|key| (key.ordinal, key.chunk)), given, "{ordinal}, {chunk}");
+            assert!(key.is_none() || last < key, "they ascend");
+            last = key.or(last);
+        }
     }
 
     #[test]

@@ -85,9 +85,9 @@ impl WalHeader {
         }
         let mut cursor = Cursor::new(&covered[HEADER_BYTES..]);
         let point = take_point(&mut cursor)?;
-        let lsn = Lsn(cursor.u64()?);
+        let lsn = Lsn(cursor.counted()?);
         let time = Timestamp(cursor.u64()?);
-        let first_lsn = Lsn(cursor.u64()?);
+        let first_lsn = Lsn(cursor.counted()?);
         cursor.finish()?;
         Ok(Self { header, predecessor: LogEnd { point, lsn, time }, first_lsn })
     }
@@ -105,9 +105,9 @@ fn put_point(out: &mut Vec<u8>, point: &LogPoint) {
 }
 
 fn take_point(cursor: &mut Cursor<'_>) -> Result<LogPoint, Malformed> {
-    let file = FileNumber(cursor.u64()?);
-    let offset = cursor.u64()?;
-    let group = cursor.u64()?;
+    let file = FileNumber(cursor.counted()?);
+    let offset = cursor.counted()?;
+    let group = cursor.counted()?;
     Ok(LogPoint { file, offset, group, chain: cursor.u32()? })
 }
 
@@ -198,16 +198,16 @@ impl GroupHeader {
         };
         let header = Self {
             kind,
-            number: cursor.u64()?,
-            first_lsn: Lsn(cursor.u64()?),
-            last_lsn: Lsn(cursor.u64()?),
+            number: cursor.counted()?,
+            first_lsn: Lsn(cursor.counted()?),
+            last_lsn: Lsn(cursor.counted()?),
             time: Timestamp(cursor.u64()?),
             records: cursor.u32()?,
             body_bytes: cursor.u32()?,
             body_crc: cursor.u32()?,
             previous: cursor.u32()?,
             mask: cursor.u64()?,
-            durable: cursor.u64()?,
+            durable: cursor.counted()?,
         };
         if cursor.array()? != [0; UNUSED_BYTES] {
             return Err(Malformed("unused bytes of a group are not zero"));

@@ -14,7 +14,7 @@ use super::block::ENTRY_BYTES_MAX;
 use super::{Cursor, Malformed, put_bytes, put_varint};
 use crate::alarm::Alarm;
 use crate::ids::{Life, Lsn, Timestamp};
-use crate::limits::KEY_BYTES_MAX;
+use crate::limits::{KEY_BYTES_MAX, LOGGED_COMMIT_BYTES_MAX, PAGE_BYTES_MAX};
 
 pub use super::item::{Group, ITEM_HEAD_BYTES_MAX, ITEM_KEY_BYTES, ItemKey};
 
@@ -26,6 +26,8 @@ pub const CHUNK_BYTES: usize = 10 * 1024;
 
 /// Bytes of items that a bundle can have at all.
 const BUNDLE_BYTES_MAX: usize = ENTRY_BYTES_MAX - ITEM_KEY_BYTES - 8;
+/// Bytes of a value that stands by itself in a bundle.
+const ITEM_BYTES_MAX: usize = BUNDLE_BYTES_MAX - ITEM_HEAD_BYTES_MAX;
 const FULL_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 2;
 
 const _: () =
@@ -148,6 +150,9 @@ impl<'a> State<'a> {
         let until = Lsn(cursor.varint()?);
         if tag == PAGE || tag == DELTA {
             let (end, bytes) = (take_end(&mut cursor)?, cursor.varint_u32()?);
+            if bytes as usize > PAGE_BYTES_MAX {
+                return Err(Malformed("a state longer than any page"));
+            }
             let frame = cursor.rest();
             if frame.len() > bytes as usize {
                 return Err(Malformed("a state longer than it says"));
@@ -222,6 +227,9 @@ impl<'a> CommitStart<'a> {
     pub fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(value);
         let (time, bytes) = (Timestamp(cursor.varint()?), cursor.varint_u32()?);
+        if bytes as usize > LOGGED_COMMIT_BYTES_MAX {
+            return Err(Malformed("a commit longer than any"));
+        }
         let payload = cursor.rest();
         if payload.len() > bytes as usize {
             return Err(Malformed("a commit longer than it says"));
@@ -240,7 +248,7 @@ pub struct BundleBuilder {
 
 impl BundleBuilder {
     /// Adds an item whose key is above that of the one before; false, and nothing is added, where
-    /// the bundle is full.
+    /// the bundle is full. An empty one takes any item.
     pub fn push(&mut self, key: &ItemKey, value: &[u8]) -> bool {
         assert!(self.last.is_none_or(|last| last < *key), "items ascend");
         let start = self.items.len();
@@ -248,8 +256,8 @@ impl BundleBuilder {
         let before = self.last.filter(|_| self.first.is_some());
         key.put(before.as_ref(), &mut self.items);
         put_bytes(&mut self.items, value);
-        if self.items.len() > BUNDLE_BYTES {
-            assert!(self.first.is_some(), "an item fits a bundle");
+        // What other writers made of one item may be longer than any of this one.
+        if self.items.len() > BUNDLE_BYTES && self.first.is_some() {
             self.items.truncate(start);
             return false;
         }
@@ -353,7 +361,7 @@ fn walk(bytes: &[u8]) -> Result<Vec<(ItemKey, u32, u32)>, Malformed> {
         if items.last().is_some_and(|(before, ..)| *before >= key) {
             return Err(Malformed("items that do not ascend"));
         }
-        let value = cursor.bytes(BUNDLE_BYTES_MAX)?.len();
+        let value = cursor.bytes(ITEM_BYTES_MAX)?.len();
         let end = place(cursor.rest().len());
         items.push((key, end - u32::try_from(value).unwrap_or(0), end));
     }
@@ -450,5 +458,37 @@ mod tests {
         assert!(entry.len() + ITEM_KEY_BYTES <= ENTRY_BYTES_MAX);
         builder.clear();
         assert!(builder.push(&key(1), &chunk));
+    }
+
+    #[test]
+    fn an_item_longer_than_a_bundle_of_this_build_is_one_by_itself() {
+        let key =
+            |chunk| ItemKey { chunk, ..ItemKey::first(Address::default(), Group::States, Lsn(1)) };
+        let mut builder = BundleBuilder::default();
+        let long = vec![7; 24 << 10];
+        assert!(builder.push(&key(0), &long) && !builder.push(&key(1), b"next"));
+        let mut entry = Vec::new();
+        encode_bundle(builder.items(), None, &mut entry);
+        let bundle = Bundle::decode(&entry, no_frame).unwrap();
+        assert_eq!(bundle.item(0), Some((key(0), long.as_slice())));
+    }
+
+    #[test]
+    fn no_state_or_commit_says_that_it_is_longer_than_any_can_be() {
+        for (bytes, is_right) in [(PAGE_BYTES_MAX, true), (PAGE_BYTES_MAX + 1, false)] {
+            let bytes = u32::try_from(bytes).unwrap();
+            let state = State::Page { until: Lsn(1), end: None, bytes, frame: b"" };
+            let mut out = Vec::new();
+            state.encode(&mut out);
+            assert_eq!(State::decode(&out).is_ok(), is_right);
+        }
+        for (bytes, is_right) in
+            [(LOGGED_COMMIT_BYTES_MAX, true), (LOGGED_COMMIT_BYTES_MAX + 1, false)]
+        {
+            let bytes = u32::try_from(bytes).unwrap();
+            let mut out = Vec::new();
+            CommitStart { time: Timestamp(1), bytes, payload: b"" }.encode(&mut out);
+            assert_eq!(CommitStart::decode(&out).is_ok(), is_right);
+        }
     }
 }

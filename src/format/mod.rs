@@ -77,6 +77,9 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// From here on a number is none that a store can come to by counting.
+pub const COUNTED_END: u64 = 1 << 63;
+
 /// Reads values off the front of a slice.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a> {
@@ -131,6 +134,16 @@ impl<'a> Cursor<'a> {
     /// Eight bytes.
     pub fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// Eight bytes that say an LSN, a number of a file, a length or a place: what a store counts
+    /// to, so that one more, and the sum of two, are numbers still.
+    pub fn counted(&mut self) -> Result<u64, Malformed> {
+        let number = self.u64()?;
+        if number >= COUNTED_END {
+            return Err(Malformed("a number that no store counts to"));
+        }
+        Ok(number)
     }
 
     /// A number that [`put_varint`] wrote; longer forms of the same number are refused.

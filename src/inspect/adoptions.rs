@@ -106,7 +106,7 @@ impl Adopted {
             report.failed(&error, name, Some(address));
         }
         let directory = Directory::new(vec![run]);
-        let mut found = (0, 0);
+        let mut found = (0_u64, 0_u64);
         // Faults of the page before: where its keys end is known with the next.
         let mut open: Vec<Fault> = Vec::new();
         for page in directory.pages(address, self.life) {
@@ -123,7 +123,7 @@ impl Adopted {
             }
             for part in entry.parts() {
                 found.0 += u64::from(part.count);
-                found.1 += part.content_bytes;
+                found.1 = found.1.saturating_add(part.content_bytes);
                 let (location, file) = (part.location, FileName::Segment(part.location.file));
                 report.counts.pages += 1;
                 report.counts.page_bytes += u64::from(location.bytes);
@@ -131,7 +131,8 @@ impl Adopted {
                 if let Err(error) = segments.read(part, address, self.life)
                     && !missing.contains(&location.file)
                 {
-                    let span = location.offset..location.offset + u64::from(location.bytes);
+                    let end = location.offset.saturating_add(u64::from(location.bytes));
+                    let span = location.offset..end;
                     let keys = Some(KeyRange { first: fence.clone(), end: None });
                     open.push(Fault { keys, ..Fault::at(file, span, message(&error)).of(address) });
                 }

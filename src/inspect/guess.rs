@@ -121,11 +121,12 @@ fn guess_segment(
     SegmentState { facts, live_bytes, live_pages, written_at, generation: 0 }
 }
 
-/// Where replay begins if this is the oldest file of the log.
+/// Where replay begins if this is the oldest file of the log. That nothing was before it is so only
+/// of the first file of a store: the first of one that began as a backup continues its pages.
 fn guess_replay(disk: &dyn ReadDisk, number: FileNumber) -> Option<LogPoint> {
-    let before = WalHeader::decode(&block(disk, FileName::Wal(number))?).ok()?.predecessor.point;
-    if before.file == FileNumber(0) {
-        return Some(before);
+    let before = WalHeader::decode(&block(disk, FileName::Wal(number))?).ok()?.predecessor;
+    if before.point.file == FileNumber(0) && before.lsn == Lsn::ZERO {
+        return Some(before.point);
     }
-    Some(LogPoint { file: number, offset: HEADER_BLOCK_BYTES, ..before })
+    Some(LogPoint { file: number, offset: HEADER_BLOCK_BYTES, ..before.point })
 }

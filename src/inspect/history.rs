@@ -136,7 +136,7 @@ impl Walk<'_> {
         let state = State::decode(value)?;
         // The commit that adopted a page says more than the page does.
         let is_page = matches!(state, State::Page { .. });
-        let end = if is_page { state.until().next() } else { state.until() };
+        let end = Lsn(state.until().0.saturating_add(u64::from(is_page)));
         if key.lsn > end || state.until() > self.file.end {
             return Err(Malformed("a state that ends before it begins, or behind its file"));
         }

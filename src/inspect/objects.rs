@@ -255,7 +255,7 @@ impl<'a> Objects<'a> {
     ) {
         if let Some(base) = &entry.base {
             subject.count += u64::from(base.count);
-            subject.content_bytes += base.content_bytes;
+            subject.content_bytes = subject.content_bytes.saturating_add(base.content_bytes);
         } else {
             // What was released with it is not known either.
             self.is_whole = false;
@@ -317,7 +317,8 @@ impl<'a> Objects<'a> {
             Err(error) => Some(message(error)),
         };
         if let Some(what) = what {
-            let span = location.offset..location.offset + u64::from(location.bytes);
+            let end = location.offset.saturating_add(u64::from(location.bytes));
+            let span = location.offset..end;
             if read.is_err() {
                 self.damaged.insert((location.file, span.start), span.end);
             }

@@ -203,8 +203,8 @@ fn count_objects(directory: &Directory, catalog: &Catalog) -> Result<Vec<Namespa
 impl NamespaceSummary {
     fn add(&mut self, head: &Head) {
         self.objects += 1;
-        self.keys += head.count;
-        self.content_bytes += head.content_bytes;
+        self.keys = self.keys.saturating_add(head.count);
+        self.content_bytes = self.content_bytes.saturating_add(head.content_bytes);
         self.alarms += u64::from(head.alarm.is_some());
         self.approximate += u64::from(head.approximate);
     }

@@ -6,9 +6,11 @@
 
 use crate::disk::ReadDisk;
 use crate::error::Result;
-use crate::format::history::{Bundle, CommitStart, ItemKey};
+use crate::format::Malformed;
+use crate::format::history::{Bundle, CHUNK_BYTES, CommitStart, ItemKey};
 use crate::format::manifest::{HistoryFile, Manifest};
 use crate::ids::{Lsn, NamespaceNumber, StoreId};
+use crate::limits::{LOGGED_COMMIT_BYTES_MAX, PAGE_BYTES_MAX};
 use crate::run::cursor::Position;
 use crate::run::{Run, RunCursor};
 use crate::segment::dictionary;
@@ -202,6 +204,9 @@ pub fn whole_value(run: &Run, key: &ItemKey) -> Result<Vec<u8>> {
     let mut whole = Vec::new();
     let last = ItemKey { chunk: u16::MAX, ..*key };
     walk_up(run, (key, &last), |_, value| {
+        if whole.len() > PAGE_BYTES_MAX {
+            return Err(run.bad_entry(Malformed("a state longer than any page")));
+        }
         whole.extend_from_slice(value);
         Ok(ControlFlow::Continue(()))
     })?;
@@ -220,7 +225,7 @@ pub fn walk_commits(
     walk_up(run, (from, to), |key, value| {
         if key.chunk > 0 {
             let Some((first, whole)) = &mut open else {
-                return Err(run.bad_entry(crate::format::Malformed("a chunk without its first")));
+                return Err(run.bad_entry(Malformed("a chunk without its first")));
             };
             whole.extend_from_slice(value);
             let (first, whole) = (*first, &*whole);
@@ -240,7 +245,7 @@ pub fn walk_commits(
         each(key.lsn, commit)
     })?;
     if open.is_some() {
-        return Err(run.bad_entry(crate::format::Malformed("a commit without its last chunk")));
+        return Err(run.bad_entry(Malformed("a commit without its last chunk")));
     }
     Ok(())
 }
@@ -252,8 +257,12 @@ pub fn walk_commits_down(
     mut each: impl FnMut(Lsn, CommitStart<'_>) -> Walked,
 ) -> Result<()> {
     // Chunks of a commit, the last one first, until its first one.
-    let mut rest: Vec<Vec<u8>> = Vec::new();
+    let (mut rest, mut bytes): (Vec<Vec<u8>>, usize) = (Vec::new(), 0);
     walk_down(run, (from, to), |key, value| {
+        bytes = if rest.is_empty() { 0 } else { bytes } + value.len();
+        if bytes > LOGGED_COMMIT_BYTES_MAX + CHUNK_BYTES {
+            return Err(run.bad_entry(Malformed("a commit longer than any")));
+        }
         if key.chunk > 0 {
             rest.push(value.to_vec());
             return Ok(ControlFlow::Continue(()));
@@ -269,7 +278,7 @@ pub fn walk_commits_down(
         }
         let commit = CommitStart::decode(value).map_err(|fault| run.bad_entry(fault))?;
         if commit.payload.len() < commit.bytes as usize {
-            let fault = crate::format::Malformed("a commit without its last chunk");
+            let fault = Malformed("a commit without its last chunk");
             return Err(run.bad_entry(fault));
         }
         let told = each(key.lsn, commit)?;
@@ -279,5 +288,5 @@ pub fn walk_commits_down(
     if rest.is_empty() {
         return Ok(());
     }
-    Err(run.bad_entry(crate::format::Malformed("a chunk without its first")))
+    Err(run.bad_entry(Malformed("a chunk without its first")))
 }

@@ -23,6 +23,7 @@ use crate::format::record::{
 use crate::ids::{Codec, KeyKind, Life, Lsn, Timestamp};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -119,7 +120,7 @@ impl HeadState {
 }
 
 /// One layer of an object's overlay.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Layer {
     /// The cut before which its commits lie.
     pub cut: u64,
@@ -141,6 +142,14 @@ pub struct Layer {
     records: Vec<Arc<[u8]>>,
     /// The same in key order, where there is much of it.
     sorted: Option<Arc<Sorted>>,
+}
+
+impl fmt::Debug for Layer {
+    /// Says how much it is; never what it holds.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cut, operations, bytes, .. } = self;
+        write!(out, "Layer({operations} operations, {bytes} bytes, cut {cut})")
+    }
 }
 
 impl Layer {

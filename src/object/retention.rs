@@ -27,6 +27,16 @@ pub fn classes(
     own.map(|change| (change.class, change.from)).chain([(DEFAULT_CLASS, Lsn::ZERO)])
 }
 
+/// Whether a namespace ever had a class, as far as changes are remembered. One that was made behind
+/// its first change never had the default.
+pub fn had_class(manifest: &Manifest, number: NamespaceNumber, class: u32) -> bool {
+    let mut own = manifest.classes.iter().filter(|change| change.namespace == number);
+    let first = own.clone().next();
+    let known = manifest.namespaces.iter().find(|item| item.value.number == number);
+    let began_with = first.zip(known).is_some_and(|(first, item)| first.from < item.since);
+    own.any(|change| change.class == class) || class == DEFAULT_CLASS && !began_with
+}
+
 /// The class that a namespace has since its last change.
 pub fn class_of(manifest: &Manifest, namespace: NamespaceNumber) -> u32 {
     classes(manifest, namespace).next().map_or(DEFAULT_CLASS, |(class, _)| class)

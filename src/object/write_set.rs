@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES, RecordHeader, RecordKind};
 use crate::ids::{Address, Lsn, Timestamp};
 use crate::limits::Limits;
+use std::fmt;
 use std::sync::Arc;
 
 /// Operations from which on reads of the write set use a sorted map.
@@ -21,7 +22,6 @@ const UNSORTED_OPERATIONS_MAX: usize = 16;
 const FIRST_BYTES: usize = 320;
 
 /// A turn's changes.
-#[derive(Debug)]
 pub struct WriteSet {
     kind: RecordKind,
     buffer: Vec<u8>,
@@ -29,6 +29,13 @@ pub struct WriteSet {
     notes: Notes,
     /// What reads use from [`UNSORTED_OPERATIONS_MAX`] operations on.
     sorted: Option<Arc<Sorted>>,
+}
+
+impl fmt::Debug for WriteSet {
+    /// Says how much it is; never what it holds.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "WriteSet({} operations, {} bytes)", self.operations, self.buffer.len())
+    }
 }
 
 /// What a turn says of the plain alarm.

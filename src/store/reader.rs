@@ -143,7 +143,11 @@ impl Reader {
         let mut next = Moment::clone(&self.moment);
         match next.follow(&self.disk) {
             Ok(()) => self.moment = Arc::new(next),
-            Err(error) if is_given_up(&error) => return self.reload(),
+            // A file of the log that a session left blank may be one that the next does without:
+            // what the log is now, a walk from its beginning tells.
+            Err(error) if is_given_up(&error) || error.kind() == ErrorKind::Corrupt => {
+                return self.reload();
+            }
             Err(error) => return Err(error),
         }
         Ok(self.position())

@@ -289,6 +289,10 @@ impl Namespace {
     /// It must be empty: fails with `fork.occupied` where it has anything but a name, and with
     /// `object.open` while a handle is open on it. The name is not copied. Costs as
     /// [`Object::restore`] does.
+    ///
+    /// Fails with `history.purged` where the source is purged meanwhile. If that came when the fork
+    /// was committed already, the target is purged as well, and what it had been before with it:
+    /// nothing of the source must be left there.
     pub fn fork(
         &self,
         id: ObjectId,

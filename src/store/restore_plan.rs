@@ -61,7 +61,8 @@ pub(super) fn differs(now: &View, then: &View, options: RestoreOptions) -> Resul
             let pair = pair?;
             let key = pair.before.as_ref().or(pair.after.as_ref()).map(|entry| &*entry.key);
             let has_name = key == Some(NAME_KEY) && pair.before.is_some();
-            let is_kept = key == Some(RESTORE_KEY) || has_name && has_data(then)?;
+            let keeps_name = has_name && (has_data(then)? || keeps_any(now, options)?);
+            let is_kept = key == Some(RESTORE_KEY) || keeps_name;
             if !pair.is_same() && !is_kept {
                 return Ok(true);
             }
@@ -69,6 +70,25 @@ pub(super) fn differs(now: &View, then: &View, options: RestoreOptions) -> Resul
     }
     let set = |view: &View| all_alarms(view.clone()).map(times);
     Ok(options.alarms && set(now)? != set(then)?)
+}
+
+/// Entries that stay whatever the object becomes.
+fn bounds_that_stay(options: RestoreOptions) -> impl Iterator<Item = KeyBounds> {
+    let alarms = (!options.alarms).then(|| full_bounds_of(KeyKind::Alarm));
+    std::iter::once(full_bounds_of(KeyKind::Socket)).chain(alarms)
+}
+
+/// Whether anything stays of `now`, whatever it becomes.
+fn keeps_any(now: &View, options: RestoreOptions) -> Result<bool> {
+    if !options.alarms && now.state.alarm.is_some() {
+        return Ok(true);
+    }
+    for bounds in bounds_that_stay(options) {
+        if let Some(entry) = RangeIter::new(now.clone(), None, bounds).next() {
+            return entry.map(|_| true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a view has nothing but a name.
@@ -238,7 +258,7 @@ impl Request<'_> {
             }
         }
         let waits = if self.restoration.is_at_open { None } else { now.find(RESTORE_KEY)? };
-        let keeps_name = has_data(self.then)? || self.keeps_any(now)?;
+        let keeps_name = has_data(self.then)? || keeps_any(now, self.options)?;
         let mut name = if keeps_name { now.find(NAME_KEY)? } else { None };
         if !self.is_fork && !matches!(name, Some(Found::Value(..))) {
             name = self.then.find(NAME_KEY)?;
@@ -283,12 +303,12 @@ impl Request<'_> {
     fn wipe(&self, plan: &mut Plan, now: &View) -> Result<()> {
         let keep_alarms = !self.options.alarms;
         plan.push(&Operation::DeleteAll { keep_alarms })?;
-        for bounds in self.bounds_that_stay() {
+        for bounds in bounds_that_stay(self.options) {
             for entry in RangeIter::new(now.clone(), None, bounds) {
                 plan.put(&entry?)?;
             }
         }
-        let has_more = self.keeps_any(now)?;
+        let has_more = keeps_any(now, self.options)?;
         // An object of which something stays keeps its name.
         for key in [RESTORE_KEY].into_iter().chain(has_more.then_some(NAME_KEY)) {
             if let Some(Found::Value(codec, value)) = now.find(key)? {
@@ -296,25 +316,6 @@ impl Request<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Entries that stay whatever the object becomes.
-    fn bounds_that_stay(&self) -> impl Iterator<Item = KeyBounds> + use<> {
-        let alarms = (!self.options.alarms).then(|| full_bounds_of(KeyKind::Alarm));
-        std::iter::once(full_bounds_of(KeyKind::Socket)).chain(alarms)
-    }
-
-    /// Whether anything stays of `now`, whatever it becomes.
-    fn keeps_any(&self, now: &View) -> Result<bool> {
-        if !self.options.alarms && now.state.alarm.is_some() {
-            return Ok(true);
-        }
-        for bounds in self.bounds_that_stay() {
-            if let Some(entry) = RangeIter::new(now.clone(), None, bounds).next() {
-                return entry.map(|_| true);
-            }
-        }
-        Ok(false)
     }
 
     fn alarms(&self, engine: &Engine, plan: &mut Plan, now: &View) -> Result<()> {

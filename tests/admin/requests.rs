@@ -213,6 +213,21 @@ fn an_export_is_loaded_through_the_socket() {
 }
 
 #[test]
+fn a_stream_of_nothing_leaves_no_namespace_behind() {
+    let it = listening();
+    put(&it.store, "lobby", "one");
+    let mut stream = Vec::new();
+    it.store.export(Form::Text, &mut stream).unwrap();
+    let load = Request::Load { namespace: Some("romms".into()), existing: Existing::Refuse };
+    let ask = |stream: &[u8]| admin::at(&it.path, &load, &mut Sender::of(stream));
+    let names = || it.store.namespaces().iter().map(|it| it.name().to_owned()).collect::<Vec<_>>();
+    assert!(ask(b"no export at all").is_err());
+    assert_eq!(names(), ["rooms"]);
+    assert!(ask(&stream).is_ok());
+    assert_eq!(names(), ["romms", "rooms"]);
+}
+
+#[test]
 fn a_store_that_nobody_has_open_is_opened_for_the_request() {
     let it = listening();
     put(&it.store, "lobby", "one");

@@ -7,6 +7,8 @@
 mod adoption;
 mod bits;
 mod golden;
+mod guess;
+mod imports;
 mod layout;
 #[path = "../ledger/mod.rs"]
 mod ledger;

@@ -209,3 +209,27 @@ fn a_bound_in_bytes_holds_also_where_the_file_system_is_full() {
     scene.store.steps().expire().unwrap();
     assert_eq!(scene.readable(), [0, 1, 2]);
 }
+
+#[test]
+fn epochs_end_by_uptime_while_the_clock_is_behind_what_was_committed() {
+    let disk = SimDisk::new(30);
+    let epoch = |disk: &SimDisk| dostore::manifest::read(disk).unwrap().unwrap().epoch;
+    let store = options().epoch(DAY, 0, DAY).open_on(disk.clone()).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    let put = |value: u8| {
+        rooms.open_by_name("lobby").unwrap().put("n", [value]).unwrap().wait().unwrap();
+        store.steps().checkpoint().unwrap();
+    };
+    // One commit of another age, until somebody sets the clock right.
+    let wall = disk.clock().wall_micros();
+    disk.set_wall(wall + 2_000 * 86_400_000_000);
+    put(0);
+    disk.set_wall(wall);
+    let before = epoch(&disk);
+    for value in 1..20 {
+        put(value);
+        disk.advance(DAY / 4);
+    }
+    let ended = epoch(&disk) - before;
+    assert!((3..=5).contains(&ended), "{ended} epochs ended in five days");
+}

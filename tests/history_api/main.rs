@@ -5,6 +5,7 @@
 mod adopt;
 mod adopt_hostile;
 mod bookmarks;
+mod damaged;
 mod edges;
 mod expiry;
 mod found;

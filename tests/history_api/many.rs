@@ -193,3 +193,20 @@ fn a_reader_knows_what_was_lost_in_terms_that_published_nothing() {
         assert_eq!(code(rooms.at(stage.id("lobby"), bookmark)), "bookmark.lost");
     }
 }
+
+#[test]
+fn an_object_whose_alarm_stays_is_emptied_once() {
+    let stage = Stage::new(9);
+    let time = wall(&stage);
+    stage.disk.advance(Duration::from_secs(1));
+    let mut later = stage.room("later");
+    let mut turn = later.turn();
+    turn.put("a", "new").unwrap();
+    turn.set_alarm(dostore::ids::Timestamp(4_000_000_000_000_000)).unwrap();
+    turn.commit_durable().unwrap();
+    drop(later);
+    let count = || stage.rooms.restore_all(time, RestoreOptions::new()).count();
+    assert_eq!((count(), count(), count()), (1, 0, 0));
+    assert_eq!(value(&stage, "later"), None);
+    assert!(stage.room("later").alarm().unwrap().is_some());
+}

@@ -6,7 +6,7 @@ use crate::cli::figures::{count, digits};
 use crate::cli::place::{half_of, system_time};
 use crate::ids::Timestamp;
 use crate::store::list::ListOptions;
-use crate::store::reader::{Reader, ReaderNamespace};
+use crate::store::reader::{Reader, ReaderNamespace, is_given_up};
 use crate::store::snapshot::Snapshot;
 use serde_json::{Map, Value as Json, json};
 
@@ -58,9 +58,13 @@ impl PreviewAll {
     fn add(&mut self, space: &ReaderNamespace, at: Timestamp) -> Result<(), Failure> {
         let time = system_time(at);
         for info in space.objects_at(space.id_from_short(half_of("")), time)? {
-            let Ok(info) = info else {
-                self.unread += 1;
-                continue;
+            let info = match info {
+                Ok(info) => info,
+                Err(error) if is_given_up(&error) => return Err(error.into()),
+                Err(_) => {
+                    self.unread += 1;
+                    continue;
+                }
             };
             self.then += 1;
             let now = space.snapshot(info.id)?;
@@ -77,10 +81,11 @@ impl PreviewAll {
             }
             self.now += 1;
             // One that was changed before that time only was there then.
-            if info.last_time > at
-                && space.at_time(info.id, time).is_ok_and(|it| it.is_empty().unwrap_or(false))
-            {
-                self.changes[1] += 1;
+            if info.last_time > at {
+                match space.at_time(info.id, time).and_then(|then| then.is_empty()) {
+                    Err(error) if is_given_up(&error) => return Err(error.into()),
+                    then => self.changes[1] += u64::from(then.unwrap_or(false)),
+                }
             }
         }
         Ok(())

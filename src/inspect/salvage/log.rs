@@ -4,11 +4,12 @@
 //! Invariants:
 //!   * What is handed out as proven is a prefix of the log.
 
-use super::{Source, Target};
+use super::{Import, Source, Target};
 use crate::disk::ReadFile;
 use crate::error::{Error, Result};
 use crate::format::group::WalHeader;
 use crate::format::header::HEADER_BLOCK_BYTES;
+use crate::format::own_keys::IMPORT_KEY;
 use crate::format::record::{Operation, Operations, RecordKind, RecordView, records};
 use crate::ids::{Address, FileNumber, LogPosition, Lsn};
 use crate::inspect::catalog::CATALOG;
@@ -36,6 +37,14 @@ impl LogFiles for Without<'_> {
     fn open(&self, number: FileNumber) -> Result<Arc<dyn ReadFile>> {
         self.files.open(number)
     }
+}
+
+/// Objects of which commits mean nothing without what was left out, until they begin anew.
+struct LeftOut {
+    /// Those that took over pages.
+    adopted: BTreeSet<Address>,
+    /// Those whose import was under way at the last checkpoint.
+    unfinished: BTreeSet<Address>,
 }
 
 /// A walk over the proven part of the log.
@@ -67,12 +76,34 @@ impl Source<'_> {
         }
     }
 
+    /// Looks how imports went on that were under way at the last checkpoint.
+    pub(super) fn read_imports(&mut self) {
+        let mut imports = BTreeMap::new();
+        self.replay(&mut |record, _| {
+            let address = record.header.address;
+            for operation in Operations::new(record.payload).map_while(std::result::Result::ok) {
+                let then = match operation {
+                    Operation::Delete { key } if key == IMPORT_KEY => Import::Completed,
+                    Operation::DeleteAll { .. } => Import::Overtaken,
+                    _ => continue,
+                };
+                let head = || self.directory.head(address).ok().flatten();
+                if !imports.contains_key(&address) && head().is_some_and(|head| head.unfinished) {
+                    imports.insert(address, then);
+                }
+            }
+            Ok(())
+        });
+        self.imports = imports;
+    }
+
     pub(super) fn hand_out_log(&mut self, target: &mut dyn Target) -> Result<()> {
         let (mut failed, mut commits, mut unknown) = (None, 0, BTreeSet::new());
-        let mut adopted = BTreeSet::new();
+        let unfinished = std::mem::take(&mut self.unfinished);
+        let mut left_out = LeftOut { adopted: BTreeSet::new(), unfinished };
         let mut position = self.manifest.cut;
         let damage = self.replay(&mut |record, _| {
-            let handed = self.hand_out_commit(&record, &mut adopted, target);
+            let handed = self.hand_out_commit(&record, &mut left_out, target);
             match handed {
                 Ok(is_known) => {
                     position = record.header.lsn;
@@ -97,9 +128,9 @@ impl Source<'_> {
             self.lose(address, None, "commits of it were left out: its namespace is lost");
         }
         if let Some(damage) = damage {
-            self.look_behind(&damage, &mut adopted, target)?;
+            self.look_behind(&damage, &mut left_out, target)?;
         }
-        for address in adopted {
+        for address in left_out.adopted {
             let what = "a restoration or fork behind the last checkpoint, and what follows it";
             self.lose(address, None, what);
         }
@@ -111,7 +142,7 @@ impl Source<'_> {
     fn hand_out_commit(
         &self,
         record: &RecordView<'_>,
-        adopted: &mut BTreeSet<Address>,
+        left_out: &mut LeftOut,
         target: &mut dyn Target,
     ) -> Result<bool> {
         let address = record.header.address;
@@ -121,13 +152,15 @@ impl Source<'_> {
         // A commit with a malformed operation is handed out up to there; verification tells.
         let operations = Operations::new(record.payload).map_while(std::result::Result::ok);
         let operations: Vec<Operation<'_>> = operations.collect();
-        let is_new = matches!(operations.first(), Some(Operation::DeleteAll { .. }));
+        let mut content = operations.iter().filter(|it| !matches!(it, Operation::Restored(_)));
+        let is_new = matches!(content.next(), Some(Operation::DeleteAll { .. }));
         if operations.iter().any(|operation| matches!(operation, Operation::Adopt(_))) {
-            adopted.insert(address);
+            left_out.adopted.insert(address);
         } else if is_new {
-            adopted.remove(&address);
+            left_out.adopted.remove(&address);
+            left_out.unfinished.remove(&address);
         }
-        if adopted.contains(&address) || (self.unfinished.contains(&address) && !is_new) {
+        if left_out.adopted.contains(&address) || left_out.unfinished.contains(&address) {
             return Ok(true);
         }
         target.commit(address, &operations)?;
@@ -138,7 +171,7 @@ impl Source<'_> {
     fn look_behind(
         &mut self,
         damage: &Error,
-        adopted: &mut BTreeSet<Address>,
+        left_out: &mut LeftOut,
         target: &mut dyn Target,
     ) -> Result<()> {
         let position = self.done.position;
@@ -173,11 +206,14 @@ impl Source<'_> {
             let (first, _, before) = behind.unwrap_or((header.first_lsn, Lsn::ZERO, 0));
             behind = Some((first, header.last_lsn, before + count));
             if self.with_doubtful {
-                let body = body_of(&**self.disk, name, at, &header)?;
+                let Ok(body) = body_of(&**self.disk, name, at, &header) else {
+                    self.done.note("a group behind damage of the log could not be read again");
+                    continue;
+                };
                 for record in records(&body).map_while(std::result::Result::ok) {
                     let kind = record.header.kind;
                     if matches!(kind, RecordKind::Commit | RecordKind::Purge) {
-                        self.hand_out_commit(&record, adopted, target)?;
+                        self.hand_out_commit(&record, left_out, target)?;
                     } else {
                         self.done.note("a long commit behind damage of the log was left out");
                     }
@@ -189,7 +225,7 @@ impl Source<'_> {
     }
 
     /// The files of the log from where replay begins, with their headers.
-    fn log_files(&self) -> Vec<(FileName, WalHeader)> {
+    pub(super) fn log_files(&self) -> Vec<(FileName, WalHeader)> {
         let listing = Listing::read(&**self.disk).unwrap_or_default();
         let is_needed = |name: &FileName| match name {
             FileName::Wal(number) => *number >= self.manifest.replay.file,

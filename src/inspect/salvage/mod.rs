@@ -188,6 +188,15 @@ impl fmt::Display for Salvaged {
     }
 }
 
+/// How an import that was under way at the last checkpoint went on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Import {
+    /// It was completed: what the pages have is a part of the object.
+    Completed,
+    /// The object began anew: what the pages have is of no life any more.
+    Overtaken,
+}
+
 /// A damaged store, as far as it can be read.
 struct Source<'a> {
     disk: &'a Arc<dyn ReadDisk>,
@@ -200,6 +209,8 @@ struct Source<'a> {
     with_doubtful: bool,
     /// Objects of which an import was under way: commits go on with what was left out.
     unfinished: BTreeSet<Address>,
+    /// What the log says first of objects whose import was under way at the last checkpoint.
+    imports: BTreeMap<Address, Import>,
     watch: Option<Arc<dyn Watch + Send + Sync>>,
     done: Salvaged,
 }
@@ -239,6 +250,7 @@ pub fn salvage(
         source.done.namespaces += 1;
     }
     if source.has_manifest {
+        source.read_imports();
         source.hand_out_objects(target)?;
     } else if source.has_whole_log() {
         source.done.note("the log goes back to the store's first commit: all of it is from there");
@@ -257,8 +269,8 @@ impl<'a> Source<'a> {
         let (manifest, why) = match manifest::read(&**disk) {
             Ok(Some(manifest)) => (Some(manifest), String::new()),
             Ok(None) => (None, "there is no manifest".to_owned()),
-            Err(error) if error.kind() == ErrorKind::Corrupt => (None, error.to_string()),
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+            Err(error) => (None, error.to_string()),
         };
         let strange = manifest.as_ref().map(|manifest| foreign(&**disk, manifest)).transpose()?;
         let (manifest, why) = match strange.flatten() {
@@ -291,6 +303,7 @@ impl<'a> Source<'a> {
             namespaces,
             with_doubtful,
             unfinished: BTreeSet::new(),
+            imports: BTreeMap::new(),
             watch: None,
             done,
         })
@@ -350,7 +363,9 @@ impl<'a> Source<'a> {
 
     /// Whether the log holds every commit that there ever was.
     fn has_whole_log(&self) -> bool {
-        self.manifest.replay.file == FileNumber(0) && self.replay(&mut |_, _| Ok(())).is_none()
+        self.manifest.replay.file == FileNumber(0)
+            && !self.log_files().is_empty()
+            && self.replay(&mut |_, _| Ok(())).is_none()
     }
 
     /// How an object is called.

@@ -3,7 +3,7 @@
 //! Invariants:
 //!   * An entry is handed out once, and only where no unreadable delta may have changed it.
 
-use super::{Source, Target};
+use super::{Import, Source, Target};
 use crate::alarm::Alarm;
 use crate::error::Result;
 use crate::format::entry::{Head, PageEntry};
@@ -107,9 +107,12 @@ impl Source<'_> {
             self.lose(address, None, "its namespace is lost, and with it the key of its id");
             return Ok(None);
         }
-        if head.unfinished {
+        let import = self.imports.get(&address).copied();
+        if head.unfinished && import != Some(Import::Completed) {
             self.unfinished.insert(address);
-            self.lose(address, None, "an import of it was under way at the last checkpoint");
+            if import.is_none() {
+                self.lose(address, None, "an import of it was under way at the last checkpoint");
+            }
             return Ok(None);
         }
         if head.restores {

@@ -231,7 +231,8 @@ pub struct ManyRestored {
     /// Why, of the first of these.
     pub failures: Vec<Failure>,
     /// A time right before the first restoration: restoring to it takes all of them back, and with
-    /// them what others have committed since. None where nothing was restored.
+    /// them what others have committed since. None where nothing was restored, and where a clock
+    /// that went back has given the restorations the time of earlier commits.
     pub undo: Option<u64>,
 }
 

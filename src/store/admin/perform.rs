@@ -404,7 +404,7 @@ fn load(
         Existing::Keep => transfer::Existing::Keep,
     });
     let imported = match namespace {
-        Some(name) => store.namespace(name)?.import(operator.stream(), options)?,
+        Some(name) => store.import_into(name, operator.stream(), options)?,
         None => store.import(operator.stream(), options)?,
     };
     let (objects, kept, items) = (imported.objects, imported.kept, imported.items);

@@ -118,20 +118,31 @@ impl Store {
     pub fn import(&self, input: impl Read, options: ImportOptions) -> Result<Imported> {
         Import::new(self, None, options).run(input)
     }
+
+    /// Imports all objects of a stream into the namespace of this name. One that is missing is
+    /// created when the first object comes: a stream of something else leaves none behind.
+    pub(crate) fn import_into(
+        &self,
+        name: &str,
+        input: impl Read,
+        options: ImportOptions,
+    ) -> Result<Imported> {
+        Import::new(self, Some(name.to_owned()), options).run(input)
+    }
 }
 
 impl Namespace {
     /// Imports all objects of a stream into this namespace, whatever namespaces it names; see
     /// [`Store::import`].
     pub fn import(&self, input: impl Read, options: ImportOptions) -> Result<Imported> {
-        Import::new(&self.store, Some(self.clone()), options).run(input)
+        self.store.import_into(self.name(), input, options)
     }
 }
 
 pub(super) struct Import<'s> {
     pub(super) store: &'s Store,
     /// Where everything goes, if that was said.
-    only: Option<Namespace>,
+    only: Option<String>,
     pub(super) namespace: Option<Namespace>,
     /// The namespace that the stream has named, until an object of it comes.
     named: Option<String>,
@@ -154,7 +165,7 @@ struct Incoming {
 }
 
 impl<'s> Import<'s> {
-    pub(super) fn new(store: &'s Store, only: Option<Namespace>, options: ImportOptions) -> Self {
+    pub(super) fn new(store: &'s Store, only: Option<String>, options: ImportOptions) -> Self {
         Self {
             store,
             only,
@@ -227,10 +238,8 @@ impl<'s> Import<'s> {
     /// namespace ever goes again.
     fn namespace(&mut self) -> Result<Namespace> {
         if let Some(name) = self.named.take() {
-            self.namespace = Some(match &self.only {
-                Some(only) => only.clone(),
-                None => self.namespace_named(&name)?,
-            });
+            let name = self.only.clone().unwrap_or(name);
+            self.namespace = Some(self.namespace_named(&name)?);
         }
         let before = || Error::invalid("import.malformed", "an object before any namespace");
         self.namespace.clone().ok_or_else(before)

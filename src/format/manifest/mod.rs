@@ -1,6 +1,6 @@
 //! The manifest: which files are live, what they cover, where replay begins.
 //!
-//! See "`manifest.rs`" in `docs/format.md`.
+//! See "The manifest" in `docs/format.md`.
 //!
 //! Invariants:
 //!   * One value has one encoding, and an encoding with any bit flipped is refused.
@@ -257,16 +257,16 @@ impl Manifest {
             store: header.store,
             term: header.term,
             generation: header.salt,
-            cut: Lsn(cursor.u64()?),
+            cut: Lsn(cursor.counted()?),
             cut_time: Timestamp(cursor.u64()?),
             replay: take_point(cursor)?,
             closed: take_closed(cursor)?,
-            next_file: FileNumber(cursor.u64()?),
+            next_file: FileNumber(cursor.counted()?),
             terms: take_list(cursor, |cursor| {
                 Ok(TermSpan {
                     term: Term(cursor.u32()?),
-                    first: Lsn(cursor.u64()?),
-                    last: Lsn(cursor.u64()?),
+                    first: Lsn(cursor.counted()?),
+                    last: Lsn(cursor.counted()?),
                 })
             })?,
             segments: take_list(cursor, take_segment)?,
@@ -275,29 +275,29 @@ impl Manifest {
                 Ok(HistoryFile {
                     facts: take_run(cursor)?,
                     class: cursor.u32()?,
-                    epoch: cursor.u64()?,
-                    start: Lsn(cursor.u64()?),
-                    end: Lsn(cursor.u64()?),
+                    epoch: cursor.counted()?,
+                    start: Lsn(cursor.counted()?),
+                    end: Lsn(cursor.counted()?),
                     start_time: Timestamp(cursor.u64()?),
                     end_time: Timestamp(cursor.u64()?),
                 })
             })?,
-            epoch: cursor.u64()?,
-            epoch_start: Lsn(cursor.u64()?),
+            epoch: cursor.counted()?,
+            epoch_start: Lsn(cursor.counted()?),
             epoch_time: Timestamp(cursor.u64()?),
-            epoch_bytes: cursor.u64()?,
-            horizons: take_list(cursor, |cursor| Ok((cursor.u32()?, Lsn(cursor.u64()?))))?,
+            epoch_bytes: cursor.counted()?,
+            horizons: take_list(cursor, |cursor| Ok((cursor.u32()?, Lsn(cursor.counted()?))))?,
             allowed: take_list(cursor, |cursor| Ok((cursor.u32()?, Timestamp(cursor.u64()?))))?,
             classes: take_list(cursor, |cursor| {
                 Ok(ClassChange {
                     namespace: NamespaceNumber(cursor.u32()?),
                     class: cursor.u32()?,
-                    from: Lsn(cursor.u64()?),
+                    from: Lsn(cursor.counted()?),
                 })
             })?,
             purged: take_list(cursor, take_purge)?,
             ended: take_list(cursor, |cursor| {
-                Ok((take_address(cursor)?, Life(cursor.u64()?), Lsn(cursor.u64()?)))
+                Ok((take_address(cursor)?, Life(cursor.u64()?), Lsn(cursor.counted()?)))
             })?,
             namespaces: take_list(cursor, NamespaceItem::decode)?,
         })
@@ -341,7 +341,7 @@ fn put_point(out: &mut Vec<u8>, point: &LogPoint) {
 }
 
 fn take_purge(cursor: &mut Cursor<'_>) -> Result<Purge, Malformed> {
-    let (address, lsn) = (take_address(cursor)?, Lsn(cursor.u64()?));
+    let (address, lsn) = (take_address(cursor)?, Lsn(cursor.counted()?));
     let erased = match cursor.u8()? {
         0 => false,
         1 => true,
@@ -352,9 +352,9 @@ fn take_purge(cursor: &mut Cursor<'_>) -> Result<Purge, Malformed> {
 
 fn take_point(cursor: &mut Cursor<'_>) -> Result<LogPoint, Malformed> {
     Ok(LogPoint {
-        file: FileNumber(cursor.u64()?),
-        offset: cursor.u64()?,
-        group: cursor.u64()?,
+        file: FileNumber(cursor.counted()?),
+        offset: cursor.counted()?,
+        group: cursor.counted()?,
         chain: cursor.u32()?,
     })
 }
@@ -363,7 +363,7 @@ fn take_closed(cursor: &mut Cursor<'_>) -> Result<Option<LogEnd>, Malformed> {
     let ends = take_list(cursor, |cursor| {
         Ok(LogEnd {
             point: take_point(cursor)?,
-            lsn: Lsn(cursor.u64()?),
+            lsn: Lsn(cursor.counted()?),
             time: Timestamp(cursor.u64()?),
         })
     })?;
@@ -388,14 +388,14 @@ fn put_segment(out: &mut Vec<u8>, segment: &SegmentState) {
 fn take_segment(cursor: &mut Cursor<'_>) -> Result<SegmentState, Malformed> {
     Ok(SegmentState {
         facts: SegmentFacts {
-            number: FileNumber(cursor.u64()?),
-            bytes: cursor.u64()?,
-            page_bytes: cursor.u64()?,
-            pages: cursor.u64()?,
+            number: FileNumber(cursor.counted()?),
+            bytes: cursor.counted()?,
+            page_bytes: cursor.counted()?,
+            pages: cursor.counted()?,
         },
-        live_bytes: cursor.u64()?,
-        live_pages: cursor.u64()?,
-        written_at: Lsn(cursor.u64()?),
+        live_bytes: cursor.counted()?,
+        live_pages: cursor.counted()?,
+        written_at: Lsn(cursor.counted()?),
         generation: cursor.u8()?,
     })
 }
@@ -410,10 +410,10 @@ fn put_run(out: &mut Vec<u8>, run: &RunFacts) {
 
 fn take_run(cursor: &mut Cursor<'_>) -> Result<RunFacts, Malformed> {
     Ok(RunFacts {
-        number: FileNumber(cursor.u64()?),
+        number: FileNumber(cursor.counted()?),
         usage: RunUse::from_byte(cursor.u8()?).ok_or(Malformed("a run of unknown use"))?,
-        bytes: cursor.u64()?,
-        entries: cursor.u64()?,
+        bytes: cursor.counted()?,
+        entries: cursor.counted()?,
         checksum: cursor.u32()?,
     })
 }
@@ -428,170 +428,4 @@ fn take_address(cursor: &mut Cursor<'_>) -> Result<Address, Malformed> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::namespace;
-    use proptest::collection::vec;
-    use proptest::option;
-    use proptest::prelude::*;
-
-    fn run_facts() -> impl Strategy<Value = RunFacts> {
-        let usage = prop_oneof![
-            Just(RunUse::Directory),
-            Just(RunUse::Names),
-            Just(RunUse::Alarms),
-            Just(RunUse::History)
-        ];
-        (any::<[u64; 3]>(), usage, any::<u32>()).prop_map(
-            |([number, bytes, entries], usage, checksum)| RunFacts {
-                number: FileNumber(number),
-                usage,
-                bytes,
-                entries,
-                checksum,
-            },
-        )
-    }
-
-    fn address() -> impl Strategy<Value = Address> {
-        any::<(u32, [u8; 16])>().prop_map(|(namespace, id)| Address {
-            namespace: NamespaceNumber(namespace),
-            id: ShortId(id),
-        })
-    }
-
-    fn segment() -> impl Strategy<Value = SegmentState> {
-        any::<([u64; 7], u8)>().prop_map(|(numbers, generation)| SegmentState {
-            facts: SegmentFacts {
-                number: FileNumber(numbers[0]),
-                bytes: numbers[1],
-                page_bytes: numbers[2],
-                pages: numbers[3],
-            },
-            live_bytes: numbers[4],
-            live_pages: numbers[5],
-            written_at: Lsn(numbers[6]),
-            generation,
-        })
-    }
-
-    fn end() -> impl Strategy<Value = LogEnd> {
-        any::<([u64; 5], u32)>().prop_map(|([file, offset, group, lsn, time], chain)| LogEnd {
-            point: LogPoint { file: FileNumber(file), offset, group, chain },
-            lsn: Lsn(lsn),
-            time: Timestamp(time),
-        })
-    }
-
-    fn history() -> impl Strategy<Value = HistoryFile> {
-        (run_facts(), any::<u32>(), any::<[u64; 5]>()).prop_map(
-            |(facts, class, [epoch, start, end, start_time, end_time])| HistoryFile {
-                facts,
-                class,
-                epoch,
-                start: Lsn(start),
-                end: Lsn(end),
-                start_time: Timestamp(start_time),
-                end_time: Timestamp(end_time),
-            },
-        )
-    }
-
-    fn manifest() -> impl Strategy<Value = Manifest> {
-        let files = (vec(segment(), 0..4), vec(run_facts(), 0..4), vec(history(), 0..4));
-        let lists = (
-            vec(any::<(u32, [u64; 2])>(), 0..4),
-            vec(any::<(u32, u64)>(), 0..4),
-            vec((address(), any::<[u64; 2]>()), 0..4),
-        );
-        (any::<[u8; 16]>(), any::<u32>(), any::<[u64; 8]>(), end(), option::of(end()), files, lists)
-            .prop_map(|(store, term, numbers, replay, closed, files, (terms, pairs, objects))| {
-                Manifest {
-                    store: StoreId(store),
-                    term: Term(term),
-                    generation: numbers[0],
-                    cut: Lsn(numbers[1]),
-                    cut_time: Timestamp(numbers[2]),
-                    replay: replay.point,
-                    closed,
-                    next_file: FileNumber(numbers[3]),
-                    terms: terms
-                        .iter()
-                        .map(|(term, [first, last])| TermSpan {
-                            term: Term(*term),
-                            first: Lsn(*first),
-                            last: Lsn(*last),
-                        })
-                        .collect(),
-                    segments: files.0,
-                    runs: files.1,
-                    history: files.2,
-                    epoch: numbers[5],
-                    epoch_start: Lsn(numbers[4]),
-                    epoch_time: Timestamp(numbers[6]),
-                    epoch_bytes: numbers[7],
-                    horizons: pairs.iter().map(|(class, lsn)| (*class, Lsn(*lsn))).collect(),
-                    allowed: pairs.iter().map(|(class, at)| (*class, Timestamp(*at))).collect(),
-                    purged: objects
-                        .iter()
-                        .map(|(address, [lsn, number])| Purge {
-                            address: *address,
-                            lsn: Lsn(*lsn),
-                            erased: number % 2 == 1,
-                        })
-                        .collect(),
-                    classes: pairs
-                        .iter()
-                        .map(|(class, from)| ClassChange {
-                            namespace: NamespaceNumber(class ^ 5),
-                            class: *class,
-                            from: Lsn(*from),
-                        })
-                        .collect(),
-                    ended: objects.iter().map(|(at, [a, b])| (*at, Life(*a), Lsn(*b))).collect(),
-                    namespaces: std::vec![namespace::sample(); pairs.len()],
-                }
-            })
-    }
-
-    proptest! {
-        #[test]
-        fn a_manifest_decodes_to_what_was_encoded(manifest in manifest()) {
-            let bytes = manifest.encode();
-            prop_assert_eq!(Manifest::decode(&bytes), Ok(manifest));
-        }
-
-        #[test]
-        fn any_flip_cut_or_addition_is_noticed(
-            manifest in manifest(),
-            at in any::<prop::sample::Index>(),
-        ) {
-            let bytes = manifest.encode();
-            let mut damaged = bytes.clone();
-            let bit = at.index(bytes.len() * 8);
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(Manifest::decode(&damaged).is_err());
-            prop_assert!(Manifest::decode(&bytes[..at.index(bytes.len())]).is_err());
-            damaged.clone_from(&bytes);
-            damaged.push(0);
-            prop_assert!(Manifest::decode(&damaged).is_err());
-        }
-    }
-
-    #[test]
-    fn every_flipped_bit_is_noticed() {
-        let number = FileNumber(7);
-        let facts = SegmentFacts { number, bytes: 900, page_bytes: 800, pages: 3 };
-        let segment =
-            SegmentState { facts, live_bytes: 1, live_pages: 2, written_at: Lsn(4), generation: 0 };
-        let manifest =
-            Manifest { generation: 5, segments: vec![segment; 3], ..Manifest::default() };
-        let bytes = manifest.encode();
-        assert_eq!(Manifest::decode(&bytes), Ok(manifest));
-        for bit in 0..bytes.len() * 8 {
-            let mut damaged = bytes.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(Manifest::decode(&damaged).is_err(), "bit {bit}");
-        }
-    }
-}
+mod tests;
