@@ -149,6 +149,15 @@ pub fn word(escaped: String) -> String {
     }
 }
 
+/// A word as a shell takes it: what it holds was made by others and may be pasted.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "-_./:@%+=,~".contains(it);
+    if !word.is_empty() && !word.starts_with('~') && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// An object's name as an address has it.
 pub fn name(name: &str) -> String {
     match name.strip_prefix('~') {
@@ -187,6 +196,13 @@ mod tests {
 
     fn read(text: &str) -> Address {
         Address::parse(text).unwrap()
+    }
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_read_them_otherwise() {
+        assert_eq!(["a/b:c@-1h", "1.5"].map(quoted), ["a/b:c@-1h", "1.5"]);
+        assert_eq!(["", "~ab", "a b", "$x"].map(quoted), ["''", "'~ab'", "'a b'", "'$x'"]);
+        assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!   * Memory does not grow with the list: rows are aligned in batches.
 //!   * Programs get the same fields in each layout; on lines, those of the list stand on each.
 
+use super::address::{self, quoted};
 use super::call::{Call, Format, SCHEMA, position_fields};
 use super::failure::Failure;
 use super::figures::table;
@@ -124,7 +125,8 @@ impl Listing {
                     call.line(nothing(self.kind))?;
                 }
                 if let Some(next) = next {
-                    call.line(&format!("more: --after {next:?}"))?;
+                    let word = quoted(&address::word(next.to_owned()));
+                    call.line(&format!("more: --after {word}"))?;
                 }
                 call.line(foot)
             }

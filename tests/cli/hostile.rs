@@ -108,6 +108,37 @@ fn no_name_key_or_value_steers_a_terminal() {
 }
 
 #[test]
+fn where_a_list_goes_on_can_be_pasted_into_a_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let store = options().open(&data).unwrap();
+    let mut lobby = store.namespace("rooms").unwrap().open_by_name("lobby").unwrap();
+    let keys = ["$(echo a)", "-dash", "`echo b`", "c\"d", "it's", "\\x"];
+    for key in keys {
+        lobby.put(key, "v").unwrap().detach();
+    }
+    drop(lobby);
+    store.close().unwrap();
+    let (mut shown, mut after) = (Vec::new(), String::new());
+    loop {
+        let mut words = vec!["keys", "rooms/lobby", "--limit", "1"];
+        if !after.is_empty() {
+            words.extend(["--after", &after]);
+        }
+        let page = call(&data, &words).text();
+        shown.push(page.lines().nth(1).unwrap().split("  ").next().unwrap().to_owned());
+        let next = page.lines().find_map(|line| line.strip_prefix("more: --after "));
+        let Some(next) = next else { break };
+        // What a shell makes of the line.
+        let mut shell = std::process::Command::new("sh");
+        let said = shell.arg("-c").arg(format!("printf %s {next}")).output().unwrap();
+        after = String::from_utf8(said.stdout).unwrap();
+    }
+    assert_eq!(shown.len(), keys.len(), "{shown:?}");
+    assert!(shown.iter().any(|line| line.contains("$(echo a)")), "{shown:?}");
+}
+
+#[test]
 fn each_line_of_fields_says_as_of_which_commit_it_is() {
     let stage = Stage::new();
     let position = stage.call(&["ls", "rooms", "--json"]).json()["position"].to_string();

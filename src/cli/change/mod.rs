@@ -17,7 +17,7 @@ pub mod restore;
 pub mod write;
 
 use crate::bookmark::Bookmark;
-use crate::cli::address::{Address, Who};
+use crate::cli::address::{Address, Who, quoted};
 use crate::cli::call::{Call, fields};
 use crate::cli::failure::Failure;
 use crate::cli::place::Place;
@@ -123,14 +123,6 @@ pub fn command(call: &Call<'_>, words: &[&str]) -> String {
     line
 }
 
-fn quoted(word: &str) -> String {
-    let is_plain = |it: char| it.is_ascii_alphanumeric() || "-_./:@%+=,~".contains(it);
-    if !word.is_empty() && !word.starts_with('~') && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 /// The command that takes a change back.
 fn undo_of(call: &Call<'_>, object: &str, change: &Change) -> Option<String> {
     let undo = change.undo.as_deref()?;
@@ -186,17 +178,5 @@ fn moment_text(call: &Call<'_>, bookmark: &Bookmark, time: Timestamp) -> String 
             let (at, ago) = (call.calendar.show(time), call.calendar.distance(time));
             format!("commit {commit}, its last change {at}, {ago}")
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn words_are_quoted_where_a_shell_would_read_them_otherwise() {
-        assert_eq!(["a/b:c@-1h", "1.5"].map(quoted), ["a/b:c@-1h", "1.5"]);
-        assert_eq!(["", "~ab", "a b", "$x"].map(quoted), ["''", "'~ab'", "'a b'", "'$x'"]);
-        assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 }
