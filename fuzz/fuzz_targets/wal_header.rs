@@ -6,7 +6,7 @@ use dostore::format::group::WalHeader;
 use dostore::format::header::HEADER_BYTES;
 use dostore::format::{checksum, place_seed};
 
-const COPY_BYTES: usize = HEADER_BYTES + 56;
+const COPY_BYTES: usize = HEADER_BYTES + 64;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     check(data);

@@ -75,7 +75,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
 fn right_header() -> Vec<u8> {
     let number = FileNumber(1);
     let header = Header { kind: FileKind::Wal, store: STORE, number, term: Term(1), salt: SALT };
-    WalHeader { header, predecessor: LogEnd::default(), first_lsn: Lsn(1) }.encode()
+    let (predecessor, first_lsn) = (LogEnd::default(), Lsn(1));
+    // No file here is shorter, so that the walk goes on to its end.
+    WalHeader { header, predecessor, first_lsn, bytes: 4096 }.encode()
 }
 
 fn right_group(body: &[u8]) -> Vec<u8> {

@@ -38,10 +38,13 @@ pub struct WalHeader {
     pub predecessor: LogEnd,
     /// The least LSN that a commit in this file may have.
     pub first_lsn: Lsn,
+    /// The length that the file was prepared to. It was durable before this header was written, so
+    /// a file that is shorter has lost bytes.
+    pub bytes: u64,
 }
 
 /// Bytes of a copy of it.
-pub const WAL_HEADER_BYTES: usize = HEADER_BYTES + 56;
+pub const WAL_HEADER_BYTES: usize = HEADER_BYTES + 64;
 const _: () = assert!(WAL_HEADER_BYTES <= SECTOR_BYTES);
 const BLOCK_BYTES: usize = 4096;
 const _: () = assert!(BLOCK_BYTES as u64 == HEADER_BLOCK_BYTES);
@@ -56,6 +59,7 @@ impl WalHeader {
         copy.extend_from_slice(&self.predecessor.lsn.0.to_le_bytes());
         copy.extend_from_slice(&self.predecessor.time.0.to_le_bytes());
         copy.extend_from_slice(&self.first_lsn.0.to_le_bytes());
+        copy.extend_from_slice(&self.bytes.to_le_bytes());
         let sum = checksum(seed_of(&self.header), &copy);
         copy.extend_from_slice(&sum.to_le_bytes());
         let mut block = vec![0; BLOCK_BYTES];
@@ -88,8 +92,9 @@ impl WalHeader {
         let lsn = Lsn(cursor.counted()?);
         let time = Timestamp(cursor.u64()?);
         let first_lsn = Lsn(cursor.counted()?);
+        let bytes = cursor.u64()?;
         cursor.finish()?;
-        Ok(Self { header, predecessor: LogEnd { point, lsn, time }, first_lsn })
+        Ok(Self { header, predecessor: LogEnd { point, lsn, time }, first_lsn, bytes })
     }
 }
 
@@ -335,7 +340,7 @@ mod tests {
         let store = StoreId([3; 16]);
         let number = FileNumber(9);
         let header = Header { kind: FileKind::Wal, store, number, term: Term(2), salt: 0x55AA };
-        WalHeader { header, predecessor, first_lsn: Lsn(0x0100_0000) }
+        WalHeader { header, predecessor, first_lsn: Lsn(0x0100_0000), bytes: 1 << 26 }
     }
 
     fn group_header(kind: GroupKind) -> GroupHeader {

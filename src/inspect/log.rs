@@ -127,7 +127,9 @@ impl<'a> Files<'a> {
             let FileName::Wal(number) = name else { continue };
             let is_live = match (role, self.headers.get(&number)) {
                 (Role::Log, Some(header)) => {
-                    self.check_file(number, header, replayed.as_ref().ok(), report)
+                    let replayed = replayed.as_ref().ok();
+                    self.check_length((number, bytes), header, replayed, report)
+                        | self.check_file(number, header, replayed, report)
                 }
                 (Role::Log, None) => self.check_headless(name, bytes, report),
                 (Role::Pool, _) => self.check_zeros(name, 0, report),
@@ -170,7 +172,32 @@ impl<'a> Files<'a> {
             report.fault(Fault::at(name, 0..bytes, what));
             return true;
         }
+        if bytes < HEADER_BLOCK_BYTES {
+            let what = format!("the file was cut short inside its header, to {bytes} bytes");
+            report.fault(Fault::at(name, 0..bytes, what));
+            return true;
+        }
         self.check_zeros(name, 0, report)
+    }
+
+    /// A file is as long as its header says, or has lost its end: nothing that anybody needs where
+    /// the log went on before that, or was closed.
+    fn check_length(
+        &self,
+        (number, bytes): (FileNumber, u64),
+        header: &WalHeader,
+        replayed: Option<&Replayed>,
+        report: &mut Report,
+    ) -> bool {
+        if bytes >= header.bytes || header.header.number != number {
+            return false;
+        }
+        let is_spare = replayed.is_some() || self.left_at(number).is_some_and(|end| end <= bytes);
+        let scope = if is_spare { Scope::Spare } else { Scope::Live };
+        let what = format!("the file was cut short, to {bytes} of its {} bytes", header.bytes);
+        let fault = Fault::at(FileName::Wal(number), bytes..header.bytes, what);
+        report.fault(fault.in_scope(scope));
+        !is_spare
     }
 
     /// A file that stands ready is all zeros.
@@ -225,10 +252,14 @@ impl<'a> Files<'a> {
 
     /// Where in a file the log leaves it, if that is known.
     fn end_of(&self, number: FileNumber, replayed: Option<&Replayed>) -> Option<u64> {
-        let points = self.headers.values().map(|header| header.predecessor.point);
-        let successor = points.filter(|point| point.file == number).map(|point| point.offset).max();
         let end = replayed.map(|replayed| replayed.end.point);
-        successor.or(end.filter(|end| end.file == number).map(|end| end.offset))
+        self.left_at(number).or(end.filter(|end| end.file == number).map(|end| end.offset))
+    }
+
+    /// Where in a file its successor says that the log leaves it.
+    fn left_at(&self, number: FileNumber) -> Option<u64> {
+        let points = self.headers.values().map(|header| header.predecessor.point);
+        points.filter(|point| point.file == number).map(|point| point.offset).max()
     }
 
     fn check_copies(&self, number: FileNumber, replayed: Option<&Replayed>, report: &mut Report) {

@@ -112,6 +112,28 @@ fn is_begun_only(disk: &dyn ReadDisk, name: FileName, tell: &mut Tell<'_>) -> Re
     Ok(is_begun)
 }
 
+/// The header of a file of the log, and the bytes that the file has lost at its end.
+fn log_header(
+    disk: &dyn ReadDisk,
+    name: FileName,
+    tell: &mut Tell<'_>,
+) -> Result<(Header, Range<u64>)> {
+    let header = header_of(disk, name, FileKind::Wal, tell)?;
+    let failed = |cause| Error::io(format!("reading {name}"), cause);
+    let file = disk.open(name).map_err(|cause| Error::io(format!("opening {name}"), cause))?;
+    let block = read_block(&*file).map_err(failed)?;
+    let Ok(WalHeader { predecessor, first_lsn, bytes, .. }) = WalHeader::decode(&block) else {
+        return Ok((header, 0..0));
+    };
+    let (before, offset) = (predecessor.point.file, predecessor.point.offset);
+    let first = first_lsn.short();
+    let what = format!("goes on from byte {offset} of file {before}, first LSN {first}");
+    tell(Part::right(0..0, what));
+    // Asked after the header was read: the file had its whole length before that.
+    let has = file.bytes().map_err(failed)?;
+    Ok((header, has.min(bytes)..bytes))
+}
+
 fn log(
     disk: &dyn ReadDisk,
     name: FileName,
@@ -123,17 +145,9 @@ fn log(
         tell(Part::right(0..0, "a file of the log that stands ready and was never used"));
         return Ok(());
     }
-    let header = header_of(disk, name, FileKind::Wal, tell)?;
+    let (header, lost) = log_header(disk, name, tell)?;
     // A group that is being written is not whole yet.
     let is_open = disk.lock_holder().ok().flatten().is_some();
-    let file = disk.open(name).map_err(|cause| Error::io(format!("opening {name}"), cause))?;
-    let block = read_block(&*file).map_err(|cause| Error::io(format!("reading {name}"), cause))?;
-    if let Ok(WalHeader { predecessor, first_lsn, .. }) = WalHeader::decode(&block) {
-        let (file, offset) = (predecessor.point.file, predecessor.point.offset);
-        let what =
-            format!("goes on from byte {offset} of file {file}, first LSN {}", first_lsn.short());
-        tell(Part::right(0..0, what));
-    }
     let how = Some((Some(header.salt), HEADER_BLOCK_BYTES));
     let sights = crate::wal::examine::examine(disk, name, how)?.sights;
     let last = sights.len();
@@ -167,6 +181,10 @@ fn log(
             }
             _ => {}
         }
+    }
+    if !lost.is_empty() && is_wanted(&lost) {
+        let what = format!("lost: the file had {} bytes", lost.end);
+        tell(Part::damaged(lost, what));
     }
     Ok(())
 }

@@ -150,12 +150,16 @@ impl Walk {
         let body = self.body(&header)?;
         let is_right = body.as_ref().is_some_and(|body| checksum(seed, body) == header.body_crc);
         let padding = self.padding(&header)?;
-        self.found.sights.push(if is_right {
+        let sight = if is_right {
             Sight::Group { range, header, chain }
         } else {
-            let objects = body.map_or_else(BTreeSet::new, |body| objects_in(body, &header, seed));
+            let objects = match body {
+                Some(body) => objects_in(body, &header, seed),
+                None => self.objects_to_the_end(&header)?,
+            };
             Sight::Body { range, header, objects }
-        });
+        };
+        self.found.sights.push(sight);
         self.found.sights.extend(padding.map(Sight::Padding));
         self.found.used_to = Some(end);
         self.at = end;
@@ -165,6 +169,15 @@ impl Walk {
     fn body(&mut self, header: &GroupHeader) -> Result<Option<Vec<u8>>> {
         let at = self.at + GROUP_HEADER_BYTES as u64;
         Ok(self.window.get(at, header.body_bytes as usize)?.map(<[u8]>::to_vec))
+    }
+
+    /// Whose records a body has as far as the file reaches, which ends inside it.
+    fn objects_to_the_end(&mut self, header: &GroupHeader) -> Result<BTreeSet<Address>> {
+        let from = self.at + GROUP_HEADER_BYTES as u64;
+        let length = usize::try_from(self.window.rest(from)).unwrap_or(0);
+        let mut body = self.window.get(from, length)?.unwrap_or_default().to_vec();
+        unmask(&mut body, header.mask);
+        Ok(owners(&body))
     }
 
     /// Bytes behind the body that are not zero.
@@ -222,5 +235,10 @@ fn objects_in(mut body: Vec<u8>, header: &GroupHeader, seed: u64) -> BTreeSet<Ad
     }
     body.truncate(header.body_bytes as usize);
     unmask(&mut body, header.mask);
-    records(&body).map_while(|record| Some(record.ok()?.header.address)).collect()
+    owners(&body)
+}
+
+/// Whose the records of a body are, up to the first that is malformed.
+fn owners(body: &[u8]) -> BTreeSet<Address> {
+    records(body).map_while(|record| Some(record.ok()?.header.address)).collect()
 }

@@ -83,8 +83,14 @@ impl Window {
     pub(super) fn open(files: &dyn LogFiles, number: FileNumber) -> Result<Self> {
         let file = files.open(number)?;
         let name = FileName::Wal(number);
-        let bytes = file.bytes().map_err(|cause| reading(name, cause))?;
-        Ok(Self { file, name, bytes, start: 0, buffer: Vec::new() })
+        let mut window = Self { file, name, bytes: 0, start: 0, buffer: Vec::new() };
+        window.bytes = window.bytes_now()?;
+        Ok(window)
+    }
+
+    /// The length of the file at this moment.
+    pub(super) fn bytes_now(&self) -> Result<u64> {
+        self.file.bytes().map_err(|cause| reading(self.name, cause))
     }
 
     pub(super) fn file(&self) -> &Arc<dyn ReadFile> {

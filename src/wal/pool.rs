@@ -6,7 +6,7 @@
 //! Invariants:
 //!   * A ready file is durable, name included, and reads as zeros from end to end. After a failed
 //!     sync of the folder none becomes ready any more.
-//!   * A file's header is durable before a group is written into it.
+//!   * A file's header is durable before a group is written into it, and says how long the file is.
 //!   * A file serves once: it is never renamed, truncated, rewritten or used again.
 //!   * Files are taken in the order of their numbers. One that is being filled while another is
 //!     needed at once is overtaken, and given up.
@@ -275,7 +275,7 @@ impl Pool {
             term: self.context.term,
             salt: file.salt,
         };
-        let bytes = WalHeader { header, predecessor, first_lsn }.encode();
+        let bytes = WalHeader { header, predecessor, first_lsn, bytes: file.bytes }.encode();
         let failed = |cause| Error::io(format!("writing the header of {}", file.name()), cause);
         write_all_at(&*file.file, &bytes, 0).map_err(failed)?;
         file.file.sync().map_err(|SyncFailed(cause)| failed(cause))

@@ -13,7 +13,7 @@
 use super::assembly::{Assembly, Group};
 use super::files::Window;
 use super::recovery::{Case, Evidence, Found, decide};
-use super::survey::{Survey, read_header, scan};
+use super::survey::{Survey, check_reaches_header, read_header, scan};
 use crate::error::{Error, Place, Result};
 use crate::format::group::{
     GROUP_HEADER_BYTES, GroupHeader, GroupKind, WalHeader, has_missing_sector, may_be_group, unmask,
@@ -182,7 +182,7 @@ impl<'a> Walk<'a> {
             match self.look()? {
                 Sight::Group(header, chain) => self.take(header, chain, sink)?,
                 Sight::Unproven => {
-                    self.judge(Evidence { found: Found::Zeros, is_proven: false })?;
+                    self.judge(Found::Zeros, false)?;
                     break;
                 }
                 Sight::Bad(found) => {
@@ -227,7 +227,7 @@ impl<'a> Walk<'a> {
         let is_lost = |next: Lsn| self.proof >= next && self.proof.0 + 1 < header.first_lsn.0;
         let is_proven = self.survey.names_beyond_in_file(&point)
             || (is_new_term && self.assembly.next_lsn().is_some_and(is_lost));
-        self.judge(Evidence { found: Found::Successor, is_proven })?;
+        self.judge(Found::Successor, is_proven)?;
         self.assembly.begin_file(&header, is_new_term)?;
         mark(Mark::CrossedFiles);
         let window = Window::open(self.files, number)?;
@@ -305,7 +305,7 @@ impl<'a> Walk<'a> {
         current.window.forget();
         let sight = self.look()?;
         if let Sight::Bad(found) = sight {
-            self.judge(Evidence { found, is_proven: true })?;
+            self.judge(found, true)?;
         }
         Ok(!matches!(sight, Sight::Bad(_)))
     }
@@ -339,29 +339,26 @@ impl<'a> Walk<'a> {
     }
 
     /// The log does not go on here: is it the end?
-    fn end(&mut self, found: Found) -> Result<()> {
+    fn end(&mut self, mut found: Found) -> Result<()> {
         let point = self.point();
         let is_missing = self.assembly.next_lsn().is_some_and(|next| self.proof >= next);
-        let mut evidence =
-            Evidence { found, is_proven: is_missing || self.survey.names_beyond(point.group) };
+        let mut is_proven = is_missing || self.survey.names_beyond(point.group);
         if self.is_live {
-            if !evidence.is_proven {
-                evidence.found = Found::Zeros;
-            }
-            return self.judge(evidence);
+            let found = if is_proven { found } else { Found::Zeros };
+            return self.judge(found, is_proven);
         }
         let mut used_to = None;
         let is_over = self.replayed.closed && found == Found::ZeroSector;
         if let Some(current) = self.current.as_mut().filter(|_| !is_over) {
             let salt = current.header.header.salt;
             let rest = scan(&mut current.window, salt, &point, false)?;
-            evidence.is_proven |= rest.later.is_some();
+            is_proven |= rest.later.is_some();
             used_to = rest.used_to;
         }
         if found == Found::ZeroSector && used_to.is_none() {
-            evidence.found = Found::Zeros;
+            found = Found::Zeros;
         }
-        self.judge(evidence)?;
+        self.judge(found, is_proven)?;
         match self.replayed.case {
             Case::C => mark(Mark::TornHeader),
             Case::E => mark(Mark::TornBody),
@@ -375,7 +372,10 @@ impl<'a> Walk<'a> {
     }
 
     /// Notes the verdict on the place where the walk is; damage is an error.
-    fn judge(&mut self, evidence: Evidence) -> Result<()> {
+    fn judge(&mut self, found: Found, is_proven: bool) -> Result<()> {
+        let current = self.current.as_ref().filter(|_| !self.replayed.closed);
+        let lost = current.map_or(Ok(None), Current::lost)?;
+        let evidence = Evidence { found, is_proven, is_short: lost.is_some() };
         let (case, mut verdict) = decide(&evidence);
         if verdict == Verdict::Corrupt && planted(Mistake::StopAtFirstBad) {
             verdict = Verdict::Torn;
@@ -385,8 +385,23 @@ impl<'a> Walk<'a> {
         if verdict != Verdict::Corrupt {
             return Ok(());
         }
+        Err(self.damaged(found, case, lost))
+    }
+
+    /// The error for damage where the walk is, in a file that has lost these bytes at its end.
+    fn damaged(&self, found: Found, case: Case, lost: Option<Range<u64>>) -> Error {
         let point = self.point();
-        let why = match evidence.found {
+        let name = FileName::Wal(point.file);
+        let at = |offset| Place { lsn: self.assembly.next_lsn(), ..Place::new(name, offset) };
+        if let (Case::I, Some(lost)) = (case, lost) {
+            let what = format!(
+                "the file was cut short, to {} of its {} bytes: group {} of the log and what \
+                follows it may be lost (case I)",
+                lost.start, lost.end, point.group
+            );
+            return Error::corrupt("log.short", what, at(lost.start));
+        }
+        let why = match found {
             Found::Zeros | Found::ZeroSector => "is not there",
             Found::NoHeader => "has a damaged header",
             Found::MissingSector | Found::WrongBody => "has a damaged body",
@@ -394,9 +409,7 @@ impl<'a> Walk<'a> {
             Found::Successor => "was left out by the file that continues the log",
         };
         let what = format!("group {} of the log {why} (case {case:?})", point.group);
-        let place = Place::new(FileName::Wal(point.file), point.offset);
-        let place = Place { lsn: self.assembly.next_lsn(), ..place };
-        Err(Error::corrupt("log.damaged", what, place))
+        Error::corrupt("log.damaged", what, at(point.offset))
     }
 }
 
@@ -418,8 +431,13 @@ impl Current {
             let what = "the file of the log where replay begins is missing";
             Error::corrupt("log.missing", what, Place::new(name, from.offset))
         })?;
-        let header = read_header(&mut window, store, from.file)?
-            .map_err(|fault| Error::corrupt("log.header", fault, Place::new(name, 0)))?;
+        let header = match read_header(&mut window, store, from.file)? {
+            Ok(header) => header,
+            Err(fault) => {
+                check_reaches_header(&mut window, from.file)?;
+                return Err(Error::corrupt("log.header", fault, Place::new(name, 0)));
+            }
+        };
         let is_boundary = from.offset >= HEADER_BLOCK_BYTES
             && from.offset.is_multiple_of(GROUP_ALIGNMENT)
             && window.rest(from.offset.saturating_sub(1)) > 0;
@@ -428,6 +446,13 @@ impl Current {
             return Err(Error::corrupt("log.point", what, Place::new(name, from.offset)));
         }
         Ok(Self { window, header })
+    }
+
+    /// The bytes at its end that the file had when its header was written and has no more. Asked
+    /// after the header was read, so that a writer at work causes no alarm.
+    fn lost(&self) -> Result<Option<Range<u64>>> {
+        let has = self.window.bytes_now()?;
+        Ok((has < self.header.bytes).then_some(has..self.header.bytes))
     }
 
     fn seed(&self, offset: u64) -> u64 {

@@ -18,16 +18,22 @@
 //! | F | the header is right, the body differs, none of its sectors is missing | corrupt |
 //! | G | the header is valid, but of a group that cannot stand here | corrupt |
 //! | H | a successor begins exactly at `o`: what stands there is dead | clean |
+//! | I | the file is shorter than it was prepared, and the log was not closed before `o` | corrupt |
 //!
 //! A first sector counts as zero with up to three bytes that are not: a header has several times as
 //! many, so these are bits which flipped where nothing was ever written.
+//!
+//! A file has its whole length on the medium before its header is written, and nothing is written
+//! behind a close. So no crash leaves a used file that is short (case I), and the group at `o`, or
+//! the later one that would prove it, may be what is lost.
 //!
 //! What shows durability (case B): a valid header of a later group in this file, a later file that
 //! names an end beyond `o`, or a commit known durable that has not been met before `o`. Where a
 //! successor begins at `o`, a group behind `o` in this file shows nothing.
 //!
 //! Invariants:
-//!   * B goes before all others: nothing with later proof is ever torn or clean.
+//!   * B goes before all others: nothing with later proof is ever torn or clean. Then H, for what is
+//!     dead cannot be lost, then I.
 //!   * Relies on one group in flight, unused bytes being zeros, sectors being written whole, and on
 //!     no sector of a group's body being zeros as written.
 
@@ -70,6 +76,8 @@ pub struct Evidence {
     pub found: Found,
     /// Something written later shows that the group was durable.
     pub is_proven: bool,
+    /// The file has lost bytes at its end, and the log may have gone on in them.
+    pub is_short: bool,
 }
 
 /// The cases of the table.
@@ -91,6 +99,8 @@ pub enum Case {
     G,
     /// Dead by the successor's pointer.
     H,
+    /// The file was cut short.
+    I,
 }
 
 /// What becomes of the log at this place.
@@ -109,13 +119,14 @@ pub enum Verdict {
 pub const fn decide(evidence: &Evidence) -> (Case, Verdict) {
     match *evidence {
         Evidence { is_proven: true, .. } => (Case::B, Verdict::Corrupt),
+        Evidence { found: Found::Successor, .. } => (Case::H, Verdict::Clean),
+        Evidence { is_short: true, .. } => (Case::I, Verdict::Corrupt),
         Evidence { found: Found::Zeros, .. } => (Case::A, Verdict::Clean),
         Evidence { found: Found::ZeroSector, .. } => (Case::C, Verdict::Torn),
         Evidence { found: Found::NoHeader, .. } => (Case::D, Verdict::Corrupt),
         Evidence { found: Found::MissingSector, .. } => (Case::E, Verdict::Torn),
         Evidence { found: Found::WrongBody, .. } => (Case::F, Verdict::Corrupt),
         Evidence { found: Found::OtherGroup, .. } => (Case::G, Verdict::Corrupt),
-        Evidence { found: Found::Successor, .. } => (Case::H, Verdict::Clean),
     }
 }
 
@@ -124,7 +135,7 @@ mod tests {
     use super::*;
 
     fn unproven(found: Found) -> (Case, Verdict) {
-        decide(&Evidence { found, is_proven: false })
+        decide(&Evidence { found, is_proven: false, is_short: false })
     }
 
     #[test]
@@ -135,8 +146,10 @@ mod tests {
     #[test]
     fn case_b_what_is_proven_durable_is_corrupt_whatever_is_found() {
         for found in Found::ALL {
-            let evidence = Evidence { found, is_proven: true };
-            assert_eq!(decide(&evidence), (Case::B, Verdict::Corrupt));
+            for is_short in [false, true] {
+                let evidence = Evidence { found, is_proven: true, is_short };
+                assert_eq!(decide(&evidence), (Case::B, Verdict::Corrupt));
+            }
         }
     }
 
@@ -171,9 +184,24 @@ mod tests {
     }
 
     #[test]
+    fn case_i_what_a_file_that_was_cut_short_lacks_may_have_been_acknowledged() {
+        for found in Found::ALL.into_iter().filter(|found| *found != Found::Successor) {
+            let evidence = Evidence { found, is_proven: false, is_short: true };
+            assert_eq!(decide(&evidence), (Case::I, Verdict::Corrupt));
+        }
+        let dead = Evidence { found: Found::Successor, is_proven: false, is_short: true };
+        assert_eq!(decide(&dead), (Case::H, Verdict::Clean));
+    }
+
+    #[test]
     fn exactly_one_case_applies_to_every_combination_of_evidence() {
-        for (found, is_proven) in Found::ALL.into_iter().flat_map(|f| [(f, false), (f, true)]) {
-            let is = |wanted| !is_proven && found == wanted;
+        let all = Found::ALL.into_iter().flat_map(|found| {
+            [(false, false), (false, true), (true, false), (true, true)]
+                .map(|(is_proven, is_short)| Evidence { found, is_proven, is_short })
+        });
+        for evidence in all {
+            let Evidence { found, is_proven, is_short } = evidence;
+            let is = |wanted| !is_proven && !is_short && found == wanted;
             // The conditions as the table states them, each without regard to the others.
             let table = [
                 (Case::A, Verdict::Clean, is(Found::Zeros)),
@@ -183,13 +211,14 @@ mod tests {
                 (Case::E, Verdict::Torn, is(Found::MissingSector)),
                 (Case::F, Verdict::Corrupt, is(Found::WrongBody)),
                 (Case::G, Verdict::Corrupt, is(Found::OtherGroup)),
-                (Case::H, Verdict::Clean, is(Found::Successor)),
+                (Case::H, Verdict::Clean, !is_proven && found == Found::Successor),
+                (Case::I, Verdict::Corrupt, !is_proven && is_short && found != Found::Successor),
             ];
             let applying: Vec<_> = table.iter().filter(|(_, _, applies)| *applies).collect();
             let [(case, verdict, _)] = applying[..] else {
                 panic!("{} cases apply to {found:?}", applying.len());
             };
-            let decided = decide(&Evidence { found, is_proven });
+            let decided = decide(&evidence);
             assert_eq!(decided, (*case, *verdict));
             assert!(!is_proven || decided.1 == Verdict::Corrupt);
         }

@@ -1,11 +1,12 @@
 //! Whole logs, cut, torn and damaged: what a reader makes of them.
 
 use super::reader::{Replayed, Verdict, replay, replay_proven};
-use super::test_log::{MemoryFiles, STORE, Writer};
-use crate::error::Result;
-use crate::format::group::{GROUP_HEADER_BYTES, GroupKind};
+use super::test_log::{MemoryFiles, STORE, Writer, Written};
+use crate::error::{Place, Result};
+use crate::format::group::{GROUP_HEADER_BYTES, GroupKind, WAL_HEADER_BYTES};
 use crate::format::record::{RECORD_HEADER_BYTES, RecordKind};
 use crate::ids::{FileNumber, LogEnd, LogPoint, Lsn, StoreId, Term};
+use crate::names::FileName;
 use proptest::prelude::*;
 
 type Commits = Vec<(Lsn, Vec<u8>)>;
@@ -194,6 +195,36 @@ proptest! {
         prop_assert_eq!(&commits[..], &writer.commits[..known]);
         // A follower shows nothing behind the damage either, whether or not it can name it.
         let (commits, _) = follow(&files, Lsn::ZERO);
+        prop_assert!(commits <= known);
+    }
+
+    #[test]
+    fn a_newest_file_that_was_cut_short_is_damage_wherever_it_was_cut(
+        steps in steps(), at: usize, may_be_used: bool,
+    ) {
+        let writer = build(&steps);
+        let mut files = writer.files.clone();
+        let last = writer.end.point;
+        let file = files.0.get_mut(&last.file).unwrap();
+        let most = if may_be_used { usize::try_from(last.offset).unwrap() } else { file.len() };
+        let left = 1 + at % (most - 1);
+        file.truncate(left);
+        let (commits, replayed) = run_all(&files);
+        let error = replayed.unwrap_err();
+        prop_assert_eq!(error.code(), "log.short", "{} bytes are left: {}", left, error);
+        let place = error.place().unwrap();
+        let wanted = Place::new(FileName::Wal(last.file), left as u64);
+        prop_assert_eq!((&place.file, place.offset), (&wanted.file, wanted.offset));
+        let is_left = |group: &&Written| {
+            group.start.file != last.file || group.end.point.offset <= left as u64
+        };
+        // Without a header nothing says behind what the file goes on.
+        let groups = writer.groups.iter().filter(|_| left >= WAL_HEADER_BYTES);
+        let known = groups.take_while(is_left).last().map_or(0, |group| group.commits);
+        prop_assert_eq!(&commits[..], &writer.commits[..known]);
+        // Whoever follows is told as well.
+        let (commits, followed) = follow(&files, Lsn::ZERO);
+        prop_assert_eq!(followed.unwrap_err().code(), "log.short");
         prop_assert!(commits <= known);
     }
 
@@ -403,6 +434,34 @@ fn a_foreign_or_renamed_file_is_refused() {
     writer.files.0.clear();
     let gone = run(&writer.files, writer.groups[0].start, Lsn(0), Lsn(0)).1;
     assert_eq!(gone.unwrap_err().code(), "log.missing");
+}
+
+#[test]
+fn a_file_that_lost_what_nobody_needs_is_no_damage() {
+    let mut writer = Writer::new();
+    writer.commit_group(100);
+    let end = usize::try_from(writer.end.point.offset).unwrap();
+    let cut = |writer: &Writer, number, left| {
+        let mut files = writer.files.clone();
+        files.0.get_mut(&FileNumber(number)).unwrap().truncate(left);
+        files
+    };
+    // Behind where the next file goes on; not a byte before.
+    writer.begin_term();
+    writer.commit_group(100);
+    assert_eq!(run_all(&cut(&writer, 1, end)).0, writer.commits);
+    assert_eq!(code(&cut(&writer, 1, end - 1)), "log.damaged");
+    // Behind a close.
+    writer.write_group(GroupKind::Close);
+    let end = usize::try_from(writer.end.point.offset).unwrap();
+    assert!(run_all(&cut(&writer, 2, end)).1.unwrap().closed);
+    assert_eq!(code(&cut(&writer, 2, end - 4096)), "log.short");
+    // A file that was never used: its length may not have been durable.
+    writer.prepare_file();
+    for left in [0, 1, 4095, 4096, 10_000] {
+        assert!(run_all(&cut(&writer, 3, left)).1.is_ok(), "{left} bytes are left");
+        assert!(follow(&cut(&writer, 3, left), Lsn::ZERO).1.is_ok());
+    }
 }
 
 #[test]

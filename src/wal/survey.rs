@@ -3,7 +3,8 @@
 //! Files are prepared ahead, so their names say nothing of whether they hold a part of the log: a
 //! file does when its header says so, and the header says behind what. A file without a header was
 //! never used, unless what may be a group stands where its first one would: not so few bytes that
-//! they are bits which flipped in unused space.
+//! they are bits which flipped in unused space. Nor was a file never used that holds anything and
+//! ends inside its header, for its length was durable before.
 //!
 //! A term that crashed before its first group leaves an empty file behind. The file of the next
 //! term names the same end, which takes the empty one's place, and that is removed: else a process
@@ -65,8 +66,7 @@ impl Survey {
             let mut window = Window::open(files, number)?;
             match read_header(&mut window, store, number)? {
                 Ok(header) => found.push(Surveyed { header, is_met: false }),
-                Err(_) if is_live => {}
-                Err(fault) => check_unused(&mut window, number, fault)?,
+                Err(fault) => check_unused(&mut window, number, (fault, is_live))?,
             }
         }
         found.reverse();
@@ -152,14 +152,34 @@ pub(super) fn read_header(
     Ok(Ok(header))
 }
 
-/// A header is durable before the first group is written: something at the first group's place
-/// means that there was a header.
-fn check_unused(window: &mut Window, number: FileNumber, fault: &'static str) -> Result<()> {
-    if !holds_first_group(window)? {
+/// The length of a file is durable before its header is written, and the header before the first
+/// group. So there was a header where something stands at the first group's place, and where
+/// anything does in a file that ends before that. Beside a writer only the latter is certain.
+fn check_unused(
+    window: &mut Window,
+    number: FileNumber,
+    (fault, is_live): (&'static str, bool),
+) -> Result<()> {
+    check_reaches_header(window, number)?;
+    if is_live || !holds_first_group(window)? {
         return Ok(());
     }
     let what = format!("the header of a used file of the log is damaged: {fault}");
     Err(Error::corrupt("log.header", what, Place::new(FileName::Wal(number), 0)))
+}
+
+/// Fails for a file in which something stands and that ends inside its header.
+pub(super) fn check_reaches_header(window: &mut Window, number: FileNumber) -> Result<()> {
+    let length = window.rest(0).min(HEADER_BLOCK_BYTES);
+    let block = window.get(0, usize::try_from(length).unwrap_or_default())?;
+    let is_used = block.is_some_and(|block| !is_zero(block));
+    // As of now: a file may have had no length yet when it was opened.
+    let bytes = window.bytes_now()?;
+    if !is_used || bytes >= HEADER_BLOCK_BYTES {
+        return Ok(());
+    }
+    let what = format!("the file was cut short inside its header, to {bytes} bytes");
+    Err(Error::corrupt("log.short", what, Place::new(FileName::Wal(number), bytes)))
 }
 
 /// Whether something stands where the first group of a file would that may be one.

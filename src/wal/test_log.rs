@@ -112,7 +112,8 @@ impl Writer {
         let salt = number.0 * 0x1234_5678_9ABC;
         let header = Header { kind: FileKind::Wal, store: STORE, number, term, salt };
         let first_lsn = self.first.unwrap_or(self.next);
-        let mut bytes = WalHeader { header, predecessor, first_lsn }.encode();
+        let bytes = self.file_bytes as u64;
+        let mut bytes = WalHeader { header, predecessor, first_lsn, bytes }.encode();
         bytes.resize(self.file_bytes, 0);
         self.files.0.insert(number, bytes);
     }

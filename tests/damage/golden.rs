@@ -2,13 +2,14 @@
 //! time; and an examination of all that can be asked of one.
 //!
 //! Invariants:
-//!   * Files of the log end a block behind what was written into them: zeros behind that are like
-//!     those before.
+//!   * Files of the log end a block behind what was written into them, and their headers say so:
+//!     zeros behind that are like those before.
 //!   * Both who reads and who writes is asked every question, present and past.
 
 use dostore::bookmark::Bookmark;
 use dostore::disk::sim::SimDisk;
 use dostore::error::{Error, Result};
+use dostore::format::group::WalHeader;
 use dostore::ids::{Address, ObjectId, Timestamp};
 use dostore::names::FileName;
 use dostore::store::list::ListOptions;
@@ -131,6 +132,10 @@ fn trim(disk: &SimDisk) {
         let mut bytes = disk.file_bytes(name).unwrap();
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         bytes.truncate(used.next_multiple_of(4096) + 4096);
+        if let Ok(header) = WalHeader::decode(&bytes[..4096]) {
+            let header = WalHeader { bytes: bytes.len() as u64, ..header };
+            bytes[..4096].copy_from_slice(&header.encode());
+        }
         disk.replace_file_bytes(name, bytes);
     }
 }

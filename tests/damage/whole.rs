@@ -9,6 +9,7 @@ use dostore::disk::sim::SimDisk;
 use dostore::ids::Address;
 use dostore::inspect::{Report, Scope, Verdict, verify};
 use dostore::names::FileName;
+use dostore::store::reader::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 
 type Objects = BTreeSet<Address>;
@@ -145,21 +146,52 @@ fn cut_missing_and_foreign_files_are_told_and_everything_else_is_salvaged() {
         for file in world.layout.files(kind) {
             let bytes = world.disk.file_bytes(file).unwrap();
             let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64;
-            // That the newest file of the log is gone shows nowhere, for nothing names it yet; and
-            // where it ends too early, it looks as if a crash had cut it off.
-            let is_newest = kind == "log" && world.layout.files("log").last() == Some(&file);
             for _ in 0..crate::flips().div_ceil(40) {
-                let from = chance.below(used);
-                if !is_newest {
-                    world.check_file(&world.cut(file, from), (file, kind), from);
-                }
+                let from = 1 + chance.below(used - 1);
+                world.check_file(&world.cut(file, from), (file, kind), from);
             }
+            // That the newest file of the log is gone shows nowhere, for nothing names it yet: not
+            // where it is empty either, or one that was never used stands in its place.
+            let is_newest = kind == "log" && world.layout.files("log").last() == Some(&file);
             if !is_newest {
                 world.check_file(&world.without(file), (file, kind), 0);
                 world.check_file(&world.with_foreign(file), (file, kind), 0);
+                world.check_file(&world.cut(file, 0), (file, kind), 0);
             }
         }
     }
+}
+
+#[test]
+fn a_newest_file_of_the_log_that_was_cut_short_is_told_with_the_bytes_that_it_lost() {
+    let world = World::new();
+    let file = *world.layout.files("log").last().unwrap();
+    let bytes = world.disk.file_bytes(file).unwrap();
+    let (length, used) = (bytes.len() as u64, bytes.iter().rposition(|byte| *byte != 0).unwrap());
+    let used = (used as u64).next_multiple_of(4096);
+    let groups = world.layout.units.iter().filter(|unit| unit.file == file);
+    let borders = groups.map(|unit| unit.range.start).filter(|at| (4096..used).contains(at));
+    // Inside the header, at the first group, at each border, behind the last one, at the end.
+    let cuts = [1, 100, 143, 144, 2048, 4095, 4096, used, used + 1, length - 1];
+    for left in cuts.into_iter().chain(borders) {
+        let damaged = world.cut(file, left);
+        let error = world::options().open_on(damaged.fork()).unwrap_err();
+        let place = error.place().unwrap();
+        let at = (&*place.file, place.offset);
+        assert_eq!((error.code(), at), ("log.short", (&*file.to_string(), left)), "{error}");
+        let error = Reader::open_on(damaged.clone()).unwrap_err();
+        assert_eq!(error.code(), "log.short", "{left} are left: {error}");
+        world.check_file(&damaged, (file, "log"), left);
+        let span = if left < 144 { (0, left) } else { (left, length) };
+        let span = (file.to_string(), span.0, span.1);
+        assert!(crate::spans(&verify(damaged)).contains(&span), "{left} are left");
+    }
+    // One of another store that was used.
+    let is_log = |name: &FileName| matches!(name, FileName::Wal(_));
+    let used = world.other.names().into_iter().find(is_log).unwrap();
+    let foreign = world.disk.fork();
+    foreign.replace_file_bytes(file, world.other.file_bytes(used).unwrap());
+    world.check_file(&foreign, (file, "log"), 0);
 }
 
 #[test]

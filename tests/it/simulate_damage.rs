@@ -250,6 +250,8 @@ impl World {
 
     fn draw_harm(&mut self, name: FileName, healthy: &SimDisk, bytes: u64) -> Harm {
         let is_log = matches!(name, FileName::Wal(_));
+        // Nothing names the newest file of the log: without a byte of it, it was never there.
+        let least = u64::from(is_log);
         // Most of a log file was never written: damage where there is something.
         let image = healthy.file_bytes(name).unwrap_or_default();
         let used = image.iter().rposition(|byte| *byte != 0).map_or(1, |last| last as u64 + 1);
@@ -260,8 +262,7 @@ impl World {
             1 => Damage::Garbage(sector),
             2 => Damage::SwapSectors(sector, self.chance.below(sectors)),
             3 => Damage::Unreadable(sector),
-            // A log that ends where a commit ends cannot be told from a log that ends there.
-            4 if !is_log => Damage::SetLength(self.chance.below(bytes)),
+            4 => Damage::SetLength(least + self.chance.below(bytes - least)),
             5 => Damage::SetLength(bytes + self.chance.pick(&[1, 512, 4_096])),
             6 if !is_log => return Harm::Gone,
             _ => Damage::FlipBit(self.chance.below(used * 8)),
