@@ -5,6 +5,7 @@ use super::call::{Call, Past};
 use super::failure::{DONE, Failure, Outcome};
 use super::listing::{LAYOUTS, Listing};
 use super::place::{Place, moment, space};
+use super::table::Columns;
 use super::time::{When, length, machine};
 use super::usage;
 use crate::alarm::Alarm;
@@ -22,7 +23,7 @@ Examples:
   dostore alarms rooms/lobby --json
   dostore alarms --failed";
 
-const COLUMNS: &[&str] = &["OBJECT", "ALARM", "DUE", "WHEN", "-FAILED", "LAST FAILURE"];
+const COLUMNS: Columns = &["OBJECT", "ALARM", "?DUE", "WHEN", "?-FAILED", "~LAST FAILURE"];
 
 /// Lists alarms by the time when they are due
 ///
@@ -143,7 +144,7 @@ impl Arguments {
     ) -> Result<bool, Failure> {
         let is_meant = |space: &ReaderNamespace| only.is_none_or(|it| it.name() == space.name());
         for alarm in reader.alarms()? {
-            let alarm = alarm?;
+            let Some(alarm) = call.readable(alarm)? else { continue };
             if self.overdue && alarm.alarm.due > call.calendar.now {
                 break;
             }
@@ -159,8 +160,9 @@ impl Arguments {
         for space in spaces.iter().filter(|space| is_meant(space)) {
             for object in space.objects() {
                 call.step();
-                let id = object?.id;
-                for (name, failure) in &space.snapshot(id)?.last_failures()? {
+                let Some(id) = call.readable(object.map(|object| object.id))? else { continue };
+                let failures = space.snapshot(id).and_then(|it| it.last_failures());
+                for (name, failure) in &call.readable(failures)?.unwrap_or_default() {
                     if self.is_full(listing) {
                         return Ok(true);
                     }

@@ -6,8 +6,10 @@ use super::failure::{DONE, Failure, Outcome};
 use super::figures::bytes;
 use super::listing::{LAYOUTS, Listing};
 use super::place::{Place, space};
+use super::table::Columns;
 use super::usage;
 use super::value::codec;
+use crate::error::Result as Stored;
 use crate::ids::{Codec, ObjectId};
 use crate::store::list::ListOptions;
 use crate::store::reader::{Reader, ReaderNamespace};
@@ -20,7 +22,7 @@ Examples:
   dostore bigkeys rooms --limit 3
   dostore bigkeys rooms/lobby --json";
 
-const COLUMNS: &[&str] = &["-SIZE", "CODEC", "KEY"];
+const COLUMNS: Columns = &["-SIZE", "?CODEC", "KEY"];
 
 /// Lists the greatest values of a store, a namespace or an object, the greatest first
 ///
@@ -66,7 +68,8 @@ impl Arguments {
                 Some(address) => {
                     let place = Place::find(reader, address)?;
                     place.content(None)?;
-                    self.of_object(&place.space, place.id, &mut greatest)?;
+                    let read = self.of_object(&place.space, place.id, &mut greatest);
+                    call.readable(read)?;
                 }
             }
             show(call, reader, &greatest)
@@ -75,17 +78,18 @@ impl Arguments {
 
     fn of_space(
         &self,
-        call: &Call<'_>,
+        call: &mut Call<'_>,
         space: &ReaderNamespace,
         greatest: &mut Vec<Great>,
     ) -> Result<(), Failure> {
         for object in space.objects() {
             call.step();
-            let object = object?;
+            let Some(object) = call.readable(object)? else { continue };
             let least = greatest.last().map_or(0, |great| great.size as u64);
             let is_small = greatest.len() >= self.limit && object.bytes <= least;
             if !is_small || object.is_approximate {
-                self.of_object(space, object.id, greatest)?;
+                let read = self.of_object(space, object.id, greatest);
+                call.readable(read)?;
             }
         }
         Ok(())
@@ -96,7 +100,7 @@ impl Arguments {
         space: &ReaderNamespace,
         id: ObjectId,
         greatest: &mut Vec<Great>,
-    ) -> Result<(), Failure> {
+    ) -> Stored<()> {
         for entry in space.snapshot(id)?.list(ListOptions::new())? {
             let (key, value) = entry?;
             let at = greatest.partition_point(|great| great.size >= value.len());

@@ -3,16 +3,18 @@
 //! Invariants:
 //!   * Nothing here changes a byte of a store or takes its lock.
 //!   * Output that was not seen yet is taken back when a read has to begin again.
+//!   * What damage hides of a list is told at the end of the call, once, and in its exit code.
 //!   * No foreign text steers a terminal: what would is written out, in JSON as JSON has it.
 
 use super::Terminal;
-use super::failure::{DONE, Failure, Outcome};
+use super::failure::{DONE, Failure, Outcome, told};
 use super::figures::tame;
 use super::progress;
+use super::table::Paper;
 use super::time::{Calendar, machine, short};
 use crate::disk::real::{RealClock, RealReadDisk};
 use crate::disk::{Clock, ReadDisk};
-use crate::error::{Error, ErrorKind, Place};
+use crate::error::{Error, ErrorKind, Place, Result as Stored};
 use crate::ids::{Lsn, Timestamp};
 use crate::inspect::{forbidden, is_there};
 use crate::names::FileName;
@@ -37,6 +39,9 @@ const ATTEMPTS: usize = 32;
 
 /// Bytes of output that are held back, so that a read can begin again.
 const HELD_BYTES_MAX: usize = 1 << 20;
+
+/// Damages that are told one by one.
+const DAMAGES_TOLD: usize = 8;
 
 /// How output is laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -128,10 +133,12 @@ pub struct Call<'a> {
     pub globals: Globals,
     /// How times are read and shown.
     pub calendar: Calendar,
-    /// Whether colours may be used.
-    pub is_coloured: bool,
+    /// What is printed on.
+    pub paper: Paper,
     /// Whether somebody at a terminal waits.
     is_watched: bool,
+    /// Damage that hides a part of what was asked for.
+    hidden: Vec<String>,
     sheet: Sheet<'a>,
 }
 
@@ -147,8 +154,8 @@ impl<'a> Call<'a> {
         let now = now.unwrap_or_else(|| Timestamp(RealClock::new().wall_micros()));
         let calendar = Calendar { now, zone };
         let sheet = Sheet { out, held: Vec::new(), is_seen: false, bar: ProgressBar::hidden() };
-        let Terminal { is_coloured, is_watched } = terminal;
-        Self { globals, calendar, is_coloured, is_watched, sheet }
+        let Terminal { paper, is_watched } = terminal;
+        Self { globals, calendar, paper, is_watched, hidden: Vec::new(), sheet }
     }
 
     /// Something that turns while long work is done; hidden where nobody looks.
@@ -247,12 +254,45 @@ impl<'a> Call<'a> {
                         return Err(error.into());
                     }
                     self.sheet.held.clear();
+                    self.hidden.clear();
                     attempt += 1;
                     reader.refresh()?;
                 }
                 done => return done,
             }
         }
+    }
+
+    /// What was read; none where damage hides it: the rest is of use all the same.
+    pub fn readable<T>(&mut self, read: Stored<T>) -> Result<Option<T>, Failure> {
+        match read {
+            Err(error) if is_damage(&error) => {
+                self.hide(told(&error));
+                Ok(None)
+            }
+            read => Ok(Some(read?)),
+        }
+    }
+
+    /// Notes damage that hides a part of what was asked for.
+    pub fn hide(&mut self, what: String) {
+        if !self.hidden.contains(&what) && self.hidden.len() <= DAMAGES_TOLD {
+            self.hidden.push(what);
+        }
+    }
+
+    /// What is to be said of what damage hides, line by line.
+    pub fn take_hidden(&mut self) -> Vec<String> {
+        let mut lines = std::mem::take(&mut self.hidden);
+        if lines.len() > DAMAGES_TOLD {
+            lines.truncate(DAMAGES_TOLD);
+            lines.push("there is more damage".to_owned());
+        }
+        if !lines.is_empty() {
+            let what = "what is damaged is not shown; `dostore verify` names all of it";
+            lines.push(what.to_owned());
+        }
+        lines
     }
 
     /// Lets time pass, with all output seen, and looks at the clock.
@@ -284,7 +324,7 @@ impl<'a> Call<'a> {
     pub fn text(&mut self, text: &str) -> Result<(), Failure> {
         let shown = match self.format() {
             Format::Table | Format::Raw => {
-                tame(text, self.is_coloured, |it| it.escape_default().to_string())
+                tame(text, self.paper.is_coloured, |it| it.escape_default().to_string())
             }
             Format::Json | Format::Jsonl => {
                 tame(text, false, |it| format!("\\u{:04x}", u32::from(it)))
@@ -327,6 +367,11 @@ impl<'a> Call<'a> {
         let (at, ago) = (self.calendar.show(time), self.calendar.distance(time));
         format!("as of commit {}, {at}, {ago}", short(position))
     }
+}
+
+/// Whether what was read is damaged, and not only given up by the writer meanwhile.
+pub fn is_damage(error: &Error) -> bool {
+    error.kind() == ErrorKind::Corrupt && !is_given_up(error)
 }
 
 /// Refuses a store of which this user may not read every file: what it may not read is not damaged.

@@ -7,6 +7,7 @@ use super::get::object_fields;
 use super::listing::{LAYOUTS, Listing};
 use super::place::Place;
 use super::show::value_fields;
+use super::table::Columns;
 use super::time::{When, machine, short};
 use super::usage;
 use super::value::AsShown;
@@ -23,7 +24,7 @@ Examples:
   dostore diff rooms/lobby '2026-11-01 12:00..now' --json
   dostore diff rooms/lobby -1d";
 
-const COLUMNS: &[&str] = &["", "KEY", "BEFORE", "AFTER"];
+const COLUMNS: Columns = &["", "KEY", "~BEFORE", "~AFTER"];
 
 /// Characters of a value that a line shows.
 const VALUE_CHARACTERS: usize = 40;

@@ -74,6 +74,18 @@ impl Failure {
     }
 }
 
+/// What names all damage.
+const VERIFY: &str = "`dostore verify`";
+
+/// An error and its cause in words.
+pub fn told(error: &Error) -> String {
+    let Some(cause) = std::error::Error::source(error) else { return error.to_string() };
+    // The same place is told once.
+    let (cause, place) = (cause.to_string(), error.place());
+    let place = place.map(|place| format!(" (in {place})")).unwrap_or_default();
+    format!("{error}: {}", cause.strip_suffix(&place).unwrap_or(&cause))
+}
+
 /// Whether a bookmark was given that cannot be meant.
 fn is_about_a_bookmark(error: &Error) -> bool {
     matches!(error.code(), "bookmark.foreign" | "bookmark.malformed")
@@ -84,12 +96,12 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(what) | Self::Missing(what) => out.write_str(what),
             Self::Store(error) => {
-                write!(out, "{error}")?;
-                let Some(cause) = std::error::Error::source(error) else { return Ok(()) };
-                // The same place is told once.
-                let (cause, place) = (cause.to_string(), error.place());
-                let place = place.map(|place| format!(" (in {place})")).unwrap_or_default();
-                write!(out, ": {}", cause.strip_suffix(&place).unwrap_or(&cause))
+                let what = told(error);
+                let is_of_the_store = error.kind() == ErrorKind::Corrupt && error.place().is_some();
+                let is_import = error.code().starts_with("import.");
+                let needs_hint = is_of_the_store && !is_import && !what.contains(VERIFY);
+                out.write_str(&what)?;
+                if needs_hint { write!(out, "; {VERIFY} says what is damaged") } else { Ok(()) }
             }
             Self::Output(cause) => write!(out, "writing the output: {cause}"),
         }

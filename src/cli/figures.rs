@@ -1,9 +1,9 @@
-//! Figures for people: digits in threes, bytes with units, tables, and small pictures.
+//! Figures for people: digits in threes, bytes with units, facts, and small pictures.
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
 use std::borrow::Cow;
 
-const BOLD: &str = "\x1B[1m";
+/// Thick, for names of columns.
+pub const BOLD: &str = "\x1B[1m";
 /// Green, for what is well.
 pub const GREEN: &str = "\x1B[32m";
 /// Red, for what is not.
@@ -71,34 +71,6 @@ pub fn bytes(number: u64) -> String {
 /// "1 key", "2 keys".
 pub fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{} {one}s", digits(number)) }
-}
-
-/// Rows in columns. A column whose name begins with `-` is aligned to the right.
-pub fn table(columns: &[&str], rows: &[Vec<String>], has_head: bool, is_coloured: bool) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    if has_head {
-        let names = columns.iter().map(|name| Cell::new(name.trim_start_matches('-')));
-        table.set_header(names);
-    }
-    for row in rows {
-        table.add_row(row);
-    }
-    for (index, name) in columns.iter().enumerate() {
-        if let Some(column) = table.column_mut(index) {
-            let is_right = name.starts_with('-');
-            let side = if is_right { CellAlignment::Right } else { CellAlignment::Left };
-            column.set_cell_alignment(side);
-            column.set_padding((0, 2));
-        }
-    }
-    let text: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    let text = text.join("\n");
-    if !has_head || !is_coloured {
-        return text;
-    }
-    let (head, rest) = text.split_at(text.find('\n').unwrap_or(text.len()));
-    format!("{BOLD}{head}{PLAIN}{rest}")
 }
 
 /// Names beside what they stand for.
@@ -172,10 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_aligned() {
-        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["bcd".to_owned(), "10".to_owned()]];
-        let shown = table(&["NAME", "-N"], &rows, true, false);
-        assert_eq!(shown, "NAME   N\na      1\nbcd   10");
+    fn facts_are_aligned() {
         assert_eq!(facts(&[("a", "1"), ("bcd", "2")]), "a    1\nbcd  2");
     }
 }

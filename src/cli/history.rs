@@ -1,12 +1,16 @@
 //! `history`: the commits of an object.
+//!
+//! Invariants:
+//!   * Memory does not grow with the history: commits are shown as they are read.
 
 use super::address::Address;
-use super::call::{Call, Format, Past};
+use super::call::{Call, Past};
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::{bytes, count, digits, sparkline};
 use super::get::object_fields;
 use super::listing::{LAYOUTS, Listing};
 use super::place::{Place, moment};
+use super::table::Columns;
 use super::time::{When, machine, short};
 use crate::bookmark::Bookmark;
 use crate::error::ErrorKind;
@@ -24,16 +28,18 @@ Examples:
   dostore history rooms/lobby --since -1h --json
   dostore history rooms/lobby --restores";
 
-const COLUMNS: &[&str] = &["BOOKMARK", "TIME", "AGO", "-PUT", "-DEL", "-BYTES", "NOTE"];
+const COLUMNS: Columns = &["BOOKMARK", "?TIME", "?AGO", "?-PUT", "?-DEL", "?-BYTES", "NOTE"];
 
 /// Columns of the picture.
-const PICTURE: u64 = 60;
+const PICTURE: usize = 60;
+/// Spans of time that commits are counted in, many for each column of the picture.
+const SPANS: usize = 32 * PICTURE;
 
 /// Shows the commits of an object, the newest first
 ///
 /// The bookmarks name the object right after each commit, in short; --json has them whole. A
-/// picture shows when commits were made. What was deleted, or never had a name, can be asked for by
-/// its id: NS/~HEX.
+/// picture at the end shows when commits were made. What was deleted, or never had a name, can be
+/// asked for by its id: NS/~HEX.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -58,27 +64,47 @@ impl Arguments {
         let address = Address::of_object(&self.object)?;
         let until = moment(call, &address, self.past.at.as_deref())?;
         let since = self.since.as_deref().map(|text| call.calendar.read(text)).transpose()?;
+        call.count("commits");
         call.reading(|reader, call| {
             let place = Place::find(reader, &address)?;
             place.check_ever()?;
-            let mut entries = Vec::new();
-            let mut has_more = false;
-            let bar = call.counter("commits");
-            for entry in read(&place, since, until)?.rev() {
-                let entry = entry?;
-                bar.inc(1);
-                if self.restores && entry.restored.is_none() {
-                    continue;
-                }
-                has_more = self.limit == Some(entries.len());
-                if has_more {
-                    break;
-                }
-                entries.push(entry);
-            }
-            bar.finish_and_clear();
-            show(call, reader, &place, &entries, has_more)
+            self.show(call, reader, &place, (since, until))
         })
+    }
+
+    fn show(
+        &self,
+        call: &mut Call<'_>,
+        reader: &Reader,
+        place: &Place,
+        (since, until): (Option<When>, Option<When>),
+    ) -> Outcome {
+        let mut listing = Listing::new("history", COLUMNS, reader);
+        listing.say(object_fields(place, &place.snapshot(None)?));
+        let (mut picture, mut has_more) = (None, false);
+        for entry in read(place, since, until)?.rev() {
+            // Behind damage inside its past nobody knows the commits of an object.
+            let Some(entry) = call.readable(entry)? else { break };
+            if self.restores && entry.restored.is_none() {
+                call.step();
+                continue;
+            }
+            has_more = self.limit.is_some_and(|limit| listing.rows() >= limit as u64);
+            if has_more {
+                break;
+            }
+            picture.get_or_insert_with(|| Picture::from(entry.time)).add(entry.time);
+            listing.row(call, cells(call, &entry), &fields(&entry))?;
+        }
+        let mut foot = call.position_text(reader.position(), reader.time());
+        if has_more {
+            foot = format!("earlier commits are not shown; {foot}");
+        }
+        if let Some(picture) = picture {
+            foot = format!("\n{}\n{foot}", picture.text(call));
+        }
+        listing.end(call, None, &foot)?;
+        Ok(DONE)
     }
 }
 
@@ -98,46 +124,54 @@ fn read(place: &Place, since: Option<When>, until: Option<When>) -> Result<Histo
     Ok(place.space.history(place.id, (start, end) as (Bound<Bookmark>, Bound<Bookmark>))?)
 }
 
-fn show(
-    call: &mut Call<'_>,
-    reader: &Reader,
-    place: &Place,
-    entries: &[HistoryEntry],
-    has_more: bool,
-) -> Outcome {
-    if call.format() == Format::Table && !entries.is_empty() {
-        call.line(&picture(call, entries))?;
-    }
-    let mut listing = Listing::new("history", COLUMNS, reader);
-    listing.say(object_fields(place, &place.snapshot(None)?));
-    for entry in entries {
-        listing.row(call, cells(call, entry), &fields(entry))?;
-    }
-    let mut foot = call.position_text(reader.position(), reader.time());
-    if has_more {
-        foot = format!("earlier commits are not shown; {foot}");
-    }
-    listing.end(call, None, &foot)?;
-    Ok(DONE)
+/// Commits over time, told from the newest to the oldest.
+struct Picture {
+    newest: u64,
+    oldest: u64,
+    /// Microseconds of one span.
+    span: u64,
+    /// Commits in each span of time before the newest.
+    counts: Vec<u64>,
+    all: u64,
 }
 
-/// Commits over time, the oldest at the left.
-fn picture(call: &Call<'_>, entries: &[HistoryEntry]) -> String {
-    let (Some(newest), Some(oldest)) = (entries.first(), entries.last()) else {
-        return String::new();
-    };
-    let (from, to) = (oldest.time.0, newest.time.0.max(oldest.time.0 + 1));
-    let mut columns = vec![0; usize::try_from(PICTURE).unwrap_or(1)];
-    for entry in entries {
-        let share = u128::from(entry.time.0.saturating_sub(from)) * u128::from(PICTURE)
-            / u128::from(to - from);
-        let at = usize::try_from(share).unwrap_or(0).min(columns.len() - 1);
-        columns[at] += 1;
+impl Picture {
+    fn from(newest: Timestamp) -> Self {
+        Self { newest: newest.0, oldest: newest.0, span: 1, counts: vec![0; SPANS], all: 0 }
     }
-    let from = call.calendar.show(Timestamp(from));
-    let until = call.calendar.show(newest.time);
-    let number = count(entries.len() as u64, "commit");
-    format!("{number} from {from} to {until}\n|{}|\n", sparkline(&columns))
+
+    fn add(&mut self, time: Timestamp) {
+        let before = self.newest.saturating_sub(time.0);
+        while before / self.span >= SPANS as u64 {
+            for at in 0..SPANS {
+                let pair = self.counts.get(2 * at..2 * at + 2);
+                self.counts[at] = pair.map_or(0, |pair| pair.iter().sum());
+            }
+            self.span *= 2;
+        }
+        self.counts[usize::try_from(before / self.span).unwrap_or(0)] += 1;
+        self.oldest = self.oldest.min(time.0);
+        self.all += 1;
+    }
+
+    /// The oldest at the left.
+    fn columns(&self) -> Vec<u64> {
+        let all = (self.newest - self.oldest).max(1);
+        let mut columns = vec![0; PICTURE];
+        for (at, count) in self.counts.iter().enumerate() {
+            let before = self.span.saturating_mul(at as u64).min(all);
+            let share = u128::from(all - before) * PICTURE as u128 / u128::from(all);
+            columns[usize::try_from(share).unwrap_or(0).min(PICTURE - 1)] += count;
+        }
+        columns
+    }
+
+    fn text(&self, call: &Call<'_>) -> String {
+        let from = call.calendar.show(Timestamp(self.oldest));
+        let until = call.calendar.show(Timestamp(self.newest));
+        let number = count(self.all, "commit");
+        format!("{number} from {from} to {until}\n|{}|", sparkline(&self.columns()))
+    }
 }
 
 fn cells(call: &Call<'_>, entry: &HistoryEntry) -> Vec<String> {
@@ -185,4 +219,31 @@ pub fn fields(entry: &HistoryEntry) -> Vec<(&'static str, Json)> {
         ("bytes", json!(entry.bytes)),
         ("restored", json!(restored)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(times: impl Iterator<Item = u64>) -> Picture {
+        let mut times = times.map(Timestamp).peekable();
+        let mut picture = Picture::from(*times.peek().unwrap());
+        times.for_each(|time| picture.add(time));
+        picture
+    }
+
+    #[test]
+    fn a_picture_of_any_span_has_each_commit_in_its_place() {
+        for (every, many) in [(1, 60), (1, 5000), (7, 100_000), (1 << 40, 1000), (0, 9)] {
+            let picture = picture((0..many).rev().map(|at| 5 + at * every));
+            let columns = picture.columns();
+            assert_eq!((columns.len(), columns.iter().sum::<u64>()), (PICTURE, many));
+            let even = many / PICTURE as u64;
+            let is_even = |count: &u64| *count >= even * 8 / 10 && *count <= even * 12 / 10 + 2;
+            assert!(every == 0 || columns.iter().all(is_even), "{every}, {many}: {columns:?}");
+        }
+        let ends = picture([1_000_000, 999_990, 10, 0].into_iter()).columns();
+        assert_eq!((ends[0], ends[PICTURE - 1]), (2, 2));
+        assert_eq!(picture([7].into_iter()).columns().iter().sum::<u64>(), 1);
+    }
 }

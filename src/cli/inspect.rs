@@ -4,10 +4,11 @@ use super::address::{self, Address};
 use super::call::{Call, Format, Past, fields, position_fields};
 use super::debug;
 use super::failure::{DONE, Failure, Outcome};
-use super::figures::{bytes, count, facts, table};
+use super::figures::{bytes, count, facts};
 use super::get::{Shelf, object_fields, print};
 use super::place::{Place, moment, space};
 use super::summary;
+use super::table::table;
 use super::time::{When, machine};
 use super::usage;
 use super::value::Shown;
@@ -116,10 +117,10 @@ struct Content {
 }
 
 impl Content {
-    fn of(snapshot: &Snapshot) -> Result<Self, Failure> {
+    fn of(call: &mut Call<'_>, snapshot: &Snapshot) -> Result<Self, Failure> {
         let mut content = Self::default();
         for entry in snapshot.list(ListOptions::new())? {
-            let (key, value) = entry?;
+            let Some((key, value)) = call.readable(entry)? else { break };
             content.keys += 1;
             content.key_bytes += key.len() as u64;
             content.value_bytes += value.len() as u64;
@@ -140,9 +141,9 @@ fn card(
     snapshot: &Snapshot,
     when: Option<When>,
 ) -> Outcome {
-    let content = Content::of(snapshot)?;
+    let content = Content::of(call, snapshot)?;
     let bookmark = place.bookmark(when)?;
-    let alarms = snapshot.alarms()?;
+    let alarms = call.readable(snapshot.alarms())?.unwrap_or_default();
     let mut document = position_fields(reader);
     document.extend(object_fields(place, snapshot));
     let named = |alarm: &(Option<String>, _)| json!({ "name": alarm.0, "time": machine(alarm.1) });
@@ -175,6 +176,6 @@ fn card(
     lines.push(("read", call.position_text(position, time)));
     let row = |(size, key): &(usize, Vec<u8>)| vec![address::key(key), bytes(*size as u64)];
     let rows: Vec<_> = content.greatest.iter().map(row).collect();
-    let greatest = table(&["GREATEST KEYS", "-SIZE"], &rows, true, call.is_coloured);
+    let greatest = table(&["GREATEST KEYS", "-SIZE"], &rows, call.paper);
     call.document("object", document, &format!("{}\n\n{greatest}", facts(&lines)))
 }

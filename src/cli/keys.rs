@@ -6,6 +6,7 @@ use super::failure::{DONE, Failure, Outcome};
 use super::figures::bytes;
 use super::listing::{LAYOUTS, Listing};
 use super::place::{Place, moment};
+use super::table::Columns;
 use super::value::{self, AsShown};
 use crate::store::list::ListOptions;
 use crate::store::reader::Reader;
@@ -20,7 +21,7 @@ Examples:
   dostore keys rooms/lobby --at -15m --json
   dostore keys rooms/lobby --value hex";
 
-const COLUMNS: &[&str] = &["KEY", "-SIZE", "FORM", "VALUE"];
+const COLUMNS: Columns = &["KEY", "?-SIZE", "?FORM", "~VALUE"];
 
 /// Characters of a value that a line shows.
 const VALUE_CHARACTERS: usize = 60;
@@ -63,7 +64,8 @@ impl Arguments {
             let mut last = None;
             let mut more = None;
             for entry in snapshot.list(options.clone())? {
-                let (key, value) = entry?;
+                // Behind damage inside an object a list does not go on.
+                let Some((key, value)) = call.readable(entry)? else { break };
                 if self.page.limit.is_some_and(|limit| listing.rows() >= limit as u64) {
                     more = last;
                     break;

@@ -7,7 +7,7 @@
 use super::address::{self, quoted};
 use super::call::{Call, Format, SCHEMA, position_fields};
 use super::failure::Failure;
-use super::figures::table;
+use super::table::{Columns, Table};
 use crate::store::reader::Reader;
 use serde_json::{Map, Value as Json, json};
 use std::fmt::Write;
@@ -21,8 +21,8 @@ pub const LAYOUTS: &[Format] = &[Format::Table, Format::Json, Format::Jsonl, For
 /// A list that is being printed.
 pub struct Listing {
     kind: &'static str,
-    /// Columns for people. One whose name begins with `-` is aligned to the right.
-    columns: &'static [&'static str],
+    /// For people.
+    table: Table,
     batch: Vec<Vec<String>>,
     rows: u64,
     common: Map<String, Json>,
@@ -30,9 +30,9 @@ pub struct Listing {
 
 impl Listing {
     /// A list of things of one kind, read by `reader`.
-    pub fn new(kind: &'static str, columns: &'static [&'static str], reader: &Reader) -> Self {
+    pub fn new(kind: &'static str, columns: Columns, reader: &Reader) -> Self {
         let common = position_fields(reader);
-        Self { kind, columns, batch: Vec::new(), rows: 0, common }
+        Self { kind, table: Table::new(columns), batch: Vec::new(), rows: 0, common }
     }
 
     /// Adds fields that hold for all of the list.
@@ -105,9 +105,7 @@ impl Listing {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let is_first = self.rows <= BATCH as u64;
-        let text =
-            table(self.columns, &std::mem::take(&mut self.batch), is_first, call.is_coloured);
+        let text = self.table.batch(&std::mem::take(&mut self.batch), call.paper);
         call.line(&text)
     }
 
@@ -123,6 +121,9 @@ impl Listing {
                 self.print_batch(call)?;
                 if self.rows == 0 {
                     call.line(nothing(self.kind))?;
+                }
+                if let Some(what) = self.table.left_out() {
+                    call.line(&what)?;
                 }
                 if let Some(next) = next {
                     let word = quoted(&address::word(next.to_owned()));

@@ -7,6 +7,7 @@ use super::figures::{bytes, digits};
 use super::listing::{LAYOUTS, Listing};
 use super::place::{half_of, moment_of_many, nearest, space, system_time};
 use super::summary::list_namespaces;
+use super::table::Columns;
 use super::time::machine;
 use super::usage;
 use crate::ids::{ObjectId, Timestamp};
@@ -24,7 +25,7 @@ Examples:
   dostore ls rooms --at -15m
   dostore ls rooms --format csv";
 
-const COLUMNS: &[&str] = &["NAME", "ID", "-KEYS", "-SIZE", "MODIFIED", "ALARM"];
+const COLUMNS: Columns = &["NAME", "ID", "?-KEYS", "?-SIZE", "?MODIFIED", "?ALARM"];
 
 /// Lists the namespaces, or the objects of one
 ///
@@ -82,7 +83,7 @@ impl Arguments {
         let mut last = None;
         let mut more = None;
         for info in objects(&space, after, wanted.at)? {
-            let info = info?;
+            let Some(info) = call.readable(info)? else { continue };
             if after == Some(info.id) || !is_wanted(&info) {
                 continue;
             }

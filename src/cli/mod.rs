@@ -35,6 +35,7 @@ mod shell;
 mod show;
 mod stat;
 mod summary;
+mod table;
 mod tail;
 mod time;
 mod top;
@@ -47,7 +48,7 @@ use crate::ids::Timestamp;
 use arguments::Arguments;
 use call::Call;
 use clap::Parser;
-use failure::{DONE, Failure, INTERRUPTED, USAGE};
+use failure::{DAMAGED, DONE, Failure, INTERRUPTED, USAGE};
 use figures::tame;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -56,6 +57,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use table::Paper;
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
@@ -63,19 +65,28 @@ pub fn run() -> ExitCode {
     let interrupt = signal_hook::consts::SIGINT;
     // Without it an interrupt ends the process as well, only less politely.
     let _ = signal_hook::flag::register_conditional_shutdown(interrupt, INTERRUPTED.into(), always);
-    let terminal = Terminal {
-        is_coloured: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-        is_watched: io::stderr().is_terminal(),
+    let is_seen = io::stdout().is_terminal();
+    let paper = Paper {
+        is_coloured: is_seen && std::env::var_os("NO_COLOR").is_none(),
+        width: is_seen.then(width).flatten(),
     };
+    let terminal = Terminal { paper, is_watched: io::stderr().is_terminal() };
     let stage = Stage { out: &mut io::stdout().lock(), errors: &mut io::stderr(), now: None };
     ExitCode::from(answer(std::env::args_os(), stage, terminal))
+}
+
+/// Characters of a line of the terminal, if it says how many.
+fn width() -> Option<usize> {
+    let told = std::env::var("COLUMNS").ok().and_then(|told| told.parse().ok());
+    let asked = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    told.or_else(asked).filter(|width| *width > 0)
 }
 
 /// What of a call goes to a terminal.
 #[derive(Clone, Copy, Debug, Default)]
 struct Terminal {
-    /// The output, and it may have colours.
-    is_coloured: bool,
+    /// The output.
+    paper: Paper,
     /// The errors, beside which can be shown how far long work has come.
     is_watched: bool,
 }
@@ -106,7 +117,7 @@ fn answer(words: impl Iterator<Item = OsString>, stage: Stage<'_>, terminal: Ter
             let is_wrong = error.use_stderr();
             let text = error.render();
             let mut text =
-                if terminal.is_coloured { text.ansi().to_string() } else { text.to_string() };
+                if terminal.paper.is_coloured { text.ansi().to_string() } else { text.to_string() };
             if is_wrong && let Some(examples) = examples(&words) {
                 let _ = write!(text, "\n{examples}\n");
             }
@@ -120,18 +131,25 @@ fn answer(words: impl Iterator<Item = OsString>, stage: Stage<'_>, terminal: Ter
     *folder = folder.take().or_else(told_folder);
     let mut call = Call::new(arguments.globals, out, terminal, now);
     let done = arguments.verb.run(&mut call);
+    let hidden = call.take_hidden();
     // What was printed before a failure is of use all the same.
     let ended = call.end();
+    let mut tell = |what: &str| {
+        let what = tame(what, false, |it| it.escape_default().to_string());
+        let _ = writeln!(errors, "dostore: {what}");
+    };
+    for what in &hidden {
+        tell(what);
+    }
+    let seen = |code| if hidden.is_empty() { code } else { DAMAGED };
     let failure = match (done, ended) {
         // What was found out holds, whoever reads it to its end.
-        (Ok(code), Err(failure)) if failure.is_deaf() => return code,
+        (Ok(code), Err(failure)) if failure.is_deaf() => return seen(code),
         (Err(failure), _) | (Ok(_), Err(failure)) => failure,
-        (Ok(code), Ok(())) => return code,
+        (Ok(code), Ok(())) => return seen(code),
     };
     if failure.code() != DONE {
-        let what = failure.to_string();
-        let what = tame(&what, false, |it| it.escape_default().to_string());
-        let _ = writeln!(errors, "dostore: {what}");
+        tell(&failure.to_string());
     }
     failure.code()
 }

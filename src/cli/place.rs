@@ -4,11 +4,11 @@
 //!   * An abbreviation that could mean two objects means none.
 
 use super::address::{self, Address, Who};
-use super::call::Call;
+use super::call::{Call, is_damage};
 use super::failure::Failure;
 use super::time::When;
 use crate::bookmark::Bookmark;
-use crate::error::Result as Stored;
+use crate::error::{Error, Result as Stored};
 use crate::ids::{ObjectId, ShortId, Timestamp};
 use crate::store::list::ListOptions;
 use crate::store::reader::{Reader, ReaderNamespace};
@@ -19,6 +19,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Objects, or keys, that are looked through for the nearest name.
 const LOOKED_THROUGH_MAX: usize = 20_000;
+/// Bytes of a name beyond which none is like it: to compare two takes as long as both are long,
+/// times each other.
+const ALIKE_BYTES_MAX: usize = 64;
 /// How alike two names must be for one to be suggested for the other.
 const LIKENESS_MIN: f64 = 0.75;
 
@@ -68,16 +71,23 @@ pub fn space(reader: &Reader, name: &str) -> Result<ReaderNamespace, Failure> {
 
 /// The most alike of some names.
 pub fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
-    let like = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
-    let scored = names.take(LOOKED_THROUGH_MAX).map(|other| (like(&other), other));
+    let is_short = |name: &str| name.len() <= ALIKE_BYTES_MAX;
+    let name = Some(name.to_lowercase()).filter(|name| is_short(name))?;
+    let like = |other: &str| strsim::jaro_winkler(&name, &other.to_lowercase());
+    let others = names.take(LOOKED_THROUGH_MAX).filter(|other| is_short(other));
+    let scored = others.map(|other| (like(&other), other));
     let best = scored.max_by(|one, two| one.0.total_cmp(&two.0))?;
     (best.0 >= LIKENESS_MIN).then_some(best.1)
 }
 
 impl Place {
-    /// An object by its id, with the name that it has.
+    /// An object by its id, with the name that it has, if that is not lost.
     pub fn of(space: ReaderNamespace, id: ObjectId) -> Stored<Self> {
-        let name = space.snapshot(id)?.name()?;
+        let name = match space.snapshot(id)?.name() {
+            // It has one still, and is called by its id.
+            Err(error) if is_damage(&error) => None,
+            name => name?,
+        };
         Ok(Self { space, id, name })
     }
 
@@ -203,15 +213,23 @@ pub fn half_of(hex: &str) -> ShortId {
     ShortId(half)
 }
 
+/// The last of the halves that begin with these digits.
+fn last_half_of(hex: &str) -> ShortId {
+    half_of(&format!("{hex:f<32}"))
+}
+
 /// The one object whose id begins with these digits.
 fn only_one(space: &ReaderNamespace, hex: &str) -> Result<ObjectId, Failure> {
     let mut found = Vec::new();
-    for object in space.objects_from(space.id_from_short(half_of(hex)))? {
-        let object = object?;
-        if !object.id.to_string().starts_with(hex) || found.len() == 3 {
+    let objects = space.objects_between(half_of(hex), last_half_of(hex));
+    for object in objects {
+        let id = object.map_err(|error| doubtful(hex, error))?.id;
+        if id.to_string().starts_with(hex) {
+            found.push(id);
+        }
+        if found.len() == 3 {
             break;
         }
-        found.push(object.id);
     }
     let name = address::space(space.name());
     match &found[..] {
@@ -222,6 +240,18 @@ fn only_one(space: &ReaderNamespace, hex: &str) -> Result<ObjectId, Failure> {
             let what = format!("~{hex} could be {}: write more digits", ids.join(" or "));
             Err(Failure::Usage(what))
         }
+    }
+}
+
+/// That damage hides which objects have an id that begins so.
+fn doubtful(hex: &str, error: Error) -> Error {
+    match error.place() {
+        Some(place) if is_damage(&error) => {
+            let what =
+                "may be of another object too, which is lost to damage: write all its digits";
+            Error::corrupt(error.code(), format!("~{hex} {what}"), place.clone())
+        }
+        _ => error,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::call::{Call, Format, fields};
 use super::failure::{DAMAGED, DONE, Outcome};
-use super::figures::{bar, bytes, digits, table};
+use super::figures::{bar, bytes, digits};
+use super::table::{Columns, table};
 use super::time::{machine, short};
 use crate::ids::Lsn;
 use crate::inspect::space::{FileSpace, space};
@@ -15,7 +16,8 @@ Examples:
   dostore segments
   dostore segments --json";
 
-const COLUMNS: &[&str] = &["FILE", "IS", "-SIZE", "-NEEDED", "", "-ITEMS", "-CLEANED", "UP TO"];
+const COLUMNS: Columns =
+    &["FILE", "IS", "-SIZE", "?-NEEDED", "?", "?-ITEMS", "?-CLEANED", "?UP TO"];
 
 /// Characters of the longest bar.
 const BAR_WIDTH: usize = 16;
@@ -39,7 +41,7 @@ impl Arguments {
         };
         let most = files.iter().map(|file| file.bytes).max().unwrap_or(0);
         let rows: Vec<_> = files.iter().map(|file| row(call, file, most)).collect();
-        let mut text = table(COLUMNS, &rows, true, call.is_coloured);
+        let mut text = table(COLUMNS, &rows, call.paper);
         if let Some(why) = &lost {
             let _ = write!(text, "\n{why}: every file is taken for one that counts");
         }

@@ -92,7 +92,7 @@ fn objects(
     for space in spaces {
         for object in space.objects() {
             call.step();
-            let object = object?;
+            let Some(object) = call.readable(object)? else { continue };
             keys.push(object.keys);
             sizes.push(object.bytes);
             named += u64::from(object.name.is_some());
@@ -128,7 +128,7 @@ fn object(call: &mut Call<'_>, reader: &Reader, place: &Place) -> Outcome {
     let snapshot = place.content(None)?;
     let mut sizes = Vec::new();
     for entry in snapshot.list(ListOptions::new())? {
-        let (key, value) = entry?;
+        let Some((key, value)) = call.readable(entry)? else { break };
         sizes.push((key.len() + value.len()) as u64);
     }
     let sizes = Spread::of(sizes);
@@ -137,7 +137,7 @@ fn object(call: &mut Call<'_>, reader: &Reader, place: &Place) -> Outcome {
     match place.space.history(place.id, ..) {
         Ok(history) => {
             for entry in history {
-                let entry = entry?;
+                let Some(entry) = call.readable(entry)? else { break };
                 oldest = oldest.or(Some(entry.time));
                 commits.push(entry.bytes);
             }

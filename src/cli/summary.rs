@@ -6,8 +6,9 @@
 use super::address;
 use super::call::{Call, fields};
 use super::failure::{DONE, Failure, Outcome};
-use super::figures::{GREEN, PLAIN, RED, bar, bytes, count, digits, facts, table};
+use super::figures::{GREEN, PLAIN, RED, bar, bytes, count, digits, facts};
 use super::listing::Listing;
+use super::table::{Columns, table};
 use super::time::{machine as time, short};
 use crate::ids::{Address, Lsn, Timestamp};
 use crate::inspect::summary::NamespaceSummary;
@@ -19,11 +20,13 @@ use std::fmt::Write;
 const BAR_WIDTH: usize = 24;
 
 /// The figures of the store at hand.
-pub fn read(call: &Call<'_>) -> Result<Summary, Failure> {
-    match crate::inspect::summary(call.disk()?) {
-        Err(error) if error.code() == "store.missing" => Err(call.no_store()),
-        done => Ok(done?),
-    }
+pub fn read(call: &mut Call<'_>) -> Result<Summary, Failure> {
+    let summary = match crate::inspect::summary(call.disk()?) {
+        Err(error) if error.code() == "store.missing" => return Err(call.no_store()),
+        done => done?,
+    };
+    summary.lost.iter().for_each(|lost| call.hide(lost.clone()));
+    Ok(summary)
 }
 
 /// Bytes by what they are there for.
@@ -64,7 +67,7 @@ pub fn summary(call: &Call<'_>, summary: &Summary) -> String {
         ("history", reach),
     ]);
     let rows: Vec<_> = summary.namespaces.iter().map(space_cells).collect();
-    let spaces = table(SPACE_COLUMNS, &rows, true, call.is_coloured);
+    let spaces = table(SPACE_COLUMNS, &rows, call.paper);
     let most = accounts(summary).iter().map(|(_, account)| *account).max().unwrap_or(0);
     let row = |name: String, account: u64, bar: String| vec![name, digits(account), bar];
     let accounts = accounts(summary);
@@ -76,11 +79,11 @@ pub fn summary(call: &Call<'_>, summary: &Summary) -> String {
     let (segments, runs) = (count(segments, "segment"), count(runs, "run"));
     let all = format!("all {}, {segments}, {runs}", count(files, "file"));
     rows.push(row(all, summary.disk_bytes(), String::new()));
-    let space = table(&["SPACE", "-BYTES", ""], &rows, true, call.is_coloured);
+    let space = table(&["SPACE", "-BYTES", "?"], &rows, call.paper);
     format!("{about}\n\n{spaces}\n\n{space}")
 }
 
-const SPACE_COLUMNS: &[&str] = &["NAMESPACE", "-OBJECTS", "-KEYS", "-SIZE", "-ALARMS"];
+const SPACE_COLUMNS: Columns = &["NAMESPACE", "-OBJECTS", "?-KEYS", "?-SIZE", "?-ALARMS"];
 
 fn space_cells(space: &NamespaceSummary) -> Vec<String> {
     let number = space.number;

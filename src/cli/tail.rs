@@ -7,6 +7,7 @@ use super::figures::bytes;
 use super::history;
 use super::listing::{LAYOUTS, Listing};
 use super::place::{Place, space};
+use super::table::Columns;
 use super::time::{short, span};
 use super::usage;
 use crate::ids::Lsn;
@@ -21,7 +22,7 @@ Examples:
   dostore tail rooms/lobby --json
   dostore tail -n 3 --format jsonl";
 
-const COLUMNS: &[&str] = &["TIME", "COMMIT", "OBJECT", "-PUT", "-DEL", "-BYTES"];
+const COLUMNS: Columns = &["?TIME", "COMMIT", "OBJECT", "?-PUT", "?-DEL", "?-BYTES"];
 
 /// Commits of one look that are kept at most.
 const KEPT_MAX: usize = 100_000;

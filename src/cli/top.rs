@@ -5,6 +5,7 @@ use super::failure::{DONE, Outcome};
 use super::figures::{bar, bytes, digits};
 use super::listing::{LAYOUTS, Listing};
 use super::place::Place;
+use super::table::Columns;
 use super::time::span;
 use crate::ids::ObjectId;
 use crate::store::reader::{Reader, ReaderNamespace};
@@ -18,7 +19,7 @@ Examples:
   dostore top --interval 100ms --rounds 1
   dostore top --interval 100ms --rounds 2 --limit 5";
 
-const COLUMNS: &[&str] = &["OBJECT", "-COMMITS/s", "-BYTES/s", "SHARE"];
+const COLUMNS: Columns = &["OBJECT", "-COMMITS/s", "?-BYTES/s", "?SHARE"];
 
 /// Commits of one look that are counted at most.
 const COUNTED_MAX: usize = 1_000_000;
@@ -81,7 +82,7 @@ impl Arguments {
         let all_bytes: u64 = loads.iter().map(|load| load.bytes).sum();
         loads.sort_by_key(|load| std::cmp::Reverse((load.commits, load.bytes)));
         if call.format() == Format::Table {
-            if call.is_coloured {
+            if call.paper.is_coloured {
                 call.bytes(CLEAR)?;
             }
             let now = call.calendar.show(call.calendar.now);

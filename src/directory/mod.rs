@@ -17,12 +17,15 @@ mod walk;
 pub use hints::{HintStep, Hints, Lost};
 pub use merge::{MergeStats, merge, merge_hints, merge_names};
 
-use crate::error::Result;
-use crate::format::entry::{DirectoryKey, Head, PageEntry, behind_keys, head_key, page_key};
+use crate::error::{Error, Place, Result};
+use crate::format::entry::{
+    DirectoryKey, HEAD_KEY_BYTES, Head, PageEntry, behind_keys, head_key, page_key,
+};
 use crate::format::run::RunUse;
 use crate::ids::{Address, Life};
 use crate::run::{AddressHash, Run};
 use search::{Down, Reach};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use walk::{Step, Walk};
 
@@ -108,7 +111,16 @@ impl Directory {
     /// that was lost, after an error that says so.
     pub fn heads(&self, from: Address) -> Heads<'_> {
         let runs = self.runs.iter().map(|run| &**run);
-        Heads { walk: Walk::new(runs, &head_key(from)), ended: false }
+        let walk = Walk::new(runs, &head_key(from));
+        Heads { walk, end: None, told: Vec::new(), lost_to: Vec::new(), ended: false }
+    }
+
+    /// The heads from one address to another, both included, and no error for what hides none of
+    /// them: ranges that lie behind these, or end at the key `told` or before, or have pages of one
+    /// object only.
+    pub fn heads_within(&self, range: RangeInclusive<Address>, told: &[u8]) -> Heads<'_> {
+        let end = Some(behind_keys(*range.end()));
+        Heads { end, told: told.to_vec(), lost_to: told.to_vec(), ..self.heads(*range.start()) }
     }
 
     /// The runs that may know an object, the newest first.
@@ -174,6 +186,12 @@ impl Pages<'_> {
 #[derive(Debug)]
 pub struct Heads<'a> {
     walk: Walk<'a>,
+    /// Nothing from this key on is wanted.
+    end: Option<[u8; HEAD_KEY_BYTES]>,
+    /// Ranges that end here or before have been told.
+    told: Vec<u8>,
+    /// The last key of all ranges told.
+    lost_to: Vec<u8>,
     ended: bool,
 }
 
@@ -193,6 +211,15 @@ impl Iterator for Heads<'_> {
 }
 
 impl Heads<'_> {
+    /// The last key of all that was told to be lost, here or before.
+    pub fn lost_to(self) -> Vec<u8> {
+        self.lost_to
+    }
+
+    fn is_behind(&self, key: &[u8]) -> bool {
+        self.end.is_some_and(|end| key >= &end[..])
+    }
+
     /// The next head, or none if what is next is not one.
     fn step(&mut self) -> Result<Option<(Address, Head)>> {
         let step = self.walk.next().inspect_err(|_| self.ended = true)?;
@@ -201,10 +228,23 @@ impl Heads<'_> {
                 self.ended = true;
                 return Ok(None);
             }
-            Some(Step::Hole { lane, .. }) => return Err(self.walk.run(lane).hidden()),
+            Some(Step::Hole { lane, first, last }) => {
+                self.ended = self.is_behind(&first);
+                let is_listing = self.end.is_some();
+                if self.ended || last <= self.told || is_listing && hides_no_head(&first, &last) {
+                    return Ok(None);
+                }
+                let error = hidden_heads(self.walk.run(lane), &first, &last);
+                self.lost_to = std::mem::take(&mut self.lost_to).max(last);
+                return Err(error);
+            }
             Some(Step::Entry { lane, .. }) => lane,
         };
         let (key, value) = self.walk.entry(lane);
+        if self.is_behind(key) {
+            self.ended = true;
+            return Ok(None);
+        }
         let bad = |fault| self.walk.run(lane).bad_entry(fault);
         match DirectoryKey::parse(key).map_err(bad)? {
             DirectoryKey::Head(address) => {
@@ -220,6 +260,26 @@ impl Heads<'_> {
     }
 }
 
-#[cfg(test)]
+/// What a listing gets in the place of heads that a hole hides.
+#[cold]
+fn hidden_heads(run: &Run, first: &[u8], last: &[u8]) -> Error {
+    let (Some(first), Some(last)) = (Address::from_bytes(first), Address::from_bytes(last)) else {
+        return run.hidden();
+    };
+    let [first, last] = [first, last].map(|it| format!("{}/{}", it.namespace, it.id));
+    let what =
+        format!("what the directory has of objects from {first} to {last} was lost to damage");
+    Error::corrupt("run.hole", what, Place::new(run.name(), 0))
+}
+
+/// Whether between these keys there are pages of one object and nothing else.
+fn hides_no_head(first: &[u8], last: &[u8]) -> bool {
+    let (first, last) = (DirectoryKey::parse(first), DirectoryKey::parse(last));
+    match (first, last) {
+        (Ok(DirectoryKey::Page(one, ..)), Ok(DirectoryKey::Page(other, ..))) => one == other,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests;

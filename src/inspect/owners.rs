@@ -5,6 +5,7 @@
 //!   * Memory is an entry's pages and what is found: [`KNOWN_MAX`] pages at most.
 
 use crate::directory::Directory;
+use crate::error::Result;
 use crate::format::entry::{DirectoryKey, Head, PageEntry, PageLocation};
 use crate::ids::{Address, FileNumber};
 use crate::inspect::lost::KNOWN_MAX;
@@ -106,6 +107,24 @@ fn entries(run: &Run) -> impl Iterator<Item = (Address, PageEntry)> {
     })
 }
 
+/// The entries of an object, each with the full keys that it answers for as far as that is known;
+/// an error where entries are lost.
+pub fn entries_of<'a>(
+    directory: &'a Directory,
+    address: Address,
+    head: &'a Head,
+) -> impl Iterator<Item = Result<(KeyRange, PageEntry)>> + 'a {
+    let one = head.page.iter().map(|entry| Ok((Vec::new(), entry.clone())));
+    let pages = directory.pages(address, head.life).take_while(|_| head.page.is_none());
+    let mut pages = one.chain(pages).peekable();
+    std::iter::from_fn(move || {
+        let page = pages.next()?;
+        let next = pages.peek().and_then(|next| next.as_ref().ok());
+        let end = next.map(|(fence, _)| fence.clone());
+        Some(page.map(|(first, entry)| (KeyRange { first, end }, entry)))
+    })
+}
+
 /// Notes the pages in gaps that an object still needs. Says whether all its entries are known.
 fn note_live(directory: &Directory, address: Address, gaps: &Gaps<'_>, found: &mut Found) -> bool {
     let Ok(Some(head)) = directory.head(address) else { return false };
@@ -113,16 +132,11 @@ fn note_live(directory: &Directory, address: Address, gaps: &Gaps<'_>, found: &m
         return true;
     }
     let mut is_whole = true;
-    let one = head.page.iter().map(|entry| Ok((Vec::new(), entry.clone())));
-    let pages = directory.pages(address, head.life).take_while(|_| head.page.is_none());
-    let mut pages = one.chain(pages).peekable();
-    while let Some(page) = pages.next() {
-        let Ok((first, entry)) = page else {
+    for entry in entries_of(directory, address, &head) {
+        let Ok((keys, entry)) = entry else {
             is_whole = false;
             continue;
         };
-        let next = pages.peek().and_then(|next| next.as_ref().ok());
-        let keys = KeyRange { first, end: next.map(|(fence, _)| fence.clone()) };
         for (page, gap) in parts(&entry, gaps) {
             note(found, &page, Some((address, Some(keys.clone()))), gap);
         }

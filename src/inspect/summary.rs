@@ -24,6 +24,9 @@ use std::sync::Arc;
 /// How often a look that a writer overtook begins again.
 const ATTEMPTS: usize = 3;
 
+/// Damages that are told.
+const LOST_MAX: usize = 16;
+
 /// A namespace in figures, as of the cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceSummary {
@@ -68,6 +71,8 @@ pub struct Summary {
     pub writer: Option<String>,
     /// The namespaces by number.
     pub namespaces: Vec<NamespaceSummary>,
+    /// Damage in the place of objects that are not counted in them; not more than a few.
+    pub lost: Vec<String>,
     /// Live segments.
     pub segments: u64,
     /// Live sorted runs.
@@ -157,7 +162,7 @@ fn look(disk: &Arc<dyn ReadDisk>, manifest: &Manifest) -> Result<Summary> {
     manifest.segments.iter().for_each(|state| segments.add(&state.facts));
     let mut catalog = Catalog::of(manifest);
     follow_log(&**disk, manifest, &mut catalog, &mut summary)?;
-    summary.namespaces = count_objects(&directory, &catalog)?;
+    count_objects(&directory, &catalog, &mut summary)?;
     count_bytes(&**disk, manifest, &mut summary)?;
     Ok(summary)
 }
@@ -183,21 +188,30 @@ fn follow_log(
     Ok(())
 }
 
-fn count_objects(directory: &Directory, catalog: &Catalog) -> Result<Vec<NamespaceSummary>> {
+fn count_objects(directory: &Directory, catalog: &Catalog, summary: &mut Summary) -> Result<()> {
     let known = catalog.namespaces()?.into_iter().map(|(number, namespace)| {
         let name = Some(namespace.name);
         (number, NamespaceSummary { number, name, ..NamespaceSummary::default() })
     });
     let mut found: BTreeMap<NamespaceNumber, NamespaceSummary> = known.collect();
     for head in directory.heads(Address::default()) {
-        let (address, head) = head?;
+        let (address, head) = match head {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                if summary.lost.len() < LOST_MAX {
+                    summary.lost.push(error.to_string());
+                }
+                continue;
+            }
+            head => head?,
+        };
         if !head.deleted && address != CATALOG {
             let number = address.namespace;
             let fresh = || NamespaceSummary { number, ..NamespaceSummary::default() };
             found.entry(number).or_insert_with(fresh).add(&head);
         }
     }
-    Ok(found.into_values().collect())
+    summary.namespaces = found.into_values().collect();
+    Ok(())
 }
 
 impl NamespaceSummary {

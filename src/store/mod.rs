@@ -3,6 +3,7 @@
 //! Reads and writes are ordinary calls; durability is a future. Owns the threads.
 
 pub mod activate;
+mod addresses;
 #[cfg(feature = "admin")]
 pub mod admin;
 pub mod alarms;

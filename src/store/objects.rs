@@ -3,22 +3,18 @@
 //! The directory and the objects in memory, merged by id. Nothing is shown that a crash could take
 //! back.
 
+use super::addresses::Addresses;
 use super::namespace::Namespace;
-use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::entry::Head;
 use crate::format::object_name::ObjectName;
 use crate::format::own_keys::{NAME_KEY, VERSION_KEY};
-use crate::ids::{Address, KeyKind, Lsn, ObjectId, ShortId, Timestamp};
+use crate::ids::{Address, KeyKind, Lsn, ObjectId, Timestamp};
 use crate::object::View;
 use crate::object::overlay::Found;
 use crate::object::range::RangeIter;
 use crate::object::version::Version;
-use std::collections::VecDeque;
 use std::ops::Bound;
-
-/// How many of the directory's heads are looked at in one go.
-pub(crate) const PAGE_OF_HEADS: usize = 256;
 
 /// What the directory knows of an object.
 #[derive(Clone, Debug)]
@@ -43,64 +39,10 @@ pub struct ObjectInfo {
     pub last_time: Timestamp,
 }
 
-/// The addresses of a namespace from one on, in order: those in memory, and the directory's heads,
-/// a page at a time.
-///
-/// What is in memory is looked at once, when the first address is asked for: it takes a lock of
-/// each part of the table. An object that leaves memory later is in the directory by then.
-#[derive(Debug)]
-pub(crate) struct Addresses {
-    next: Option<Address>,
-    in_memory: Option<VecDeque<Address>>,
-    ready: VecDeque<Address>,
-}
-
-impl Addresses {
-    pub fn new(from: Option<Address>) -> Self {
-        Self { next: from, in_memory: None, ready: VecDeque::new() }
-    }
-
-    /// The next address that is in memory or has a head that is wanted. Behind an error there is
-    /// none.
-    pub fn next(
-        &mut self,
-        engine: &Engine,
-        is_wanted: impl Fn(&Head) -> bool,
-    ) -> Result<Option<Address>> {
-        while self.ready.is_empty()
-            && let Some(from) = self.next.take()
-        {
-            let last = Address { id: ShortId([0xFF; 16]), ..from };
-            // Before the version: whatever has left memory is in it.
-            let in_memory = self
-                .in_memory
-                .get_or_insert_with(|| engine.table.addresses_from(from, last).into());
-            let version = engine.version();
-            let mut found = Vec::new();
-            for (count, head) in version.directory.heads(from).enumerate() {
-                let (address, head) = head?;
-                if address.namespace != from.namespace {
-                    break;
-                }
-                if count == PAGE_OF_HEADS {
-                    self.next = Some(address);
-                    break;
-                }
-                if is_wanted(&head) {
-                    found.push(address);
-                }
-            }
-            let is_before = |address: &Address| self.next.is_none_or(|next| *address < next);
-            found.extend(in_memory.drain(..in_memory.partition_point(is_before)));
-            found.sort_unstable();
-            found.dedup();
-            self.ready = found.into();
-        }
-        Ok(self.ready.pop_front())
-    }
-}
-
 /// The objects of a namespace, by id. Those committed while the listing runs may show or not.
+///
+/// An error stands in the place of what cannot be read, of one object or, where a part of the
+/// directory is lost, of any number; all others are shown, those behind it too.
 #[derive(Debug)]
 pub struct Objects {
     namespace: Namespace,
@@ -229,7 +171,7 @@ impl Iterator for Objects {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let engine = self.namespace.store.engine();
-            let next = self.addresses.next(engine, |head| !head.deleted).transpose()?;
+            let next = self.addresses.next(engine, |head| !head.deleted)?;
             match next.and_then(|address| self.info(address)).transpose() {
                 None => {}
                 some => return some,
@@ -243,6 +185,7 @@ mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
     use crate::store::Store;
+    use crate::store::addresses::PAGE_OF_HEADS;
     use std::collections::BTreeSet;
 
     fn put(rooms: &Namespace, name: &str) -> ObjectId {

@@ -5,13 +5,13 @@
 //!   * Each alarm that is set is told once: as its object has it, whatever hints say.
 //!   * Memory is that of the alarms that no checkpoint has yet.
 
-use super::alarms::calls::{all_alarms, find_alarm};
+use super::alarms::calls::{Named, all_alarms, find_alarm};
 use super::reader::{Moment, Reader, ReaderNamespace};
 use crate::alarm::Alarm;
 use crate::directory::{HintStep, Hints, Lost};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::alarm::{Hint, behind_due};
-use crate::ids::{NamespaceNumber, ObjectId, Timestamp};
+use crate::ids::{Address, NamespaceNumber, ObjectId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -31,7 +31,8 @@ pub struct SetAlarm {
     pub alarm: Alarm,
 }
 
-/// Alarms by the time when they are due. Lazy; ends after the first error.
+/// Alarms by the time when they are due. Lazy. An error stands in the place of alarms that are lost
+/// to damage, and the others follow; any other error ends it.
 #[derive(Debug)]
 pub struct ReaderAlarms {
     moment: Arc<Moment>,
@@ -44,6 +45,8 @@ pub struct ReaderAlarms {
     next: Option<Vec<u8>>,
     /// Damaged parts of runs whose hints are in `recent`.
     found_again: Vec<Lost>,
+    /// Damage that hides whether objects have alarms.
+    faults: VecDeque<Error>,
 }
 
 impl Reader {
@@ -64,21 +67,36 @@ impl Reader {
     /// ```
     pub fn alarms(&self) -> Result<ReaderAlarms> {
         let moment = self.moment();
-        let mut recent = BTreeSet::new();
+        let (mut recent, mut faults) = (BTreeSet::new(), VecDeque::new());
         for (address, tail) in &moment.objects {
             let says = tail.inner.layers.iter().any(|layer| layer.names_alarms);
             if !says && tail.inner.state().alarm.is_none() {
                 continue;
             }
-            let alarms = all_alarms(moment.view(*address)?)?;
-            let hints = alarms.iter().map(|(name, it)| Hint::of(it, *address, name.as_deref()));
-            recent.extend(hints);
+            match moment.view(*address).and_then(all_alarms) {
+                Ok(alarms) => recent.extend(hints_of(*address, &alarms)),
+                Err(error) => note(error, &mut faults)?,
+            }
         }
         let (spaces, moment) = (self.spaces(), Arc::clone(moment));
         let (ready, next) = (VecDeque::new(), Some(Vec::new()));
         let found_again = Vec::new();
-        Ok(ReaderAlarms { moment, spaces, recent, ready, next, found_again })
+        Ok(ReaderAlarms { moment, spaces, recent, ready, next, found_again, faults })
     }
+}
+
+/// The hints of the alarms of an object.
+fn hints_of(address: Address, alarms: &[Named]) -> Vec<Hint> {
+    alarms.iter().map(|(name, it)| Hint::of(it, address, name.as_deref())).collect()
+}
+
+/// Keeps damage to be told in its turn; any other error stays one.
+fn note(error: Error, faults: &mut VecDeque<Error>) -> Result<()> {
+    if error.kind() != ErrorKind::Corrupt {
+        return Err(error);
+    }
+    faults.push_back(error);
+    Ok(())
 }
 
 impl ReaderAlarms {
@@ -108,10 +126,17 @@ impl ReaderAlarms {
         let range = &lost.first..=&lost.last;
         for space in self.spaces.values() {
             for object in space.objects() {
-                let address = space.address(object?.id)?;
-                let alarms = all_alarms(self.moment.view(address)?)?;
-                let hints = alarms.iter().map(|(name, it)| Hint::of(it, address, name.as_deref()));
-                self.recent.extend(hints.filter(|hint| range.contains(&&hint.encode())));
+                let address = object.and_then(|object| space.address(object.id));
+                let alarms = address.and_then(|address| {
+                    Ok(hints_of(address, &all_alarms(self.moment.view(address)?)?))
+                });
+                match alarms {
+                    Ok(hints) => {
+                        let is_lost = |hint: &Hint| range.contains(&&hint.encode());
+                        self.recent.extend(hints.into_iter().filter(is_lost));
+                    }
+                    Err(error) => note(error, &mut self.faults)?,
+                }
             }
         }
         Ok(())
@@ -120,6 +145,9 @@ impl ReaderAlarms {
     fn step(&mut self) -> Result<Option<SetAlarm>> {
         loop {
             self.refill()?;
+            if let Some(error) = self.faults.pop_front() {
+                return Err(error);
+            }
             let hint = match (self.ready.front(), self.recent.first()) {
                 (None, None) => return Ok(None),
                 (Some(one), Some(other)) if one == other => {
@@ -149,7 +177,7 @@ impl Iterator for ReaderAlarms {
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.step();
-        if step.is_err() {
+        if step.as_ref().is_err_and(|error| error.kind() != ErrorKind::Corrupt) {
             self.next = None;
             self.ready.clear();
             self.recent.clear();

@@ -3,46 +3,59 @@
 //! Invariants:
 //!   * Memory does not grow with the namespace.
 
-use super::objects::{ObjectInfo, PAGE_OF_HEADS, info_at, info_of};
+use super::addresses::{Pages, rest_of_namespace};
+use super::objects::{ObjectInfo, info_at, info_of};
 use super::reader::ReaderNamespace;
 use crate::error::Result;
+use crate::format::entry::Head;
 use crate::ids::{Address, ObjectId, ShortId, Timestamp};
 use crate::object::retention;
-use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
 impl ReaderNamespace {
     /// The objects of the namespace, by id.
     pub fn objects(&self) -> ReaderObjects {
         let from = Address { namespace: self.entry.number, id: ShortId::default() };
-        ReaderObjects::new(self, from, None)
+        ReaderObjects::new(self, rest_of_namespace(from), None)
     }
 
     /// The objects from this id on, itself included.
     pub fn objects_from(&self, id: ObjectId) -> Result<ReaderObjects> {
-        Ok(ReaderObjects::new(self, self.address(id)?, None))
+        Ok(ReaderObjects::new(self, rest_of_namespace(self.address(id)?), None))
+    }
+
+    /// The objects whose ids begin with any from this half to that one.
+    #[cfg(feature = "cli")]
+    pub(crate) fn objects_between(&self, first: ShortId, last: ShortId) -> ReaderObjects {
+        let of = |id| Address { namespace: self.entry.number, id };
+        ReaderObjects::new(self, of(first)..=of(last), None)
     }
 
     /// The objects that there were at a time, from this id on, as they were then. Reads of each
     /// object all that it held. Fails with `history.expired` where history does not reach back.
     pub fn objects_at(&self, id: ObjectId, time: SystemTime) -> Result<ReaderObjects> {
-        Ok(ReaderObjects::new(self, self.address(id)?, Some(time.into())))
+        Ok(ReaderObjects::new(self, rest_of_namespace(self.address(id)?), Some(time.into())))
     }
 }
 
 /// The objects of a namespace at one moment, by id.
+///
+/// An error stands in the place of what cannot be read, as in [`Objects`](super::objects::Objects).
 #[derive(Debug)]
 pub struct ReaderObjects {
     namespace: ReaderNamespace,
     at: Option<Timestamp>,
-    next: Option<Address>,
-    ready: VecDeque<Address>,
+    pages: Pages,
 }
 
 impl ReaderObjects {
-    fn new(namespace: &ReaderNamespace, from: Address, at: Option<Timestamp>) -> Self {
-        let (namespace, next) = (namespace.clone(), Some(from));
-        Self { namespace, at, next, ready: VecDeque::new() }
+    fn new(
+        namespace: &ReaderNamespace,
+        range: RangeInclusive<Address>,
+        at: Option<Timestamp>,
+    ) -> Self {
+        Self { namespace: namespace.clone(), at, pages: Pages::of(range) }
     }
 
     fn info(&self, address: Address) -> Result<Option<ObjectInfo>> {
@@ -55,33 +68,17 @@ impl ReaderObjects {
         }
     }
 
-    fn refill(&mut self) -> Result<()> {
+    /// The next address, or why some are not there.
+    fn next_address(&mut self) -> Option<Result<Address>> {
         let moment = &self.namespace.moment;
-        while self.ready.is_empty()
-            && let Some(from) = self.next.take()
-        {
-            let last = Address { id: ShortId([0xFF; 16]), ..from };
-            let mut found = Vec::new();
-            for head in moment.version.directory.heads(from) {
-                let (address, head) = head?;
-                if address > last {
-                    break;
-                }
-                if found.len() == PAGE_OF_HEADS {
-                    self.next = Some(address);
-                    break;
-                }
-                if !head.deleted || self.at.is_some() {
-                    found.push(address);
-                }
-            }
-            let is_here = |address: &&Address| self.next.is_none_or(|next| **address < next);
-            found.extend(moment.objects.range(from..=last).map(|(at, _)| at).take_while(is_here));
-            found.sort_unstable();
-            found.dedup();
-            self.ready = found.into();
+        while let Some(range) = self.pages.wanted() {
+            let is_wanted = |head: &Head| !head.deleted || self.at.is_some();
+            self.pages.read(&moment.version.directory, is_wanted, |is_before| {
+                let recent = moment.objects.range(range).map(|(address, _)| *address);
+                recent.take_while(is_before).collect::<Vec<_>>()
+            });
         }
-        Ok(())
+        self.pages.pop()
     }
 }
 
@@ -90,12 +87,8 @@ impl Iterator for ReaderObjects {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Err(error) = self.refill() {
-                self.next = None;
-                return Some(Err(error));
-            }
-            let address = self.ready.pop_front()?;
-            match self.info(address).transpose() {
+            let address = self.next_address()?;
+            match address.and_then(|address| self.info(address)).transpose() {
                 None => {}
                 some => return some,
             }

@@ -8,8 +8,8 @@
 //!   * An object that is as it was then gets no commit.
 
 use super::Store;
+use super::addresses::Addresses;
 use super::namespace::Namespace;
-use super::objects::Addresses;
 use super::restore::{RestoreOptions, Restored};
 use super::restore_plan::differs;
 use super::transfer::check_view;
@@ -47,7 +47,8 @@ pub struct RestoreProgress {
 /// A restoration of many objects, one at each step. Dropping it keeps what was restored.
 ///
 /// Objects that were not changed since the time, or are as they were, are passed over. An error of
-/// the iterator itself is one of listing the objects, and ends it.
+/// the iterator itself stands in the place of objects that the directory has lost: they are not
+/// restored, and it goes on behind them.
 #[derive(Debug)]
 #[must_use = "nothing is restored before it is iterated"]
 pub struct RestoreAll {
@@ -74,16 +75,16 @@ impl RestoreAll {
     }
 
     /// The next object to be looked at, those that are deleted included.
-    fn next_address(&mut self) -> Result<Option<Address>> {
+    fn next_address(&mut self) -> Option<Result<Address>> {
         while let Some(namespace) = self.namespaces.last() {
-            let next = self.addresses.next(namespace.store.engine(), |_| true)?;
+            let next = self.addresses.next(namespace.store.engine(), |_| true);
             if next.is_some() {
-                return Ok(next);
+                return next;
             }
             self.namespaces.pop();
             self.addresses = Addresses::new(self.namespaces.last().map(Namespace::first_address));
         }
-        Ok(None)
+        None
     }
 
     /// Restores one object; none where there is nothing to do.
@@ -106,12 +107,9 @@ impl Iterator for RestoreAll {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let address = match self.next_address().transpose()? {
+            let address = match self.next_address()? {
                 Ok(address) => address,
-                Err(error) => {
-                    self.namespaces.clear();
-                    return Some(Err(error));
-                }
+                Err(error) => return Some(Err(error)),
             };
             let namespace = self.namespaces.last()?.clone();
             let id = namespace.id_of(address.id);

@@ -18,7 +18,7 @@
 //! | F | the header is right, the body differs, none of its sectors is missing | corrupt |
 //! | G | the header is valid, but of a group that cannot stand here | corrupt |
 //! | H | a successor begins exactly at `o`: what stands there is dead | clean |
-//! | I | the file is shorter than it was prepared, and the log was not closed before `o` | corrupt |
+//! | I | the file is shorter than it was prepared, and the log not closed before `o` | corrupt |
 //!
 //! A first sector counts as zero with up to three bytes that are not: a header has several times as
 //! many, so these are bits which flipped where nothing was ever written.
@@ -32,8 +32,8 @@
 //! successor begins at `o`, a group behind `o` in this file shows nothing.
 //!
 //! Invariants:
-//!   * B goes before all others: nothing with later proof is ever torn or clean. Then H, for what is
-//!     dead cannot be lost, then I.
+//!   * B goes before all others: nothing with later proof is ever torn or clean. Then H, for what
+//!     is dead cannot be lost, then I.
 //!   * Relies on one group in flight, unused bytes being zeros, sectors being written whole, and on
 //!     no sector of a group's body being zeros as written.
 

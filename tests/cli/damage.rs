@@ -2,7 +2,12 @@
 //! of file and every kind of damage.
 
 use super::stage::{Done, Stage, call};
+use dostore::disk::sim::SimDisk;
+use dostore::format::run::RunUse;
+use dostore::ids::Timestamp;
+use dostore::names::FileName;
 use dostore::store::Store;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -270,4 +275,109 @@ fn a_store_that_has_lost_its_manifest_is_not_taken_for_none() {
     let put = stage.call(&["put", "rooms/lobby:topic", "c"]);
     assert_eq!(put.code, 4, "{put:?}");
     assert!(!stage.store().join("MANIFEST").exists(), "a new store over the old one");
+}
+
+/// A folder with a store of many objects of which the second block of the directory is damaged, and
+/// beside it the same store undamaged.
+fn with_lost_heads() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let disk = SimDisk::new(8);
+    let store = super::stage::options().threads(false).open_on(disk.clone()).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    for number in 0..600_u64 {
+        let mut room = rooms.open_by_name(&format!("room {number}")).unwrap();
+        let mut turn = room.turn();
+        turn.put("k", format!("value {number}")).unwrap();
+        if number.is_multiple_of(10) {
+            turn.set_alarm(Timestamp(4_000_000_000_000_000 + number)).unwrap();
+        }
+        turn.commit().unwrap().detach();
+    }
+    drop(rooms);
+    store.close().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, hurt) = (folder.path().join("whole"), folder.path().join("data"));
+    let disk = disk.kill();
+    super::stage::write_out(&disk, &whole);
+    let manifest = dostore::manifest::read(&disk).unwrap().unwrap();
+    let run = manifest.runs.iter().find(|facts| facts.usage == RunUse::Directory).unwrap();
+    disk.flip_bit(FileName::Run(run.number), (2 * 4096 + 9) * 8).unwrap();
+    super::stage::write_out(&disk, &hurt);
+    (folder, whole, hurt)
+}
+
+/// The ids of a list of objects.
+fn ids(done: &Done) -> BTreeSet<String> {
+    let list: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    let items = list["items"].as_array().unwrap().iter();
+    items.map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Exits with 4, and says on the errors what is not shown and where to look.
+#[track_caller]
+fn check_hurt(done: &Done) {
+    assert_eq!(done.code, 4, "{done:?}");
+    assert!(done.errors.contains("lost to damage (in run/"), "{done:?}");
+    assert!(done.errors.contains("`dostore verify`"), "{done:?}");
+    assert!(done.errors.lines().count() <= 3, "told more than once: {done:?}");
+}
+
+#[test]
+fn lists_have_all_that_damage_leaves_and_end_with_its_exit_code() {
+    let (folder, whole, hurt) = with_lost_heads();
+    let all = ids(&call(&whole, &["ls", "rooms", "--json"]));
+    let listed = call(&hurt, &["ls", "rooms", "--json"]);
+    check_hurt(&listed);
+    let left = ids(&listed);
+    assert!(left.is_subset(&all) && all.len() == 600, "{} of {}", left.len(), all.len());
+    let lost = all.len() - left.len();
+    assert!((1..300).contains(&lost), "{lost} are lost");
+    let alarms = call(&hurt, &["alarms", "rooms", "--json"]);
+    for words in [
+        &["ls", "rooms"][..],
+        &["ls", "rooms/room", "--limit", "500"],
+        &["ls"],
+        &["stat"],
+        &["stat", "rooms"],
+        &["bigkeys", "--limit", "3"],
+        &["alarms", "--failed"],
+        &["inspect"],
+        &["inspect", "rooms"],
+        &["dump", "rooms"],
+    ] {
+        let done = call(&hurt, words);
+        check_hurt(&done);
+        assert!(done.out.lines().count() >= 3 || words == ["alarms", "--failed"], "{done:?}");
+    }
+    // Hints of alarms are in another run: all are told but those of objects that are lost.
+    let list: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    let items = list["items"].as_array().unwrap().iter().filter(|item| !item["alarm"].is_null());
+    let with_alarm: Vec<_> = items.map(|item| item["id"].as_str().unwrap()).collect();
+    assert_eq!((alarms.code, with_alarm.len() > 20), (4, true), "{alarms:?}");
+    assert!(ids(&alarms).iter().eq(with_alarm), "{alarms:?}");
+    let ls = call(&hurt, &["stat", "rooms", "--json"]).out;
+    let counted: serde_json::Value = serde_json::from_str(&ls).unwrap();
+    assert_eq!(counted["objects"], left.len());
+    // Objects are found by the beginning of their ids, before the damage and behind it.
+    for id in [left.first().unwrap(), left.last().unwrap()] {
+        let done = call(&hurt, &["get", &format!("rooms/~{}:k", &id[..12])]);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let gone = all.difference(&left).next().unwrap();
+    for id in [&gone[..12], gone] {
+        let done = call(&hurt, &["get", &format!("rooms/~{id}:k")]);
+        assert!(done.code == 4 && done.errors.contains("`dostore verify`"), "{done:?}");
+    }
+    // What was dumped is loaded, and both say that something lacks.
+    let dump = folder.path().join("rooms.dump");
+    let (dump, fresh) = (dump.to_str().unwrap(), folder.path().join("fresh"));
+    let done = call(&hurt, &["dump", "rooms", "-o", dump]);
+    check_hurt(&done);
+    assert!(done.out.contains("has no end"), "{done:?}");
+    let loaded = call(&fresh, &["load", dump]);
+    let is_told = loaded.errors.contains("not complete: what is whole before that is imported");
+    assert!(loaded.code == 4 && is_told, "{loaded:?}");
+    assert_eq!(ids(&call(&fresh, &["ls", "rooms", "--json"])), left);
+    // A restoration of all goes past it.
+    let done = call(&hurt, &["restore", "rooms", "--to", "now", "--yes"]);
+    assert!(done.code == 4 && done.out.contains("were not looked at"), "{done:?}");
 }

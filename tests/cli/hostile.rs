@@ -199,15 +199,55 @@ fn an_output_that_takes_nothing_is_a_failure_and_pipes_see_no_progress() {
     }
 }
 
-/// What a command prints to a terminal.
+/// What a command prints to a terminal with so many characters in a line.
 #[cfg(target_os = "linux")]
-fn on_a_terminal(store: &Path, words: &str) -> String {
+fn on_a_terminal_of(store: &Path, width: usize, words: &str) -> String {
     let line = format!("{} -C {} {words}", env!("CARGO_BIN_EXE_dostore"), store.display());
     let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).env("TERM", "xterm");
-    let done = command.output().unwrap();
+    let done = command.env("COLUMNS", width.to_string()).output().unwrap();
     assert!(done.status.success(), "{done:?}");
     String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// The same on a common one.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(store: &Path, words: &str) -> String {
+    on_a_terminal_of(store, 80, words)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_narrow_terminal_gets_whole_names_in_lines_that_fit() {
+    let stage = Stage::new();
+    let wide = stage.call(&["ls", "rooms"]).text();
+    let ids = |text: &str| -> Vec<String> {
+        let words = text.split_whitespace();
+        let is_id = |word: &&str| word.len() == 12 && word.chars().all(|it| it.is_ascii_hexdigit());
+        words.filter(is_id).map(str::to_owned).collect()
+    };
+    assert!(ids(&wide).len() > 20, "{wide}");
+    for width in [30, 40, 50, 60] {
+        let shown = on_a_terminal_of(&stage.store(), width, "--utc ls rooms");
+        assert_eq!(ids(&shown), ids(&wide), "{width}: {shown}");
+        let rows = shown.lines().take_while(|line| !line.contains("no room"));
+        let plain = rows.map(|row| row.replace("\u{1b}[1m", "").replace("\u{1b}[0m", ""));
+        for row in plain {
+            // What progress there was stands before it in the same line.
+            let row = row.rsplit(['\r', '\u{1b}']).next().unwrap_or_default();
+            let row = row.trim_start_matches("[2K").trim_end();
+            assert!(row.chars().count() <= width, "{width}: {row:?}");
+        }
+        assert!(shown.contains("no room for "), "{width}: {shown}");
+    }
+    let keys = on_a_terminal_of(&stage.store(), 30, "keys rooms/lobby");
+    assert!(keys.contains("visitor/ada") && keys.contains('\u{2026}'), "{keys}");
+    // Nobody's terminal: all of it, however COLUMNS is set.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dostore"));
+    let store = stage.store();
+    let words = ["-C", store.to_str().unwrap(), "ls", "rooms"];
+    let done = command.args(words).env("COLUMNS", "30").output().unwrap();
+    assert!(String::from_utf8(done.stdout).unwrap().contains("ALARM"));
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn a_history_tells_each_commit_and_what_was_restored() {
     let text = stage.call(&["history", LOBBY]).text();
     let first = items(&history)[3]["bookmark"].as_str().unwrap();
     assert!(text.contains(&format!("restored to {}", &first[..17])), "{text}");
-    assert!(text.lines().nth(1).unwrap().contains('\u{2588}'), "a picture: {text}");
+    assert!(text.lines().rev().nth(1).unwrap().contains('\u{2588}'), "a picture: {text}");
     let last = stage.call(&["history", LOBBY, "-n", "1"]).text();
     assert!(last.contains("earlier commits are not shown"), "{last}");
     let since = stage.call(&["history", LOBBY, "--since", "-8d 1h", "--json"]).json();

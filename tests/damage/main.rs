@@ -12,6 +12,7 @@ mod imports;
 mod layout;
 #[path = "../ledger/mod.rs"]
 mod ledger;
+mod listing;
 mod manifest;
 mod salvage;
 mod whole;

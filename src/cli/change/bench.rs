@@ -3,7 +3,7 @@
 use super::restore::LAYOUTS;
 use crate::cli::call::{Call, fields};
 use crate::cli::failure::{DONE, Outcome};
-use crate::cli::figures::table;
+use crate::cli::table::{Columns, table};
 use crate::cli::usage;
 use crate::disk::real::{RealClock, RealDisk};
 use crate::disk::{Clock, Disk, File, write_all_at};
@@ -23,6 +23,8 @@ const EXAMPLES: &str = "\
 Examples:
   dostore bench --seconds 0.2
   dostore bench --seconds 0.1 --json";
+
+const COLUMNS: Columns = &["ONE AT A TIME", "-P50", "-P99"];
 
 /// Bytes of a raw write: what a group of one small commit takes.
 const RAW_BYTES: u64 = 4096;
@@ -181,12 +183,11 @@ impl Arguments {
             vec![name.to_owned(), format!("{p50} us"), format!("{p99} us")]
         };
         let rows = [row("raw write and sync of 4 KiB", raw), row("commit, waited for", commit)];
-        let columns = ["ONE AT A TIME", "-P50", "-P99"];
         let tenths = commit[0] * 10 / raw[0].max(1);
         let text = format!(
             "{}\n\na commit takes {}.{} times the raw write ({rounds} of each, in turns)\n\
              {commits_per_second} commits/s with {IN_FLIGHT} in flight",
-            table(&columns, &rows, true, call.is_coloured),
+            table(COLUMNS, &rows, call.paper),
             tenths / 10,
             tenths % 10,
         );

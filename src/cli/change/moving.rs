@@ -2,14 +2,14 @@
 
 use super::{Consent, ask_with, unexpected};
 use crate::cli::address::Address;
-use crate::cli::call::{Call, Format, Past, fields};
+use crate::cli::call::{Call, Format, Past, fields, is_damage};
 use crate::cli::failure::{DONE, Failure, Outcome};
 use crate::cli::figures::{bytes, count, digits};
 use crate::cli::place::{Place, half_of, moment, moment_of_many, space, system_time};
 use crate::cli::progress::measure;
 use crate::cli::time::When;
 use crate::cli::usage;
-use crate::error::Error;
+use crate::error::{Error, Result as Stored};
 use crate::ids::Timestamp;
 use crate::store::admin::{Existing, Reply, Request};
 use crate::store::reader::{Reader, ReaderNamespace};
@@ -109,8 +109,9 @@ impl Dump {
         call.count("objects");
         let Some(path) = &self.output else {
             return call.reading(|reader, call| {
-                let bar = call.counted();
-                write(reader, &wanted, (form, &bar), Printed(call))?;
+                let (bar, mut missing) = (call.counted(), Missing::default());
+                write(reader, &wanted, (form, &bar, &mut missing), Printed(call))?;
+                missing.tell(call)?;
                 Ok(DONE)
             });
         };
@@ -119,9 +120,12 @@ impl Dump {
             // A read that begins again begins a file anew.
             file.set_len(0)?;
             io::Seek::rewind(&mut file)?;
-            let done = write(reader, &wanted, (form, &call.counted()), &mut file)?;
+            let (bar, mut missing) = (call.counted(), Missing::default());
+            let done = write(reader, &wanted, (form, &bar, &mut missing), &mut file)?;
             let what = count(done.objects, "object");
-            call.line(&format!("wrote {what}, {}", bytes(done.bytes)))?;
+            let lacks = if missing.0.is_empty() { "" } else { NO_END };
+            call.line(&format!("wrote {what}, {}{lacks}", bytes(done.bytes)))?;
+            missing.tell(call)?;
             Ok(DONE)
         });
         if done.is_err() {
@@ -145,6 +149,35 @@ impl Dump {
         }
         let at = moment_of_many(call, address.when.as_deref(), at)?;
         Ok(Wanted::Many(Some(address.space), at))
+    }
+}
+
+/// What people are told of a dump that lacks what is damaged.
+const NO_END: &str =
+    "; what is damaged is not in it, so it has no end: `load` takes it and says so";
+
+/// Damages that are kept to be told.
+const KEPT_MAX: usize = 100;
+
+/// What damage keeps out of a dump.
+#[derive(Default)]
+struct Missing(Vec<Error>);
+
+impl Missing {
+    fn readable<T>(&mut self, read: Stored<T>) -> Stored<Option<T>> {
+        match read {
+            Err(error) if is_damage(&error) => {
+                if self.0.len() < KEPT_MAX {
+                    self.0.push(error);
+                }
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
+    }
+
+    fn tell(self, call: &mut Call<'_>) -> Result<(), Failure> {
+        self.0.into_iter().try_for_each(|error| call.readable::<()>(Err(error)).map(drop))
     }
 }
 
@@ -179,7 +212,7 @@ fn create(path: &Path) -> Result<File, Failure> {
 fn write(
     reader: &Reader,
     wanted: &Wanted,
-    (form, bar): (Form, &ProgressBar),
+    (form, bar, missing): (Form, &ProgressBar, &mut Missing),
     out: impl Write,
 ) -> Result<Exported, Failure> {
     let mut exporter = Exporter::new(form, out)?;
@@ -191,15 +224,15 @@ fn write(
             exporter.object(place.id, &snapshot)?;
         }
         Wanted::Many(Some(name), at) => {
-            add(&mut exporter, &space(reader, name)?, *at, bar)?;
+            add(&mut exporter, &space(reader, name)?, *at, (bar, missing))?;
         }
         Wanted::Many(None, at) => {
             for space in reader.namespaces() {
-                add(&mut exporter, &space, *at, bar)?;
+                add(&mut exporter, &space, *at, (bar, missing))?;
             }
         }
     }
-    Ok(exporter.finish()?)
+    Ok(if missing.0.is_empty() { exporter.finish()? } else { exporter.leave()? })
 }
 
 /// Writes the objects of a namespace as of a time, or as the reader shows them.
@@ -207,7 +240,7 @@ fn add<W: Write>(
     exporter: &mut Exporter<W>,
     space: &ReaderNamespace,
     at: Option<Timestamp>,
-    bar: &ProgressBar,
+    (bar, missing): (&ProgressBar, &mut Missing),
 ) -> Result<(), Failure> {
     exporter.namespace(space.name())?;
     let objects = match at {
@@ -218,17 +251,20 @@ fn add<W: Write>(
         let info = match info {
             // Of what was purged there is nothing to be written.
             Err(error) if error.code() == "history.purged" => continue,
-            info => info?,
+            info => missing.readable(info)?,
         };
-        if info.is_unfinished {
+        let Some(id) = info.filter(|info| !info.is_unfinished).map(|info| info.id) else {
             continue;
-        }
-        let snapshot = match at {
-            Some(at) => space.at_time(info.id, system_time(at))?,
-            None => space.snapshot(info.id)?,
         };
-        exporter.object(info.id, &snapshot)?;
-        bar.inc(1);
+        let snapshot = match at {
+            Some(at) => space.at_time(id, system_time(at)),
+            None => space.snapshot(id),
+        };
+        let whole = snapshot.and_then(|it| Exporter::<W>::check(id, &it).map(|()| it));
+        if let Some(snapshot) = missing.readable(whole)? {
+            exporter.object(id, &snapshot)?;
+            bar.inc(1);
+        }
     }
     Ok(())
 }

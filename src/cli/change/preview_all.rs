@@ -4,11 +4,13 @@ use crate::cli::call::{Call, fields};
 use crate::cli::failure::Failure;
 use crate::cli::figures::{count, digits};
 use crate::cli::place::{half_of, system_time};
-use crate::ids::Timestamp;
+use crate::error::Result as Stored;
+use crate::ids::{ObjectId, Timestamp};
 use crate::store::list::ListOptions;
 use crate::store::reader::{Reader, ReaderNamespace, is_given_up};
 use crate::store::snapshot::Snapshot;
 use serde_json::{Map, Value as Json, json};
+use std::time::SystemTime;
 
 /// How many objects would become something else.
 #[derive(Default)]
@@ -24,7 +26,7 @@ pub struct PreviewAll {
 }
 
 /// Whether two views of an object have the same keys and values.
-fn is_same(now: &Snapshot, then: &Snapshot) -> Result<bool, Failure> {
+fn is_same(now: &Snapshot, then: &Snapshot) -> Stored<bool> {
     if now.last_lsn() == then.last_lsn() {
         return Ok(true);
     }
@@ -43,6 +45,15 @@ fn is_same(now: &Snapshot, then: &Snapshot) -> Result<bool, Failure> {
     }
 }
 
+/// Which of [`PreviewAll::changes`] an object is that held something then.
+fn change_of(space: &ReaderNamespace, id: ObjectId, time: SystemTime) -> Stored<Option<usize>> {
+    let now = space.snapshot(id)?;
+    if now.is_empty()? {
+        return Ok(Some(0));
+    }
+    Ok((!is_same(&now, &space.at_time(id, time)?)?).then_some(2))
+}
+
 impl PreviewAll {
     /// Compares every object of these namespaces with what it was.
     pub fn of(reader: &Reader, only: Option<&str>, at: Timestamp) -> Result<Self, Failure> {
@@ -58,24 +69,25 @@ impl PreviewAll {
     fn add(&mut self, space: &ReaderNamespace, at: Timestamp) -> Result<(), Failure> {
         let time = system_time(at);
         for info in space.objects_at(space.id_from_short(half_of("")), time)? {
-            let info = match info {
-                Ok(info) => info,
-                Err(error) if is_given_up(&error) => return Err(error.into()),
-                Err(_) => {
-                    self.unread += 1;
-                    continue;
+            let change = info.and_then(|info| change_of(space, info.id, time));
+            match change {
+                Ok(change) => {
+                    self.then += 1;
+                    if let Some(which) = change {
+                        self.changes[which] += 1;
+                    }
                 }
-            };
-            self.then += 1;
-            let now = space.snapshot(info.id)?;
-            if now.is_empty()? {
-                self.changes[0] += 1;
-            } else if !is_same(&now, &space.at_time(info.id, time)?)? {
-                self.changes[2] += 1;
+                Err(error) if is_given_up(&error) => return Err(error.into()),
+                Err(_) => self.unread += 1,
             }
         }
         for info in space.objects() {
-            let info = info?;
+            let info = match info {
+                Err(error) if is_given_up(&error) => return Err(error.into()),
+                // Told above, as of then.
+                Err(_) => continue,
+                Ok(info) => info,
+            };
             if info.is_unfinished {
                 continue;
             }

@@ -6,7 +6,7 @@ use super::{Consent, ask, ask_change, command, dry_run, moment_text, target, une
 use crate::bookmark::Bookmark;
 use crate::cli::address::{self, Address};
 use crate::cli::call::{Call, Format, fields};
-use crate::cli::failure::{DONE, FAILED, Failure, Outcome};
+use crate::cli::failure::{DAMAGED, DONE, FAILED, Failure, Outcome};
 use crate::cli::figures::{count, digits};
 use crate::cli::get::object_fields;
 use crate::cli::place::{Place, moment, moment_of_many, space};
@@ -245,7 +245,11 @@ fn many(call: &mut Call<'_>, only: Option<&str>, at: Timestamp, how: How) -> Out
     document.extend(many_fields(&done, undo.as_deref()));
     let text = format!("restored {what} to {time}\n{}", many_text(&done, undo.as_deref()));
     call.document("restorations", document, &text)?;
-    Ok(if done.failed > 0 { FAILED } else { DONE })
+    Ok(match (done.lost.is_empty(), done.failed) {
+        (false, _) => DAMAGED,
+        (true, 0) => DONE,
+        (true, _) => FAILED,
+    })
 }
 
 /// The words that restore many objects to a time.
@@ -271,6 +275,9 @@ fn many_text(done: &ManyRestored, undo: Option<&str>) -> String {
     if done.failed > done.failures.len() as u64 {
         let _ = write!(text, "\n  {} failed in all", count(done.failed, "object"));
     }
+    for lost in &done.lost {
+        let _ = write!(text, "\n  objects that are lost were not looked at: {}", lost.what);
+    }
     match undo {
         Some(undo) => {
             format!("{text}\nundo, and with it what others have committed since:  {undo}")
@@ -286,6 +293,7 @@ fn many_fields(done: &ManyRestored, undo: Option<&str>) -> Map<String, Json> {
         ("restored", json!(done.restored)),
         ("failed", json!(done.failed)),
         ("failures", json!(done.failures)),
+        ("lost", json!(done.lost)),
         ("undo_time", json!(done.undo.and_then(|at| machine(Timestamp(at))))),
         ("undo_command", json!(undo)),
     ])

@@ -11,6 +11,7 @@ use crate::format::own_keys::{NAME_KEY, VERSION_KEY};
 use crate::format::page::{Page, PageItem};
 use crate::ids::{Address, Codec, KeyKind, Life};
 use crate::inspect::catalog::CATALOG;
+use crate::inspect::owners::entries_of;
 use crate::inspect::report::KeyRange;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -124,19 +125,13 @@ impl Source<'_> {
         let directory = self.directory.clone();
         let mut seen = BTreeSet::new();
         let mut is_whole = true;
-        let one = head.page.iter().map(|entry| Ok((Vec::new(), entry.clone())));
-        let pages = directory.pages(address, head.life).take_while(|_| head.page.is_none());
-        let mut pages = one.chain(pages).peekable();
-        while let Some(page) = pages.next() {
-            let Ok((fence, entry)) = page else {
+        for entry in entries_of(&directory, address, head) {
+            let Ok((range, entry)) = entry else {
                 is_whole = false;
                 continue;
             };
-            let end =
-                pages.peek().and_then(|next| next.as_ref().ok().map(|(fence, _)| fence.clone()));
-            let range = KeyRange { first: fence.clone(), end };
             self.hand_out_entry((&mut outgoing, head.life), &range, &entry, target)?;
-            seen.insert(fence);
+            seen.insert(range.first);
         }
         self.hand_out_alarm(&mut outgoing, head.alarm.as_ref(), target)?;
         if is_whole {

@@ -230,6 +230,9 @@ pub struct ManyRestored {
     pub failed: u64,
     /// Why, of the first of these.
     pub failures: Vec<Failure>,
+    /// Damage in the place of objects that are not known any more, and so were not looked at.
+    #[serde(default)]
+    pub lost: Vec<Refusal>,
     /// A time right before the first restoration: restoring to it takes all of them back, and with
     /// them what others have committed since. None where nothing was restored, and where a clock
     /// that went back has given the restorations the time of earlier commits.

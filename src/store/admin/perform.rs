@@ -284,7 +284,15 @@ fn restore_all(store: &Store, mut all: RestoreAll, operator: &mut dyn Operator) 
     let before = store.engine().wal.end().time;
     let (mut done, mut last) = (ManyRestored::default(), Lsn::ZERO);
     while let Some(next) = all.next() {
-        let RestoredObject { namespace, id, restored } = next?;
+        let RestoredObject { namespace, id, restored } = match next {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                if done.lost.len() < FAILURES_TOLD {
+                    done.lost.push(Refusal::of(&error));
+                }
+                continue;
+            }
+            next => next?,
+        };
         match restored {
             Ok(restored) => {
                 let Position { lsn, time } = restored.commit.position();

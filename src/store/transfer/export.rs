@@ -167,6 +167,25 @@ impl<W: Write> Exporter<W> {
         Ok(())
     }
 
+    /// Reads all of an object, so that writing it does not fail in the middle.
+    #[cfg(feature = "cli")]
+    pub(crate) fn check(id: ObjectId, snapshot: &Snapshot) -> Result<()> {
+        let view = snapshot.view();
+        name_of(view)?;
+        for entry in RangeIter::new(view.clone(), None, (Bound::Unbounded, Bound::Unbounded)) {
+            item_of(&entry?).map_err(|fault| damaged(id, &fault))?;
+        }
+        Ok(())
+    }
+
+    /// Flushes the stream without ending it, so that who reads it is told that something lacks.
+    #[cfg(feature = "cli")]
+    pub(crate) fn leave(mut self) -> Result<Exported> {
+        self.write_pending()?;
+        self.out.flush().map_err(failed)?;
+        Ok(self.done)
+    }
+
     /// Ends the stream and flushes it. Without this it is incomplete, and says so to who reads it.
     pub fn finish(mut self) -> Result<Exported> {
         self.put(&Item::End { objects: Some(self.done.objects) })?;

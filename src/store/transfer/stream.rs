@@ -227,7 +227,8 @@ impl<R: Read> Stream<R> {
     #[cold]
     fn truncated(&self) -> Error {
         let (words, place) = self.place();
-        let what = format!("the export ends behind {words}, and is not complete");
+        let whole = "what is whole before that is imported";
+        let what = format!("the export ends behind {words}, and is not complete: {whole}");
         Error::corrupt("import.truncated", what, place)
     }
 }
