@@ -5,6 +5,7 @@
 use dostore::disk::Disk;
 use dostore::disk::sim::SimDisk;
 use dostore::error::ErrorKind;
+use dostore::format::run::RunUse;
 use dostore::ids::Lsn;
 use dostore::names::FileName;
 use dostore::store::list::ListOptions;
@@ -326,4 +327,130 @@ fn a_file_that_a_killed_opening_left_blank_orphans_no_reader() {
     disk.replace_file_bytes(blank, bytes);
     reader.refresh().unwrap();
     assert_eq!(value(&reader.namespace("rooms").unwrap(), "lobby").as_deref(), Some("two"));
+}
+
+#[test]
+fn durable_moments_are_kept_after_a_kill_and_a_restart_without_a_commit() {
+    let disk = SimDisk::new(20);
+    let store = open(&disk);
+    let rooms = store.namespace("rooms").unwrap();
+    let id = rooms.id_from_name("lobby");
+    put(&rooms, "lobby", "one");
+    store.steps().checkpoint().unwrap();
+    let mut moments = Vec::new();
+    for number in ["two", "three", "four"] {
+        put(&rooms, "lobby", number);
+        moments.push(rooms.current_bookmark(id).unwrap());
+    }
+    drop(rooms);
+    let disk = disk.kill();
+    drop(store);
+    let mut store = open(&disk);
+    let reader = read(&disk);
+    let shown = reader.namespace("rooms").unwrap();
+    moments.push(shown.current_bookmark(id).unwrap());
+    // A moment that is held does not change while the writer comes and goes.
+    for round in 0..4 {
+        for moment in &moments {
+            assert!(shown.at(id, moment).is_ok(), "round {round}: {moment}");
+        }
+        if round > 1 {
+            put(&store.namespace("rooms").unwrap(), "lobby", "five");
+            store.steps().checkpoint().unwrap();
+        }
+        drop(store);
+        store = open(&disk);
+    }
+}
+
+#[test]
+fn a_session_without_a_commit_makes_nothing_durable_that_a_crash_took() {
+    let disk = SimDisk::new(23);
+    let store = open(&disk);
+    let rooms = store.namespace("rooms").unwrap();
+    let id = rooms.id_from_name("lobby");
+    put(&rooms, "lobby", "one");
+    let kept = rooms.current_bookmark(id).unwrap();
+    let mut lobby = rooms.open_by_name("lobby").unwrap();
+    let lost = lobby.put("k", "two").unwrap().bookmark();
+    drop((lobby, rooms));
+    let disk = disk.kill();
+    drop(store);
+    open(&disk).close().unwrap();
+    let store = open(&disk);
+    put(&store.namespace("rooms").unwrap(), "other", "three");
+    store.steps().write_mark().unwrap();
+    let reader = read(&disk);
+    let shown = reader.namespace("rooms").unwrap();
+    assert_eq!(value(&shown, "other").as_deref(), Some("three"));
+    for is_there in [true, false] {
+        assert!(shown.at(id, &kept).is_ok(), "{is_there}");
+        assert_eq!(shown.at(id, &lost).unwrap_err().code(), "bookmark.lost", "{is_there}");
+        // The file of the log that tells of the session goes.
+        store.steps().checkpoint().unwrap();
+        assert_eq!(remove_retired(&disk, &store) > 0, is_there);
+    }
+}
+
+/// Damages every block of runs of this use.
+fn damage_runs(disk: &SimDisk, usage: RunUse) {
+    let manifest = dostore::manifest::read(disk).unwrap().unwrap();
+    for facts in manifest.runs.iter().filter(|facts| facts.usage == usage) {
+        disk.flip_bit(FileName::Run(facts.number), 4100 * 8).unwrap();
+    }
+}
+
+#[test]
+fn an_object_that_began_anew_behind_a_lost_block_of_the_directory_is_shown() {
+    let disk = SimDisk::new(24);
+    let store = open(&disk);
+    let rooms = store.namespace("rooms").unwrap();
+    for name in ["lobby", "hall"] {
+        put(&rooms, name, "before");
+    }
+    store.steps().checkpoint().unwrap();
+    rooms.delete(rooms.id_from_name("lobby")).unwrap().wait().unwrap();
+    put(&rooms, "lobby", "anew");
+    let mut hall = rooms.open_by_name("hall").unwrap();
+    hall.put("other", "behind").unwrap().wait().unwrap();
+    drop((hall, rooms, store));
+    let disk = disk.kill();
+    damage_runs(&disk, RunUse::Directory);
+    let store = open(&disk);
+    let reader = read(&disk);
+    let (rooms, shown) = (store.namespace("rooms").unwrap(), reader.namespace("rooms").unwrap());
+    assert_eq!(value(&shown, "lobby").as_deref(), Some("anew"));
+    assert_eq!(rooms.open_by_name("lobby").unwrap().get("k").unwrap().unwrap(), b"anew"[..]);
+    // What was committed is told; what lies below is not known, and never absent.
+    let hall = shown.snapshot(shown.id_from_name("hall")).unwrap();
+    assert_eq!(hall.get("other").unwrap().unwrap(), b"behind"[..]);
+    assert_eq!(hall.get("k").unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(hall.get("absent").unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn a_lost_file_that_one_object_has_adopted_concerns_no_other() {
+    let disk = SimDisk::new(25);
+    let store = options().adopt_operations(0).open_on(disk.clone()).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    put(&rooms, "hall", "here");
+    put(&rooms, "lobby", "before");
+    let before = rooms.current_bookmark(rooms.id_from_name("lobby")).unwrap();
+    put(&rooms, "lobby", "behind");
+    let named: Vec<_> = disk.names();
+    rooms.restore(rooms.id_from_name("lobby"), &before).unwrap().commit.wait().unwrap();
+    store.steps().write_mark().unwrap();
+    assert_eq!(value(&read(&disk).namespace("rooms").unwrap(), "lobby").unwrap(), "before");
+    let is_adopted = |name: &FileName| matches!(name, FileName::Run(_)) && !named.contains(name);
+    let adopted: Vec<_> = disk.names().into_iter().filter(is_adopted).collect();
+    assert!(!adopted.is_empty());
+    let lost = disk.fork();
+    for name in adopted {
+        lost.remove(name).unwrap();
+    }
+    let reader = read(&lost);
+    let shown = reader.namespace("rooms").unwrap();
+    assert_eq!(value(&shown, "hall").unwrap(), "here");
+    let error = shown.snapshot(shown.id_from_name("lobby")).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Corrupt, "adopt.lost"));
 }

@@ -16,6 +16,7 @@
 //!   * It has nothing from behind the manifest's cut: there is no log that would tell.
 
 use super::Engine;
+use super::bookmarks::TERMS_APART;
 use super::catalog::namespaces_at_cut;
 use super::publish::named_files;
 use super::recovery::load_version;
@@ -39,8 +40,6 @@ const PIECE_BYTES: usize = 1 << 20;
 /// footer.
 const FRONT_BYTES: usize = 4096;
 const BACK_BYTES: usize = 128;
-/// A backup goes on in a term at least so far behind the store's.
-const TERMS_APART: u32 = 1 << 16;
 
 /// What a backup is as of, and what it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

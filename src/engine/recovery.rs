@@ -10,7 +10,7 @@
 //!     log before it ends, and is durable before anything is served.
 
 use super::alarms::{AlarmIndex, Before};
-use super::bookmarks::{forget_idle, note_terms, right_before};
+use super::bookmarks::{first_behind, forget_idle, note_terms, right_before};
 use super::catalog::{Catalog, Roll};
 use super::clean::Dictionaries;
 use super::expire::Expiry;
@@ -142,13 +142,13 @@ impl Engine {
         let term = Term(manifest.term.0.max(log.last_term.0) + 1);
         let context = FileContext { store: manifest.store, term };
         let numbers = Arc::new(FileNumbers::from(log.next_file));
-        let first_lsn = first_lsn(&replayed);
+        let first_lsn = first_lsn(&replayed, &manifest.terms);
         let pace = Arc::new(Pace::new(disk.clock()));
         pace.set_rate(options.background_bytes_per_second);
         let (pool, is_ending) = new_pool((&disk, &pace), context, &numbers, options.wal_file_bytes);
         let file = pool.start(replayed.join, first_lsn)?;
-        forget_idle(&mut manifest.terms);
         manifest.terms.push(TermSpan { term, first: first_lsn, last: right_before(first_lsn) });
+        forget_idle(&mut manifest.terms);
         manifest.next_file = numbers.peek();
         if manifest.replay.file == FileNumber(0) {
             begin_log(&*disk, &mut manifest, file.number, replayed.join.point)?;
@@ -214,11 +214,11 @@ fn new_pool(
 }
 
 /// Behind every LSN that any term may have given away, its own first one included.
-fn first_lsn(replayed: &Replayed) -> Lsn {
+fn first_lsn(replayed: &Replayed, terms: &[TermSpan]) -> Lsn {
     if planted(Mistake::ReuseLsn) {
         return replayed.end.lsn.next();
     }
-    replayed.highest.max(replayed.end.lsn).first_of_next_term()
+    first_behind(terms, replayed.highest.max(replayed.end.lsn))
 }
 
 /// The files that the log has used, but for those that the new term's file has made needless.

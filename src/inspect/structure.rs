@@ -350,7 +350,7 @@ fn whole_manifest(disk: &dyn ReadDisk, name: FileName, tell: &mut Tell<'_>) -> R
     say(format!("store {store}, term {term}, manifest {generation}, cut {}", cut.short()));
     let (file, offset, group) = (replay.file, replay.offset, replay.group);
     say(format!("replay from byte {offset} of file {file}, group {group}"));
-    say(format!("next file {next_file}, closed: {}", found.closed.is_some()));
+    say(format!("next file {next_file}"));
     for span in &found.terms {
         say(format!("term {}: {} to {}", span.term, span.first.short(), span.last.short()));
     }

@@ -7,10 +7,11 @@
 //! Invariants:
 //!   * A block found without the index passed its checksum at its place, and ascends.
 //!   * Where blocks may be missing there is a hole.
+//!   * Where the run may have had holes that cannot be read, all of it is one.
 
 use super::filter::Filter;
 use super::index::{Index, IndexBuilder};
-use super::writer::joined;
+use super::writer::{SECTION_ALIGNMENT, joined};
 use super::{HEADER_END, Run, header, read_section, seed, slice};
 use crate::disk::bytes::SharedBytes;
 use crate::disk::{Map, ReadDisk};
@@ -25,6 +26,12 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+
+const BLOCKS: &str = "blocks are damaged";
+const HOLES: &str = "the list of earlier losses is damaged";
+
+/// A list of holes that has none.
+const NO_HOLES: [u8; 1] = [0];
 
 /// Above every key of a run.
 const ABOVE_KEYS: [u8; 64] = [0xFF; 64];
@@ -113,9 +120,13 @@ pub fn lost(facts: &RunFacts) -> Arc<Run> {
     let (Ok(index), Some(filter)) = (index, filter) else {
         unreachable!("an empty index and a full filter are right")
     };
-    let holes = vec![Hole { first: Vec::new(), last: ABOVE_KEYS.to_vec() }];
+    let holes = vec![everything()];
     let (facts, map, verified) = (*facts, Arc::new(NoMap), Box::default());
     Arc::new(Run { facts, header, addresses: 0, map, index, filter, holes, verified })
+}
+
+fn everything() -> Hole {
+    Hole { first: Vec::new(), last: ABOVE_KEYS.to_vec() }
 }
 
 /// The map of a file that is not there.
@@ -165,9 +176,8 @@ impl Exam {
         self.wounds.push(Wound { range, what, harm, keys: None });
     }
 
-    fn lose(&mut self, range: Range<u64>, hole: &Hole) {
+    fn lose(&mut self, range: Range<u64>, what: &'static str, hole: &Hole) {
         let keys = Some((hole.first.clone(), hole.last.clone()));
-        let what = "blocks are damaged";
         self.wounds.push(Wound { range, what, harm: Harm::Entries, keys });
     }
 
@@ -247,20 +257,17 @@ impl Exam {
     }
 
     fn assemble(mut self, footer: Option<Footer>, facts: Option<&RunFacts>) -> Result<Examined> {
-        let (mut index, mut filter, mut holes) = (None, None, None);
-        let mut open_end = None;
+        let (mut index, mut filter, mut open_end) = (None, None, None);
         if let Some(footer) = &footer {
             let blocks_at = HEADER_END as u64..footer.index.offset;
             let read = self.section(&footer.index, "the index is damaged")?;
             index = read.and_then(|bytes| Index::new(bytes, &blocks_at).ok());
             let read = self.section(&footer.filter, "the filter is damaged")?;
             filter = read.and_then(Filter::new);
-            let read = self.section(&footer.holes, "the list of earlier losses is damaged")?;
-            holes = read.and_then(|bytes| decode_holes(&bytes).ok());
             self.check_gaps(footer)?;
         }
         let mut entries = footer.as_ref().map_or(0, |footer| footer.entries);
-        let mut holes = holes.unwrap_or_default();
+        let mut holes = self.holes(footer.as_ref())?;
         let index = if let Some(index) = index {
             index
         } else {
@@ -287,6 +294,51 @@ impl Exam {
         let (holes, header, map) = (joined(holes), self.header, self.map);
         let run = Run { facts, header, addresses, map, index, filter, holes, verified };
         Ok(Examined { run: Arc::new(run), wounds: self.wounds, open_end })
+    }
+
+    /// What was lost before the run was written. If the list of that cannot be read and may have
+    /// had an entry, nobody can tell for which keys older runs must not answer.
+    fn holes(&mut self, footer: Option<&Footer>) -> Result<Vec<Hole>> {
+        let (range, is_empty) = if let Some(Footer { holes, .. }) = footer {
+            match read_section(&self.map, &self.header, holes, self.name) {
+                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+                read => {
+                    if let Some(holes) = read.ok().and_then(|bytes| decode_holes(&bytes).ok()) {
+                        return Ok(holes);
+                    }
+                }
+            }
+            let range = holes.offset..holes.offset.saturating_add(holes.bytes);
+            (range, holes.bytes == NO_HOLES.len() as u64)
+        } else {
+            (self.bytes.min(self.end)..self.end, self.ends_without_holes()?)
+        };
+        if is_empty {
+            if footer.is_some() {
+                self.wound(range, HOLES, Harm::Opening);
+            }
+            return Ok(Vec::new());
+        }
+        self.lose(range, HOLES, &everything());
+        Ok(vec![everything()])
+    }
+
+    /// Whether there is nothing but an empty list of holes right before where the footer was. Its
+    /// one byte may be the last of a longer list as well, which is then found to be one.
+    fn ends_without_holes(&self) -> Result<bool> {
+        let at = self.end.saturating_sub(FOOTER_BYTES as u64);
+        let list = at.saturating_sub(NO_HOLES.len() as u64);
+        let is_there = self.bytes >= self.end && list >= HEADER_END as u64;
+        if !is_there || !list.is_multiple_of(SECTION_ALIGNMENT as u64) {
+            return Ok(false);
+        }
+        let bytes = slice(&*self.map, HEADER_END as u64, self.end, self.name)?;
+        let (before, footer) = bytes.split_at(bytes.len() - FOOTER_BYTES);
+        // What wiped out the footer may have done so with the list.
+        let is_wiped = footer.iter().all(|byte| *byte == 0);
+        let mut starts = (0..before.len() - NO_HOLES.len()).step_by(SECTION_ALIGNMENT);
+        let is_longer = |start| decode_holes(&before[start..]).is_ok();
+        Ok(before.ends_with(&NO_HOLES) && !is_wiped && !starts.any(is_longer))
     }
 
     fn usage(&self, footer: Option<&Footer>, facts: Option<&RunFacts>) -> Result<RunUse> {
@@ -318,7 +370,7 @@ impl Exam {
         if found.end < to && (is_exact || (facts.is_some() && is_short)) {
             let first = found.last_key.as_deref().map_or_else(Vec::new, behind);
             let hole = Hole { first, last: ABOVE_KEYS.to_vec() };
-            self.lose(found.end..to, &hole);
+            self.lose(found.end..to, BLOCKS, &hole);
             found.holes.push(hole);
         }
         Ok(found)
@@ -334,7 +386,7 @@ impl Exam {
         if found.end < at {
             found.index.push(found.end, &before, &before)?;
             let hole = Hole { first: before, last: block.first.clone() };
-            self.lose(found.end..at, &hole);
+            self.lose(found.end..at, BLOCKS, &hole);
             found.holes.push(hole);
         }
         found.index.push(at, &block.first, &block.last)?;

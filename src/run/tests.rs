@@ -3,7 +3,7 @@
 //! Invariants:
 //!   * Every run here is written and opened through a disk in memory.
 
-use super::testing::MemoryDisk;
+use super::testing::{MemoryDisk, STORE};
 use super::*;
 use crate::format::run::RunUse;
 use proptest::collection::{btree_map, vec};
@@ -98,6 +98,36 @@ proptest! {
     }
 
     #[test]
+    fn no_damage_hides_what_was_lost_before(
+        entries in entries(40), count in 0u8..4, longer in 0usize..80,
+        at in any::<prop::sample::Index>(), bit in 0u8..8, tail in any::<bool>(),
+        is_cut in any::<bool>(),
+    ) {
+        let disk = MemoryDisk::new(true);
+        let hole = |number: u8| (vec![9, number], [vec![9, number], vec![0; longer]].concat());
+        let holes: Vec<_> = (0..count).map(hole).collect();
+        let facts = write(&disk, &entries, &holes);
+        let (name, length) = (FileName::Run(facts.number), usize::try_from(facts.bytes).unwrap());
+        let place = if tail { length - 1 - at.index(200) } else { at.index(length) };
+        if is_cut {
+            disk.truncate(name, place);
+        } else {
+            disk.flip(name, place, 1 << bit);
+        }
+        let examined = examine::examine(&disk, STORE, facts.number, Some(&facts));
+        let Ok(examined) = examined else { return Ok(()) };
+        let has = |(first, last): &(Vec<u8>, Vec<u8>)| {
+            examined.run.holes().iter().any(|own| own.first <= *first && own.last >= *last)
+        };
+        prop_assert!(holes.iter().all(has), "{:?}", examined.run.holes());
+        let is_lost = examined.run.holes().iter().any(|hole| hole.first.is_empty());
+        let is_told = examined.wounds.iter().any(|wound| wound.harm == examine::Harm::Entries);
+        prop_assert!(!is_lost || is_told);
+        // A run that had none is not lost with a bit.
+        prop_assert!(count > 0 || is_cut || !is_lost, "byte {place}");
+    }
+
+    #[test]
     fn no_flipped_bit_changes_an_answer(
         entries in entries(12), at in any::<prop::sample::Index>(), bit in 0u8..8,
         shared in any::<bool>(),
@@ -152,6 +182,22 @@ fn a_run_that_is_not_the_manifests_does_not_open() {
     assert_eq!(foreign.code(), "run.foreign");
     disk.truncate(FileName::Run(facts.number), 100);
     assert_eq!(code(&facts), "run.length");
+}
+
+#[test]
+fn the_end_of_a_list_of_holes_is_not_taken_for_an_empty_one() {
+    // As long as a line and the one byte that an empty list has.
+    let hole = (vec![1], [vec![1], vec![0; 60]].concat());
+    for (holes, is_lost) in [(&[hole][..], true), (&[], false)] {
+        let disk = MemoryDisk::new(true);
+        let facts = write(&disk, &Entries::from([(vec![1], vec![2])]), holes);
+        let at = usize::try_from(facts.bytes).unwrap() - crate::format::run::FOOTER_BYTES;
+        assert_eq!(at % 64, 1);
+        disk.flip(FileName::Run(facts.number), at + 3, 1);
+        let examined = examine::examine(&disk, STORE, facts.number, Some(&facts)).unwrap();
+        let found = examined.run.holes();
+        assert_eq!(found.iter().any(|hole| hole.first.is_empty()), is_lost, "{found:?}");
+    }
 }
 
 #[test]

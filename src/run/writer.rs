@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Sections begin on a cache line, so that no block of a filter straddles two.
-const SECTION_ALIGNMENT: usize = 64;
+pub(super) const SECTION_ALIGNMENT: usize = 64;
 /// Bytes of a block of history, whose entries are large: a bundle that does not shrink has one to
 /// itself, for a block is read whole.
 const BUNDLES_BYTES: usize = 24 * 1024;

@@ -90,7 +90,7 @@ pub(super) struct Moment {
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     pub(super) inner: Inner,
-    /// Why the commits could not be laid over what is in pages.
+    /// Why what the commits say cannot be shown: pages that one of them adopted are lost.
     fault: Option<Error>,
 }
 
@@ -286,14 +286,16 @@ impl Moment {
         if !tail.inner.is_loaded && tail.fault.is_none() {
             match self.version.head(address) {
                 Ok(head) => tail.inner.load(head.as_ref()),
-                Err(error) if error.kind() == ErrorKind::Corrupt => tail.fault = Some(error),
+                // As where the store is opened: what commits say of it is shown, and no more.
+                Err(error) if error.kind() == ErrorKind::Corrupt => tail.inner.load_lost(),
                 Err(error) => return Err(error),
             }
         }
         if tail.fault.is_none()
             && let Some(adoption) = adoption(view.payload)
         {
-            match self.version.adopt(&*self.disk, &view.header, &adoption) {
+            let adopted = self.version.adopt(&*self.disk, &view.header, &adoption);
+            match adopted.or_else(|error| Err(missing_now(&self.disk, &self.version, error)?)) {
                 Err(error) if error.kind() == ErrorKind::Corrupt => tail.fault = Some(error),
                 adopted => adopted?,
             }
@@ -316,6 +318,20 @@ impl Moment {
             Some(Tail { inner, .. }) => Ok(View::of_inner(address, inner, version)),
         }
     }
+}
+
+/// The error of pages that a commit has adopted. While the manifest is the one that was read, none
+/// of their files can have been given up: one that is not there is lost.
+fn missing_now(disk: &Arc<dyn ReadDisk>, version: &Version, error: Error) -> Result<Error> {
+    if !is_given_up(&error) {
+        return Ok(error);
+    }
+    let newest = manifest::read(&**disk)?.ok_or_else(missing)?;
+    if newest.generation != version.manifest.generation {
+        return Ok(error);
+    }
+    let what = "the pages that an object has adopted are not there";
+    Ok(Error::new(ErrorKind::Corrupt, "adopt.lost", what).caused_by(error))
 }
 
 /// A namespace at one moment. Cloning is cheap.

@@ -23,7 +23,8 @@ use std::time::SystemTime;
 
 impl Moment {
     fn terms(&self) -> Result<Vec<TermSpan>> {
-        terms_of_reader(&*self.disk, &self.version.manifest, &self.ends)
+        let ends = self.ends.iter().copied().chain([self.position]);
+        terms_of_reader(&*self.disk, &self.version.manifest, ends)
     }
 
     pub(super) fn namer(&self) -> Result<Namer> {

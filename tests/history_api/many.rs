@@ -111,6 +111,35 @@ fn all_of_a_store_is_restored_namespace_by_namespace() {
 }
 
 #[test]
+fn a_restoration_of_a_store_that_was_cut_off_is_run_again() {
+    let (mut stage, time) = changed(7);
+    let elsewhere = stage.store.namespace("elsewhere").unwrap();
+    put(&mut elsewhere.open_by_name("x").unwrap(), "later");
+    drop(elsewhere);
+    let (mut restored, mut runs) = (0, 0);
+    loop {
+        runs += 1;
+        let mut all = stage.store.restore_all(time, RestoreOptions::new());
+        let cut_off = (&mut all).take(3);
+        let done = cut_off.map(|object| object.unwrap().restored.unwrap().commit.wait().unwrap());
+        let done = done.count() as u64;
+        let progress = all.progress();
+        assert_eq!((progress.restored, progress.failed), (done, 0));
+        drop(all);
+        restored += done;
+        if done == 0 {
+            assert_eq!(progress.looked_at, 12, "all of both namespaces");
+            break;
+        }
+        stage = stage.power_cut();
+    }
+    // Each of the eight that differed, once.
+    assert_eq!((restored, runs), (8, 4));
+    assert_eq!(stage.rooms.objects().count(), 10);
+    assert_eq!(stage.store.namespace("elsewhere").unwrap().objects().count(), 0);
+}
+
+#[test]
 fn an_object_that_cannot_be_restored_stops_no_other() {
     let (stage, time) = changed(4);
     stage.disk.advance(Duration::from_secs(1));

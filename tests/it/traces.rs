@@ -1,18 +1,22 @@
 //! Where bytes are on a machine: in any byte of any file, as the machine sees it and as the medium
-//! has it, and in every page, dictionary, entry and item of history once decoded.
+//! has it, and in every page, dictionary, entry, item of history and group of the log once decoded.
 //!
 //! Invariants:
-//!   * Nothing that a store could ever read again is left out.
+//!   * Nothing that a store could ever read again is left out, whether a manifest names it or not.
 
 use dostore::disk::ReadDisk;
 use dostore::disk::sim::SimDisk;
-use dostore::format::manifest::Manifest;
+use dostore::format::header::{FileKind, HEADER_BLOCK_BYTES, Header};
 use dostore::format::run::RunUse;
+use dostore::ids::FileNumber;
 use dostore::manifest;
 use dostore::names::FileName;
 use dostore::object::history::bundle_of;
+use dostore::run::examine::examine;
 use dostore::run::{Run, RunItem};
-use dostore::segment::SegmentSet;
+use dostore::segment::{SegmentSet, facts_of};
+use dostore::wal;
+use dostore::wal::examine::{Sight, body_of};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -31,46 +35,81 @@ pub fn traces(disk: &SimDisk, has: &dyn Fn(&[u8]) -> bool) -> BTreeSet<String> {
     }
     let reading: Arc<dyn ReadDisk> = Arc::new(disk.clone());
     let manifest = manifest::read(disk).expect(HEALTHY).expect("a store is there");
-    find_in_segments(&reading, &manifest, has, &mut found);
-    for facts in manifest.runs.iter().chain(manifest.history.iter().map(|file| &file.facts)) {
-        let run = Run::open(&*reading, manifest.store, facts).expect(HEALTHY);
-        for item in run.iter() {
-            let RunItem::Entry { key, value } = item.expect(HEALTHY) else { panic!("a hole") };
-            if has(&key) || has(&value) {
-                found.insert(format!("an entry of {} as {:?}", run.name(), facts.usage));
+    let segments = SegmentSet::new(Arc::clone(&reading), manifest.store);
+    for name in disk.names() {
+        match name {
+            FileName::Segment(number) => {
+                // One that was not written to its end has nothing that is packed with another.
+                let Ok(facts) = facts_of(disk, manifest.store, number) else { continue };
+                segments.add(&facts);
+                find_in_segment(&segments, number, has, &mut found);
             }
-            if facts.usage == RunUse::History {
-                let bundle = bundle_of(&run, &value).expect(HEALTHY);
-                let mut items = (0..bundle.count()).filter_map(|index| bundle.item(index));
-                if items.any(|(_, value)| has(value)) {
-                    found.insert(format!("an item of {}", run.name()));
-                }
+            FileName::Run(number) => {
+                let Ok(examined) = examine(disk, manifest.store, number, None) else { continue };
+                find_in_run(&examined.run, has, &mut found);
             }
+            FileName::Wal(_) => find_in_log(disk, name, has, &mut found),
+            _ => {}
         }
     }
+    let is_there = |name: &FileName| disk.names().contains(name);
+    let named = manifest.segments.iter().map(|state| FileName::Segment(state.facts.number));
+    let runs = manifest.runs.iter().chain(manifest.history.iter().map(|file| &file.facts));
+    let mut named = named.chain(runs.map(|facts| FileName::Run(facts.number)));
+    assert!(named.all(|name| is_there(&name)), "{HEALTHY}");
     found
 }
 
-fn find_in_segments(
-    disk: &Arc<dyn ReadDisk>,
-    manifest: &Manifest,
+/// The body of a group that would have a sector of zeros is masked.
+fn find_in_log(
+    disk: &SimDisk,
+    name: FileName,
     has: &dyn Fn(&[u8]) -> bool,
     found: &mut BTreeSet<String>,
 ) {
-    let segments = SegmentSet::new(Arc::clone(disk), manifest.store);
-    for segment in &manifest.segments {
-        segments.add(&segment.facts);
-        let number = segment.facts.number;
-        for page in segments.scan(number).expect(HEALTHY) {
-            let page = page.expect(HEALTHY);
-            let body = segments.page(&page.location).expect(HEALTHY);
-            if has(body.body()) || has(&page.meta.fence) {
-                found.insert(format!("a page of {}", FileName::Segment(number)));
+    let bytes = disk.file_bytes(name).expect(HEALTHY);
+    let Ok(header) = Header::decode(&bytes, FileKind::Wal) else { return };
+    let how = Some((Some(header.salt), HEADER_BLOCK_BYTES));
+    for sight in wal::examine::examine(disk, name, how).expect(HEALTHY).sights {
+        let Sight::Group { range, header, .. } = sight else { continue };
+        if has(&body_of(disk, name, range.start, &header).expect(HEALTHY)) {
+            found.insert(format!("a group of {name}"));
+        }
+    }
+}
+
+fn find_in_run(run: &Run, has: &dyn Fn(&[u8]) -> bool, found: &mut BTreeSet<String>) {
+    let usage = run.facts().usage;
+    for item in run {
+        let RunItem::Entry { key, value } = item.expect(HEALTHY) else { continue };
+        if has(&key) || has(&value) {
+            found.insert(format!("an entry of {} as {usage:?}", run.name()));
+        }
+        if usage == RunUse::History {
+            let bundle = bundle_of(run, &value).expect(HEALTHY);
+            let mut items = (0..bundle.count()).filter_map(|index| bundle.item(index));
+            if items.any(|(_, value)| has(value)) {
+                found.insert(format!("an item of {}", run.name()));
             }
-            let id = page.dictionary;
-            if id != 0 && has(segments.dictionary(number, id).expect(HEALTHY).bytes()) {
-                found.insert(format!("a dictionary of {}", FileName::Segment(number)));
-            }
+        }
+    }
+}
+
+fn find_in_segment(
+    segments: &SegmentSet,
+    number: FileNumber,
+    has: &dyn Fn(&[u8]) -> bool,
+    found: &mut BTreeSet<String>,
+) {
+    for page in segments.scan(number).expect(HEALTHY) {
+        let page = page.expect(HEALTHY);
+        let body = segments.page(&page.location).expect(HEALTHY);
+        if has(body.body()) || has(&page.meta.fence) {
+            found.insert(format!("a page of {}", FileName::Segment(number)));
+        }
+        let id = page.dictionary;
+        if id != 0 && has(segments.dictionary(number, id).expect(HEALTHY).bytes()) {
+            found.insert(format!("a dictionary of {}", FileName::Segment(number)));
         }
     }
 }

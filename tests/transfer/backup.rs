@@ -286,3 +286,84 @@ fn a_backup_knows_the_moments_of_a_session_that_has_published_nothing() {
     let view = rooms.at(rooms.id_from_name("one"), &bookmark).unwrap();
     assert_eq!(view.get("k").unwrap().as_deref(), Some(&b"v"[..]));
 }
+
+#[test]
+fn g20_moments_of_sessions_that_a_backup_does_not_know_are_lost_to_it() {
+    let (disk, target) = (SimDisk::new(8), SimDisk::new(9));
+    let commit = |store: &Store, value: u8| {
+        let mut lobby = store.namespace(NAMESPACE).unwrap().open_by_name("lobby").unwrap();
+        let commit = lobby.put("n", [value]).unwrap();
+        let bookmark = commit.bookmark();
+        commit.wait().unwrap();
+        bookmark
+    };
+    let present = |store: &Store| {
+        let lobby = store.namespace(NAMESPACE).unwrap().open_by_name("lobby").unwrap();
+        lobby.current_bookmark().unwrap()
+    };
+    let mut known = vec![commit(&open(&disk), 1)];
+    // Sessions without a commit before the backup move its first LSN on.
+    for _ in 0..3 {
+        known.push(present(&open(&disk)));
+    }
+    let store = open(&disk);
+    known.extend([present(&store), commit(&store, 2), present(&store)]);
+    back_up(&store, &target).unwrap();
+    let mut lost = vec![commit(&store, 3)];
+    drop(store);
+    // Sessions without a commit, one with, and one more without.
+    for number in 0..5 {
+        let store = open(&disk);
+        lost.push(present(&store));
+        if number == 3 {
+            lost.push(commit(&store, 4));
+        }
+        drop(store);
+    }
+    let reader = Reader::open_on(target.fork()).unwrap();
+    let rooms = reader.namespace(NAMESPACE).unwrap();
+    known.push(rooms.current_bookmark(rooms.id_from_name("lobby")).unwrap());
+    for round in 0..4 {
+        let copy = open(&target);
+        let lobby = copy.namespace(NAMESPACE).unwrap().open_by_name("lobby").unwrap();
+        for bookmark in &known {
+            assert!(lobby.at(bookmark).is_ok(), "round {round}: {bookmark}");
+        }
+        for bookmark in &lost {
+            let error = lobby.at(bookmark).err();
+            assert_eq!(error.map(|error| error.code()), Some("bookmark.lost"), "round {round}");
+        }
+        drop(lobby);
+        known.push(present(&copy));
+        if round == 2 {
+            known.push(commit(&copy, 5));
+        }
+        drop(copy);
+        assert!(verify(target.clone()).is_clean(), "{}", verify(target.clone()));
+    }
+}
+
+#[test]
+fn a_backup_of_a_session_without_a_commit_goes_on_behind_it() {
+    let (mut disk, target) = (SimDisk::new(30), SimDisk::new(31));
+    let commit = |store: &Store| {
+        let mut lobby = store.namespace(NAMESPACE).unwrap().open_by_name("lobby").unwrap();
+        lobby.put("n", "1").unwrap().wait().unwrap();
+    };
+    let store = open(&disk);
+    commit(&store);
+    store.steps().checkpoint().unwrap();
+    drop(store);
+    // Sessions that end at once leave LSNs out, which no log of the backup tells of.
+    for _ in 0..3 {
+        let store = open(&disk);
+        disk = disk.kill();
+        drop(store);
+    }
+    back_up(&open(&disk), &target).unwrap();
+    for _ in 0..2 {
+        let copy = open(&target);
+        assert!(verify(target.clone()).is_clean(), "{}", verify(target.clone()));
+        commit(&copy);
+    }
+}
