@@ -264,6 +264,38 @@ fn who_is_new_sees_the_last_messages_and_who_comes_again_all_that_he_missed() {
 }
 
 #[test]
+fn who_does_not_read_is_cut_off_and_holds_nobody_up() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let server = Server::start(folder.path(), "--pace 1000000");
+    let mut ann = server.join("lobby", "ann");
+    ann.find_present(&["ann"]);
+    let mut bob = server.join("lobby", "bob");
+    bob.find_present(&["ann", "bob"]);
+    // Ann reads no more: her socket fills, then what waits for her.
+    let long = "x".repeat(256 * 1024);
+    let mut said = 0;
+    let mut is_alone = false;
+    until("ann is cut off", || {
+        said += 1;
+        bob.say(&long).expect("open");
+        is_alone |= bob.find(|shown| match shown {
+            Shown::Message(_) => Some(false),
+            Shown::Present(names) => Some(names.len() == 1),
+            _ => None,
+        });
+        is_alone
+    });
+    // What she has not seen is there, and she comes again for it.
+    let mut again = server.join_again("lobby", "ann", said - 1);
+    again.find(|shown| matches!(shown, Shown::Message(_)).then_some(()));
+    let mut shown = 0;
+    while ann.next().is_ok() {
+        shown += 1;
+    }
+    assert!(shown < said, "{shown} of {said} were shown to somebody who did not read");
+}
+
+#[test]
 fn who_speaks_too_fast_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = Server::start(folder.path(), "--pace 1");

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Messages that are shown at once: of an answer, and to somebody who is new.
-const PAGE: usize = 1000;
+/// Messages that an answer has at most, and that somebody who is new is shown.
+pub const PAGE: usize = 1000;
 
 /// What a room does with what comes in.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ pub struct Room {
 /// What comes into a room.
 #[derive(Debug)]
 pub enum Event {
-    /// A socket was opened by somebody who has seen the messages before this number.
+    /// A socket was opened by somebody who has seen the messages before this number. Answered with
+    /// the first page of what he has not seen: he asks for the next when he has that one.
     Joined {
         /// The socket.
         socket: SocketId,
@@ -120,7 +121,11 @@ impl Room {
 
     /// Sends to every socket of the room.
     fn show(&self, storage: &Storage, shown: &Shown) -> Result<()> {
-        let frame = Frame { gate: storage.gate(), text: shown.to_text().into() };
+        let number = match shown {
+            Shown::Message(message) => Some(message.number),
+            _ => None,
+        };
+        let frame = Frame { gate: storage.gate(), number, text: shown.to_text().into() };
         for entry in storage.attachments()? {
             self.sockets.send(&entry?.0, frame.clone());
         }
@@ -132,16 +137,19 @@ impl Room {
         self.show(storage, &Shown::Present(names.collect::<Result<_>>()?))
     }
 
-    fn join(&self, storage: &Storage, socket: SocketId, name: &str, from: u64) -> Result<()> {
+    fn join(
+        &self,
+        storage: &Storage,
+        socket: SocketId,
+        name: &str,
+        from: u64,
+    ) -> Result<Vec<Message>> {
         storage.put_attachment(&socket, name)?;
+        self.show_present(storage)?;
         // Who is new sees the last page; who comes again, all that he missed.
         let newest = stored(storage, "next")?.unwrap_or(0);
         let from = if from > 0 { from } else { newest.saturating_sub(PAGE as u64) };
-        for message in messages(storage, from, usize::MAX)? {
-            let text = Shown::Message(message).to_text().into();
-            self.sockets.send(&socket, Frame { gate: storage.gate(), text });
-        }
-        self.show_present(storage)
+        messages(storage, from, PAGE)
     }
 
     /// Writes a message and the time of the next look at the room in one turn.
@@ -173,7 +181,9 @@ impl Actor for Room {
     async fn handle(&mut self, context: &Context<Self>, event: Event) -> Result<Vec<Message>> {
         let storage = context.storage();
         match event {
-            Event::Joined { socket, name, from } => self.join(storage, socket, &name, from)?,
+            Event::Joined { socket, name, from } => {
+                return self.join(storage, socket, &name, from);
+            }
             Event::Said { socket, text } => self.say(context, socket, text)?,
             Event::Quiet(seconds) => {
                 storage.put("quiet", seconds.to_le_bytes())?;

@@ -3,14 +3,15 @@
 //! Invariants:
 //!   * A socket has one event on its way at most: whoever speaks faster than his room listens is
 //!     held back by TCP.
-//!   * A socket whose frame cannot become durable is closed; whoever is behind it comes again and
-//!     asks for what he missed.
+//!   * A socket whose frame cannot become durable, or who reads too slowly, is closed; whoever is
+//!     behind it comes again and asks for what he missed.
+//!   * What somebody missed is read page by page, the next one when he has the one before.
 
 use super::Outcome;
 use super::counter::{self, Counter};
 use super::limiter::{self, Limiter};
-use super::room::{Event, Room, Shown};
-use super::sockets::{Frame, SocketId, Sockets};
+use super::room::{self, Event, Room, Shown};
+use super::sockets::{Frame, Frames, SocketId, Sockets};
 use axum::Router;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
@@ -18,11 +19,10 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use dostore::actor::host::{Class, Host};
+use dostore::actor::host::{Class, Host, Recipient};
 use serde::Deserialize;
 use std::future::Future;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::UnboundedReceiver;
 
 /// The classes of objects, and the sockets. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -124,10 +124,13 @@ async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     upgrade.on_upgrade(move |socket| async move {
-        let (id, frames) = classes.sockets.open();
+        let (id, frames, cut) = classes.sockets.open();
         let guest_room = (&*room, &guest);
         // Whatever ended it, the room hears that the socket is gone.
-        let _ = talk(socket, &classes, guest_room, (id, frames)).await;
+        tokio::select! {
+            _ = talk(socket, &classes, guest_room, (id, frames)) => {}
+            _ = cut => {}
+        }
         classes.sockets.close(&id);
         let _ = classes.rooms.send(&room, Event::Left(id)).await;
     })
@@ -146,16 +149,19 @@ async fn talk(
     mut socket: WebSocket,
     classes: &Classes,
     (room, guest): (&str, &Guest),
-    (id, mut frames): (SocketId, UnboundedReceiver<Frame>),
+    (id, mut frames): (SocketId, Frames),
 ) -> Outcome<()> {
     let room = classes.rooms.recipient(room)?;
     let limiter = classes.limiters.recipient(&guest.name)?;
     let joined = Event::Joined { socket: id, name: guest.name.clone(), from: guest.from };
-    room.send(joined).await?;
+    let first = room.send(joined).await?;
+    let next = catch_up(&mut socket, &room, first, &mut frames).await?;
     loop {
         let request = tokio::select! {
-            Some(frame) = frames.recv() => {
-                carry(&mut socket, frame).await?;
+            Some(frame) = frames.next() => {
+                if frame.number.is_none_or(|number| number >= next) {
+                    carry(&mut socket, frame).await?;
+                }
                 continue;
             }
             incoming = socket.recv() => match incoming {
@@ -181,6 +187,34 @@ async fn talk(
         };
         let text = Shown::Refused(refused.to_owned()).to_text();
         socket.send(Message::Text(text.into())).await?;
+    }
+}
+
+/// Shows what somebody has missed, page by page. Gives the number of the first message that is
+/// still to be shown; it comes, or has come, as a frame.
+async fn catch_up(
+    socket: &mut WebSocket,
+    room: &Recipient<Room>,
+    mut page: Vec<room::Message>,
+    frames: &mut Frames,
+) -> Outcome<u64> {
+    let mut next = 0;
+    loop {
+        let is_last = page.len() < room::PAGE;
+        for message in page {
+            next = message.number + 1;
+            socket.send(Message::Text(Shown::Message(message).to_text().into())).await?;
+        }
+        if is_last {
+            return Ok(next);
+        }
+        // A message that came as a frame meanwhile is in a page to come.
+        while let Some(frame) = frames.next_waiting() {
+            if frame.number.is_none() {
+                carry(socket, frame).await?;
+            }
+        }
+        page = room.send(Event::Asked(next)).await?;
     }
 }
 

@@ -3,14 +3,24 @@
 //! Invariants:
 //!   * A socket's number is never used again, in no process: what a crash left behind of one in a
 //!     room's storage cannot be taken for another.
-//!   * Frames go out in the order in which they were put in, each behind a gate of its own.
+//!   * Frames go out in the order in which they were put in, each behind a gate of its own. None is
+//!     left out: a socket for which too much waits is cut off instead.
+//!   * A socket is open for as long as it stands in the map; whoever serves it hears when it does
+//!     not any more, whatever he waits for.
 
 use dostore::actor::Gate;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+/// Bytes of frames that may wait for one socket. Whoever reads so slowly that more would, comes
+/// again and asks for what he missed.
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
+/// What a frame takes beside its text.
+const FRAME_BYTES: usize = 128;
 
 /// Names a socket: drawn by the process, then counted.
 pub type SocketId = [u8; 16];
@@ -20,14 +30,58 @@ pub type SocketId = [u8; 16];
 pub struct Frame {
     /// Opens when what the text shows is durable.
     pub gate: Gate,
+    /// Which message it shows, if it shows one.
+    pub number: Option<u64>,
     /// The frame.
     pub text: Arc<str>,
+}
+
+impl Frame {
+    fn bytes(&self) -> usize {
+        FRAME_BYTES + self.text.len()
+    }
+}
+
+/// The end of a socket at which frames are put in.
+#[derive(Debug)]
+struct Entry {
+    frames: UnboundedSender<Frame>,
+    waiting_bytes: Arc<AtomicUsize>,
+    /// Dropped with the entry, which tells the other end.
+    _open: oneshot::Sender<()>,
+}
+
+/// The frames that are to leave by a socket.
+#[derive(Debug)]
+pub struct Frames {
+    frames: UnboundedReceiver<Frame>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl Frames {
+    /// The next frame; none once the socket is cut off and all have left.
+    pub async fn next(&mut self) -> Option<Frame> {
+        let frame = self.frames.recv().await;
+        self.taken(frame)
+    }
+
+    /// The next frame, if one waits.
+    pub fn next_waiting(&mut self) -> Option<Frame> {
+        let frame = self.frames.try_recv().ok();
+        self.taken(frame)
+    }
+
+    fn taken(&self, frame: Option<Frame>) -> Option<Frame> {
+        let bytes = frame.as_ref().map_or(0, Frame::bytes);
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        frame
+    }
 }
 
 /// The open sockets. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Sockets {
-    open: Arc<Mutex<HashMap<SocketId, UnboundedSender<Frame>>>>,
+    open: Arc<Mutex<HashMap<SocketId, Entry>>>,
     process: u64,
     next: Arc<AtomicU64>,
 }
@@ -40,21 +94,27 @@ impl Default for Sockets {
 }
 
 impl Sockets {
-    /// A new socket, and the frames that are to leave by it.
-    pub fn open(&self) -> (SocketId, UnboundedReceiver<Frame>) {
+    /// A new socket, the frames that are to leave by it, and what resolves when it is cut off.
+    pub fn open(&self) -> (SocketId, Frames, oneshot::Receiver<()>) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut id = SocketId::default();
         id[..8].copy_from_slice(&self.process.to_be_bytes());
         id[8..].copy_from_slice(&number.to_be_bytes());
         let (sender, frames) = unbounded_channel();
-        self.locked().insert(id, sender);
-        (id, frames)
+        let (open, cut) = oneshot::channel();
+        let waiting_bytes = Arc::<AtomicUsize>::default();
+        let own = Arc::clone(&waiting_bytes);
+        self.locked().insert(id, Entry { frames: sender, waiting_bytes: own, _open: open });
+        (id, Frames { frames, waiting_bytes }, cut)
     }
 
-    /// Sends a frame, if the socket is open still.
+    /// Sends a frame, if the socket is open still. Cuts it off where too much waits already.
     pub fn send(&self, id: &[u8], frame: Frame) {
-        if let Some(sender) = self.locked().get(id) {
-            let _ = sender.send(frame);
+        let mut open = self.locked();
+        let Some(entry) = open.get(id) else { return };
+        let before = entry.waiting_bytes.fetch_add(frame.bytes(), Ordering::Relaxed);
+        if before > WAITING_BYTES_MAX || entry.frames.send(frame).is_err() {
+            open.remove(id);
         }
     }
 
@@ -68,7 +128,7 @@ impl Sockets {
         self.locked().remove(id);
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<SocketId, UnboundedSender<Frame>>> {
+    fn locked(&self) -> MutexGuard<'_, HashMap<SocketId, Entry>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
