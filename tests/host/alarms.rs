@@ -289,11 +289,7 @@ fn rings_in_attic(world: &World) -> u64 {
         own.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }));
-    let start = move |context: Context<Script>| {
-        let started = Script::start(&context, &tools);
-        async move { started }
-    };
-    let class = world.host.class("attic", start).unwrap();
+    let class = scripts(&world.host, "attic", &tools);
     world.pass(Duration::from_mins(1));
     drop(class);
     rings.load(Ordering::Relaxed)

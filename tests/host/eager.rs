@@ -1,14 +1,11 @@
 //! Actors whose handlers do something before they give their futures.
 
-use super::stage::{IDLE, World, look};
-use dostore::actor::StorageOptions;
-use dostore::actor::host::{Actor, Class, Context};
-use dostore::actor::testing::ManualDurability;
+use super::stage::{IDLE, World};
+use dostore::actor::host::{Actor, Class, Context, Reply};
 use dostore::error::{Error, Result};
 use dostore::store::alarms::Fired;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// What an eager object is to do.
@@ -71,10 +68,7 @@ fn eager(world: &World, orders: &Arc<Mutex<Orders>>) -> Class<Eager> {
 
 #[test]
 fn what_a_handler_writes_before_it_gives_its_future_is_in_its_first_turn() {
-    let durability = ManualDurability::new();
-    let options =
-        StorageOptions { durability: Some(Arc::new(durability.clone())), ..Default::default() };
-    let world = World::with(|builder| builder.storage(options));
+    let (world, durability) = World::manual(|builder| builder);
     let class = eager(&world, &Arc::default());
     let reply = class.send("x", ());
     world.run();
@@ -87,14 +81,7 @@ fn a_panic_before_there_is_a_future_is_told_like_any_other() {
     let world = World::new();
     let orders = Arc::<Mutex<Orders>>::default();
     let class = eager(&world, &orders);
-    let code = |reply| {
-        let mut reply = reply;
-        world.run();
-        match look(&mut reply) {
-            Poll::Ready(Err::<(), Error>(error)) => error.code(),
-            other => panic!("{other:?}"),
-        }
-    };
+    let code = |reply: Reply<Eager>| world.outcome(reply).unwrap_err().code();
     orders.lock().start_panics = true;
     assert_eq!(code(class.send("x", ())), "actor.start");
     *orders.lock() = Orders { handle_panics: true, ..Orders::default() };

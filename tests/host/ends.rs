@@ -1,9 +1,7 @@
 //! How objects and hosts end: resets, refusals, closing, and executors that go away.
 
 use super::stage::*;
-use dostore::actor::StorageOptions;
 use dostore::actor::host::{Host, Spawner, Task};
-use dostore::actor::testing::ManualDurability;
 use dostore::error::ErrorKind;
 use dostore::store::Store;
 use parking_lot::Mutex;
@@ -151,10 +149,7 @@ fn closing_handles_what_was_taken_and_takes_nothing_more() {
 
 #[test]
 fn closing_waits_for_what_nobody_waits_for() {
-    let durability = ManualDurability::new();
-    let options =
-        StorageOptions { durability: Some(Arc::new(durability.clone())), ..Default::default() };
-    let world = World::with(|builder| builder.storage(options));
+    let (world, durability) = World::manual(|builder| builder);
     drop(world.lobby().send(add(1)));
     let unconfirmed = world.class.send(
         "cellar",
@@ -165,24 +160,12 @@ fn closing_waits_for_what_nobody_waits_for() {
     );
     assert_eq!(world.outcome(unconfirmed).unwrap(), 4);
     let [lobby, cellar] = durability.pending()[..] else { panic!("two commits") };
-    let World { store, pool, host, class, .. } = world;
-    let mut closing = host.close();
-    for commit in [lobby, cellar] {
-        pool.run_ready();
-        assert!(look(&mut closing).is_pending());
-        durability.confirm(commit);
-    }
-    pool.run_ready();
-    assert!(look(&mut closing).is_ready());
-    drop((store, class));
+    world.close_when_safe(&durability, [lobby, cellar]);
 }
 
 #[test]
 fn closing_waits_for_what_objects_sealed_that_have_left_or_broken() {
-    let durability = ManualDurability::new();
-    let options =
-        StorageOptions { durability: Some(Arc::new(durability.clone())), ..Default::default() };
-    let world = World::with(|builder| builder.storage(options));
+    let (world, durability) = World::manual(|builder| builder);
     drop(world.lobby().send(add(1)));
     world.pass(IDLE * 2);
     assert!(!world.is_active(), "it has left");
@@ -201,16 +184,7 @@ fn closing_waits_for_what_objects_sealed_that_have_left_or_broken() {
     signal.give();
     assert_eq!(code(&world.outcome(breaks).unwrap_err()), "actor.reset");
     let [lobby, cellar] = durability.pending()[..] else { panic!("two commits") };
-    let World { store, pool, host, class, .. } = world;
-    let mut closing = host.close();
-    for commit in [cellar, lobby] {
-        pool.run_ready();
-        assert!(look(&mut closing).is_pending());
-        durability.confirm(commit);
-    }
-    pool.run_ready();
-    assert!(look(&mut closing).is_ready());
-    drop((store, class));
+    world.close_when_safe(&durability, [cellar, lobby]);
 }
 
 /// An executor that does nothing by itself and may drop what it has.
@@ -252,13 +226,7 @@ fn one_instance_at_a_time_and_no_reply_lost_whatever_happens() {
     let host = Host::builder(&store).mailbox(8).idle_after(Duration::from_hours(1)).start();
     let host = host.unwrap();
     let tools = Arc::<Tools>::default();
-    let own = Arc::clone(&tools);
-    let class = host
-        .class("rooms", move |context| {
-            let started = Script::start(&context, &own);
-            async move { started }
-        })
-        .unwrap();
+    let class = scripts(&host, "rooms", &tools);
     let is_over = &AtomicBool::new(false);
     let added = std::thread::scope(|scope| {
         let sweeper = scope.spawn(|| {

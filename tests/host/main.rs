@@ -11,12 +11,12 @@ mod on_tokio;
 mod stage;
 mod wakers;
 
-use dostore::actor::StorageOptions;
 use dostore::actor::host::Host;
-use dostore::actor::testing::ManualDurability;
 use dostore::error::ErrorKind;
+use dostore::store::Store;
 use stage::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -136,12 +136,45 @@ fn a_full_mailbox_keeps_senders_waiting_and_lets_them_in_by_turns() {
     assert_eq!(world.outcome(lobby.try_send(add(0)).unwrap()).unwrap(), 22);
 }
 
+/// On threads: between a look at the mailbox and the send another sender may come.
+#[test]
+fn what_try_send_takes_is_handled_though_nobody_waits_for_it() {
+    const SENDERS: usize = 4;
+    const MESSAGES: usize = 5_000;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let host = Host::builder(&store).mailbox(1).start().unwrap();
+    let class = scripts(&host, "rooms", &Arc::default());
+    let handled = Arc::<AtomicUsize>::default();
+    let send = || {
+        let handled = Arc::clone(&handled);
+        class.recipient("lobby").unwrap().try_send(alone(move |_| async move {
+            handled.fetch_add(1, Ordering::Relaxed);
+            Ok(0)
+        }))
+    };
+    let count = || {
+        let taken = (0..MESSAGES).filter(|_| match send() {
+            // The reply is dropped at once.
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.code(), "mailbox.full");
+                false
+            }
+        });
+        taken.count()
+    };
+    let taken: usize = std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..SENDERS).map(|_| scope.spawn(count)).collect();
+        senders.into_iter().map(|sender| sender.join().unwrap()).sum()
+    });
+    host.close().wait();
+    assert_eq!(handled.load(Ordering::Relaxed), taken);
+}
+
 #[test]
 fn a_reply_shows_only_when_what_it_stands_on_is_safe() {
-    let durability = ManualDurability::new();
-    let options =
-        StorageOptions { durability: Some(Arc::new(durability.clone())), ..Default::default() };
-    let world = World::with(|builder| builder.storage(options));
+    let (world, durability) = World::manual(|builder| builder);
     let lobby = world.lobby();
     let mut first = lobby.send(add(1));
     world.run();
@@ -170,10 +203,7 @@ fn a_reply_shows_only_when_what_it_stands_on_is_safe() {
 
 #[test]
 fn a_commit_that_fails_breaks_replies_and_nothing_of_it_is_shown() {
-    let durability = ManualDurability::new();
-    let options =
-        StorageOptions { durability: Some(Arc::new(durability.clone())), ..Default::default() };
-    let world = World::with(|builder| builder.storage(options));
+    let (world, durability) = World::manual(|builder| builder);
     let safe = world.lobby().send(add(1));
     world.run();
     durability.confirm_all();

@@ -15,13 +15,7 @@ fn runtime() -> Runtime {
 
 fn start(store: &Store, tools: &Arc<Tools>) -> (Host, Class<Script>) {
     let host = Host::builder(store).spawner(Tokio::current()).start().unwrap();
-    let own = Arc::clone(tools);
-    let class = host
-        .class("rooms", move |context| {
-            let started = Script::start(&context, &own);
-            async move { started }
-        })
-        .unwrap();
+    let class = scripts(&host, "rooms", tools);
     (host, class)
 }
 

@@ -4,12 +4,15 @@
 //! Invariants:
 //!   * What a handler does is said by the message itself, so that a test reads from top to bottom.
 
+use dostore::actor::StorageOptions;
 use dostore::actor::host::{
     Actor, Beside, Class, Context, Event, Host, HostBuilder, Pool, Recipient, Reply,
 };
+use dostore::actor::testing::ManualDurability;
 use dostore::disk::sim::SimDisk;
 use dostore::error::Error;
 use dostore::store::alarms::Fired;
+use dostore::store::commit::Position;
 use dostore::store::{Options, Store};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -195,6 +198,16 @@ impl Actor for Script {
     }
 }
 
+/// Has a host run scripts.
+pub fn scripts(host: &Host, namespace: &str, tools: &Arc<Tools>) -> Class<Script> {
+    let tools = Arc::clone(tools);
+    let class = host.class(namespace, move |context| {
+        let started = Script::start(&context, &tools);
+        async move { started }
+    });
+    class.unwrap()
+}
+
 /// A host on one thread, on a machine whose clock the test sets.
 pub struct World {
     pub disk: SimDisk,
@@ -214,6 +227,16 @@ impl World {
         Self::on(SimDisk::new(1), change)
     }
 
+    /// One whose commits are safe when the test says so.
+    pub fn manual(
+        change: impl FnOnce(HostBuilder) -> HostBuilder,
+    ) -> (Self, ManualDurability) {
+        let manual = ManualDurability::new();
+        let durability = Some(Arc::new(manual.clone()) as _);
+        let options = StorageOptions { durability, ..StorageOptions::default() };
+        (Self::with(|builder| change(builder.storage(options))), manual)
+    }
+
     pub fn on(disk: SimDisk, change: impl FnOnce(HostBuilder) -> HostBuilder) -> Self {
         Self::of(Store::options(), disk, change)
     }
@@ -228,13 +251,7 @@ impl World {
         let builder = Host::builder(&store).spawner(pool.clone()).idle_after(IDLE);
         let host = change(builder).start().unwrap();
         let tools = Arc::<Tools>::default();
-        let own = Arc::clone(&tools);
-        let class = host
-            .class("rooms", move |context| {
-                let started = Script::start(&context, &own);
-                async move { started }
-            })
-            .unwrap();
+        let class = scripts(&host, "rooms", &tools);
         Self { disk, store, pool, host, class, tools }
     }
 
@@ -247,7 +264,7 @@ impl World {
     }
 
     /// What a reply came to, once everything ran that could.
-    pub fn outcome(&self, mut reply: Reply<Script>) -> Outcome {
+    pub fn outcome<A: Actor>(&self, mut reply: Reply<A>) -> Result<A::Reply, A::Error> {
         self.run();
         match look(&mut reply) {
             Poll::Ready(outcome) => outcome,
@@ -274,6 +291,18 @@ impl World {
 
     pub fn is_active(&self) -> bool {
         self.lobby().is_active()
+    }
+
+    /// Closes the host, which waits for each of these commits.
+    pub fn close_when_safe(self, durability: &ManualDurability, commits: [Position; 2]) {
+        let mut closing = self.host.close();
+        for commit in commits {
+            self.pool.run_ready();
+            assert!(look(&mut closing).is_pending());
+            durability.confirm(commit);
+        }
+        self.pool.run_ready();
+        assert!(look(&mut closing).is_ready());
     }
 }
 

@@ -1,8 +1,6 @@
 //! Wakers that call back into the host: none is called or dropped while a lock is held.
 
 use super::stage::*;
-use dostore::actor::StorageOptions;
-use dostore::actor::testing::ManualDurability;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -47,10 +45,7 @@ fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output
 #[test]
 fn whoever_waits_for_a_reply_may_send_when_woken() {
     patiently(|| {
-        let durability = ManualDurability::new();
-        let options =
-            StorageOptions { durability: Some(Arc::new(durability.clone())), ..Default::default() };
-        let world = World::with(|builder| builder.mailbox(1).storage(options));
+        let (world, durability) = World::manual(|builder| builder.mailbox(1));
         let lobby = world.lobby();
         let signal = Signal::default();
         let busy = lobby.send(wait_for(&signal));
