@@ -8,6 +8,7 @@
 //! on them.
 
 pub mod alarms;
+mod attachments;
 pub mod bookmarks;
 mod core;
 mod doors;

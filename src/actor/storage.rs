@@ -12,22 +12,18 @@ use super::gate::{Gate, Gated};
 use super::sections::{Kind, Section};
 use super::turns::Run;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::own_keys::VERSION_KEY;
-use crate::ids::{Codec, KeyKind, ObjectId};
+use crate::ids::{Codec, ObjectId};
 use crate::store::draft::Draft;
 use crate::store::list::{Entries, ListOptions};
 use crate::store::object::Object;
 use crate::store::snapshot::Snapshot;
-use crate::store::value::{FullKey, Value};
+use crate::store::value::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The key of the user's version without its kind.
-const USER_VERSION: &[u8] = VERSION_KEY.split_at(1).1;
 
 /// The bounds of a range of keys.
 fn slices_of<'r, K: AsRef<[u8]> + 'r>(
@@ -337,62 +333,9 @@ impl Storage {
     }
 
     /// Deletes everything in the object: keys, alarms, attachments and the user's version, at a
-    /// cost that does not depend on how much there is.
+    /// cost that does not depend on how much there is. Gates wait for it always.
     pub fn delete_all(&self) -> Result<()> {
         self.change(true, Draft::delete_all)
-    }
-
-    /// The version that was set, or zero.
-    pub fn user_version(&self) -> Result<u64> {
-        let found = self.entry(KeyKind::Meta, USER_VERSION)?;
-        let Some(value) = found else { return Ok(0) };
-        let bytes = <[u8; 8]>::try_from(&*value).map_err(|_| {
-            Error::new(ErrorKind::Corrupt, "object.version", "the user's version is malformed")
-        })?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    /// Sets a number that says which shape the stored data has, for code that changes it.
-    pub fn set_user_version(&self, version: u64) -> Result<()> {
-        let value = version.to_le_bytes();
-        self.put_entry(KeyKind::Meta, USER_VERSION, &value)
-    }
-
-    fn entry(&self, kind: KeyKind, key: &[u8]) -> Result<Option<Value>> {
-        let full = FullKey::of(kind, key);
-        self.read(|draft, object| draft.entry(object, &full), |object| object.entry(&full))
-    }
-
-    fn put_entry(&self, kind: KeyKind, key: &[u8], value: &[u8]) -> Result<()> {
-        self.change(true, |draft, object| draft.put_entry(object, kind, key, (Codec::Raw, value)))
-    }
-
-    /// Keeps bytes for a connection, apart from the keys.
-    pub fn put_attachment(&self, socket: &[u8], value: impl AsRef<[u8]>) -> Result<()> {
-        self.put_entry(KeyKind::Socket, socket, value.as_ref())
-    }
-
-    /// What is kept for a connection.
-    pub fn attachment(&self, socket: &[u8]) -> Result<Option<Value>> {
-        self.entry(KeyKind::Socket, socket)
-    }
-
-    /// Forgets what is kept for a connection. Says whether there was anything.
-    pub fn delete_attachment(&self, socket: &[u8]) -> Result<bool> {
-        let full = FullKey::of(KeyKind::Socket, socket);
-        self.change(true, |draft, object| {
-            let is_there = draft.entry(object, &full)?.is_some();
-            if is_there {
-                draft.delete_entry(object, KeyKind::Socket, socket)?;
-            }
-            Ok(is_there)
-        })
-    }
-
-    /// What is kept for all connections, by connection, as of this call.
-    pub fn attachments(&self) -> Result<Entries> {
-        let all = |draft: &Draft, object: &Object| draft.entries_of(object, KeyKind::Socket);
-        self.read(all, |object| all(&Draft::new(), object))
     }
 
     /// Runs a future so that each of its polls is one turn: what it writes between two awaits that

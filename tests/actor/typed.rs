@@ -91,3 +91,22 @@ fn a_key_that_is_none_of_the_type_is_an_error() {
     let error = LINES.entries(&storage).unwrap().next().unwrap().unwrap_err();
     assert_eq!(error.code(), "key.decode");
 }
+
+#[test]
+fn what_is_not_confirmed_holds_no_gate() {
+    let storage = open(&rooms());
+    COUNT.set_unconfirmed(&storage, &2).unwrap();
+    assert_eq!(COUNT.update_unconfirmed(&storage, |count| *count += 1).unwrap(), 3);
+    LAST.set_unconfirmed(&storage, &line("me")).unwrap();
+    assert!(LAST.delete_unconfirmed(&storage).unwrap());
+    LINES.insert_unconfirmed(&storage, 1, &line("me")).unwrap();
+    LINES.update_unconfirmed(&storage, 1, |line| line.words.clear()).unwrap();
+    NAMES.insert_unconfirmed(&storage, "x".to_owned(), &1).unwrap();
+    assert!(NAMES.remove_unconfirmed(&storage, "x".to_owned()).unwrap());
+    assert!(storage.gate().is_open());
+    assert!(LINES.get(&storage, 1).unwrap().unwrap().words.is_empty());
+    LINES.clear_unconfirmed(&storage).unwrap();
+    assert!(storage.gate().is_open());
+    assert_eq!((LINES.count(&storage).unwrap(), COUNT.get(&storage).unwrap()), (0, Some(3)));
+    assert!(!storage.sync().is_open());
+}

@@ -195,6 +195,26 @@ fn s1_11_an_unconfirmed_put_many_and_delete_do_not_hold_the_gate() {
 }
 
 #[test]
+fn s1_11_an_unconfirmed_range_attachment_and_version_do_not_hold_the_gate() {
+    let (stage, room) = Stage::with_room();
+    fill(&room, "a b c");
+    room.put_attachment(b"left", "seat 1").unwrap();
+    stage.write();
+    room.delete_range_unconfirmed("b"..).unwrap();
+    room.put_attachment_unconfirmed(b"socket", "seat 4").unwrap();
+    assert!(room.delete_attachment_unconfirmed(b"left").unwrap());
+    assert!(!room.delete_attachment_unconfirmed(b"left").unwrap());
+    room.set_user_version_unconfirmed(7).unwrap();
+    assert!(room.gate().is_open());
+    stage.write();
+    drop(room);
+    let (_stage, room) = stage.power_cut_with_room();
+    assert_eq!((keys(&room).as_str(), room.user_version().unwrap()), ("a", 7));
+    assert!(room.attachment(b"socket").unwrap().is_some());
+    assert!(room.attachment(b"left").unwrap().is_none());
+}
+
+#[test]
 fn s1_11_an_unconfirmed_alarm_does_not_hold_the_gate() {
     let (stage, room) = Stage::with_room();
     fill(&room, "a");

@@ -83,16 +83,41 @@ impl<T: Serialize + DeserializeOwned> Cell<T> {
         storage.delete(self.key)
     }
 
+    /// The same; gates do not wait for it, but fail if it does.
+    pub fn delete_unconfirmed(&self, storage: &Storage) -> Result<bool> {
+        storage.delete_unconfirmed(self.key)
+    }
+
     /// Changes the value, or the default where there is none, and gives what it is then: nothing
     /// comes between the read and the write. A panic of `change` breaks the object.
     pub fn update(&self, storage: &Storage, change: impl FnOnce(&mut T)) -> Result<T>
     where
         T: Default,
     {
+        self.update_by(storage, change, Self::set)
+    }
+
+    /// The same; gates do not wait for it, but fail if it does.
+    pub fn update_unconfirmed(&self, storage: &Storage, change: impl FnOnce(&mut T)) -> Result<T>
+    where
+        T: Default,
+    {
+        self.update_by(storage, change, Self::set_unconfirmed)
+    }
+
+    fn update_by(
+        &self,
+        storage: &Storage,
+        change: impl FnOnce(&mut T),
+        set: impl FnOnce(&Self, &Storage, &T) -> Result<()>,
+    ) -> Result<T>
+    where
+        T: Default,
+    {
         storage.in_turn(|_| {
             let mut value = self.get(storage)?.unwrap_or_default();
             change(&mut value);
-            self.set(storage, &value)?;
+            set(self, storage, &value)?;
             Ok(value)
         })
     }
@@ -178,6 +203,11 @@ impl<K: MapKey, V: Serialize + DeserializeOwned> Map<K, V> {
         storage.delete(self.key(key.borrow()))
     }
 
+    /// The same; gates do not wait for it, but fail if it does.
+    pub fn remove_unconfirmed(&self, storage: &Storage, key: impl Borrow<K>) -> Result<bool> {
+        storage.delete_unconfirmed(self.key(key.borrow()))
+    }
+
     /// Changes the value of a key, or the default where there is none, and gives what it is then.
     /// See [`Cell::update`].
     pub fn update(
@@ -189,11 +219,40 @@ impl<K: MapKey, V: Serialize + DeserializeOwned> Map<K, V> {
     where
         V: Default,
     {
-        let key = key.borrow();
+        self.update_by(storage, key.borrow(), change, |map, storage, key, value| {
+            map.insert(storage, key, value)
+        })
+    }
+
+    /// The same; gates do not wait for it, but fail if it does.
+    pub fn update_unconfirmed(
+        &self,
+        storage: &Storage,
+        key: impl Borrow<K>,
+        change: impl FnOnce(&mut V),
+    ) -> Result<V>
+    where
+        V: Default,
+    {
+        self.update_by(storage, key.borrow(), change, |map, storage, key, value| {
+            map.insert_unconfirmed(storage, key, value)
+        })
+    }
+
+    fn update_by(
+        &self,
+        storage: &Storage,
+        key: &K,
+        change: impl FnOnce(&mut V),
+        insert: impl FnOnce(&Self, &Storage, &K, &V) -> Result<()>,
+    ) -> Result<V>
+    where
+        V: Default,
+    {
         storage.in_turn(|_| {
             let mut value = self.get(storage, key)?.unwrap_or_default();
             change(&mut value);
-            self.insert(storage, key, &value)?;
+            insert(self, storage, key, &value)?;
             Ok(value)
         })
     }
@@ -228,13 +287,23 @@ impl<K: MapKey, V: Serialize + DeserializeOwned> Map<K, V> {
 
     /// Deletes every entry, without looking at them.
     pub fn clear(&self, storage: &Storage) -> Result<()> {
+        storage.delete_range::<Vec<u8>>(self.bounds())
+    }
+
+    /// The same; gates do not wait for it, but fail if it does.
+    pub fn clear_unconfirmed(&self, storage: &Storage) -> Result<()> {
+        storage.delete_range_unconfirmed::<Vec<u8>>(self.bounds())
+    }
+
+    /// Where the map's keys are.
+    fn bounds(&self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
         let start = self.prefix.as_bytes();
         // No byte of UTF-8 is the greatest, so the next prefix differs in the last byte.
         match start.split_last() {
-            None => storage.delete_range::<&[u8]>(..),
+            None => (Bound::Unbounded, Bound::Unbounded),
             Some((last, head)) => {
                 let end = [head, &[last + 1]].concat();
-                storage.delete_range(start..&end[..])
+                (Bound::Included(start.to_vec()), Bound::Excluded(end))
             }
         }
     }
