@@ -1,15 +1,18 @@
 //! Transactions and critical sections.
 
 use crate::stage::*;
-use dostore::actor::{Storage, StorageOptions};
+use dostore::actor::{Durability, Storage, StorageOptions};
 use dostore::disk::sim::SimDisk;
 use dostore::error::{Error, ErrorKind, Result};
 use dostore::store::Store;
+use dostore::store::commit::Position;
+use parking_lot::Mutex;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -308,6 +311,78 @@ fn a_section_beyond_its_limit_breaks_the_object() {
         Poll::Pending => panic!("the limit is over"),
     }
     assert_eq!(storage.broken().unwrap().code(), "section.timeout");
+}
+
+/// A durability that is stuck as it hears of a commit, and holds what is being sealed meanwhile.
+#[derive(Debug)]
+struct Stuck {
+    hears: Sender<()>,
+    goes_on: Mutex<Receiver<()>>,
+}
+
+impl Durability for Stuck {
+    fn begin(&self, _: Position) {
+        let _ = self.hears.send(());
+        let _ = self.goes_on.lock().recv();
+    }
+
+    fn is_confirmed(&self, _: Position) -> bool {
+        true
+    }
+
+    fn failure(&self, _: Position) -> Option<Error> {
+        None
+    }
+
+    fn poll(&self, _: Position, _: &Waker) -> Option<Result<()>> {
+        Some(Ok(()))
+    }
+}
+
+/// A section that never ends.
+fn stand(storage: &Storage) -> impl Future<Output = Result<()>> + use<> {
+    storage.block_concurrency_while(std::future::pending::<Result<()>>)
+}
+
+/// On threads: what breaks an object waits for it, and the thread of all timers must not.
+#[test]
+fn a_limit_that_has_passed_in_an_object_that_is_stuck_holds_up_no_other() {
+    const PATIENCE: Duration = Duration::from_mins(1);
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    // Until the object is stuck before its limit has passed, on however busy a machine.
+    for millis in (0..).map(|doubled| 20 << doubled) {
+        let open = |name: &str, durability| {
+            let section_limit = Duration::from_millis(millis);
+            let options = StorageOptions { durability, section_limit };
+            Storage::with_options(rooms.open_by_name(name).unwrap(), options)
+        };
+        let (hears, heard) = mpsc::channel();
+        let (go_on, goes_on) = mpsc::channel();
+        let stuck = Stuck { hears, goes_on: Mutex::new(goes_on) };
+        let (stuck, other) = (open("stuck", Some(Arc::new(stuck) as _)), open("other", None));
+        let mut first = pin!(stand(&stuck));
+        assert!(poll(&mut first).is_pending());
+        let is_stuck = std::thread::scope(|scope| {
+            let put = scope.spawn(|| stuck.put("k", "v"));
+            let is_stuck = heard.recv_timeout(Duration::from_millis(millis)).is_ok();
+            if is_stuck {
+                let (tell, told) = mpsc::channel();
+                let second = stand(&other);
+                scope.spawn(move || tell.send(block_on(second)));
+                let broken = told.recv_timeout(PATIENCE).expect("nobody hears of the time");
+                assert_eq!(broken.unwrap_err().code(), "section.timeout");
+            }
+            drop(go_on);
+            let _ = put.join().unwrap();
+            is_stuck
+        });
+        if is_stuck {
+            assert_eq!(block_on(first).unwrap_err().code(), "section.timeout");
+            return;
+        }
+    }
 }
 
 #[test]

@@ -228,9 +228,7 @@ impl World {
     }
 
     /// One whose commits are safe when the test says so.
-    pub fn manual(
-        change: impl FnOnce(HostBuilder) -> HostBuilder,
-    ) -> (Self, ManualDurability) {
+    pub fn manual(change: impl FnOnce(HostBuilder) -> HostBuilder) -> (Self, ManualDurability) {
         let manual = ManualDurability::new();
         let durability = Some(Arc::new(manual.clone()) as _);
         let options = StorageOptions { durability, ..StorageOptions::default() };
