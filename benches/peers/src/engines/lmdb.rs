@@ -1,0 +1,105 @@
+//! LMDB by heed: one database for all objects; a commit is a transaction, which takes one change
+//! or a group that the application made.
+
+use crate::Result;
+use crate::engine::{Engine, Facts, Peer, Role};
+use crate::key_space::{KeySpace, Shared, Usage};
+use crate::workload::{Key, Layout, Value};
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions};
+use std::ops::Bound;
+use std::path::Path;
+
+/// Address space, not memory and not disk.
+const MAP_BYTES: usize = 64 << 30;
+
+pub struct Lmdb {
+    pub usage: Usage,
+}
+
+const FACTS: Facts = Facts {
+    id: "lmdb",
+    title: "LMDB",
+    package: "heed",
+    settings: "one database for all objects; its only cache is the page cache, which it may have \
+               whole",
+    durability: "a transaction without `MDB_NOSYNC` and `MDB_NOMETASYNC`, the default",
+    source: "http://www.lmdb.tech/doc/group__mdb.html",
+    family: "lmdb",
+    objects_max: u64::MAX,
+    object_bytes: 2_800,
+    has_file_for_each: false,
+    role: Role::Blocking,
+};
+
+impl Engine for Lmdb {
+    fn facts(&self) -> Facts {
+        if self.usage.group_max == 1 {
+            return FACTS;
+        }
+        Facts {
+            id: "lmdb-by-hand",
+            title: "LMDB, grouped by hand",
+            settings: "as LMDB, up to 1,000 commits in one transaction",
+            role: Role::ByHand,
+            ..FACTS
+        }
+    }
+
+    #[expect(unsafe_code, reason = "nobody else opens or changes the files of a measurement")]
+    fn open(&self, folder: &Path, layout: Layout) -> Result<Box<dyn Peer>> {
+        std::fs::create_dir_all(folder)?;
+        let mut options = EnvOpenOptions::new();
+        options.map_size(MAP_BYTES);
+        // SAFETY: the folder is this process's own, and it opens the environment once.
+        let environment = unsafe { options.open(folder)? };
+        let transaction = environment.write_txn()?;
+        let made = environment.create_databases_and_commit(transaction, |opener, transaction| {
+            opener.create_database(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
+        });
+        let objects = made?.unwrap_commit();
+        Ok(Box::new(Shared { space: Opened { environment, objects }, usage: self.usage, layout }))
+    }
+}
+
+struct Opened {
+    environment: Env,
+    objects: Database<'static, Bytes, Bytes>,
+}
+
+impl KeySpace for Opened {
+    fn write(&self, puts: impl Iterator<Item = (Key, Value)>) -> Result<()> {
+        let mut transaction = self.environment.write_txn()?;
+        for (key, value) in puts {
+            self.objects.put(&mut transaction, &key, &value)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn delete(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
+        let mut transaction = self.environment.write_txn()?;
+        for key in keys {
+            self.objects.delete(&mut transaction, &key)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8])) -> Result<()> {
+        let transaction = self.environment.read_txn()?;
+        let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(from), Bound::Excluded(to));
+        for entry in self.objects.range(&transaction, &range)? {
+            visit(entry?.1);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        // Its documentation has nothing for it but a copy to another file.
+        Ok(())
+    }
+
+    fn close(self) -> Result<()> {
+        self.environment.prepare_for_closing().wait();
+        Ok(())
+    }
+}
