@@ -16,6 +16,7 @@ pub mod bytes;
 pub mod fail_stop;
 mod mapped;
 pub mod pace;
+pub mod piece;
 pub mod real;
 pub mod sim;
 #[cfg(feature = "admin")]

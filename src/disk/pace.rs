@@ -9,17 +9,13 @@
 //!   * Spending never blocks for longer than the spent bytes take at the rate in force.
 //!   * A rate of zero means no limit.
 
-use super::{Clock, File, SyncFailed, write_all_at};
-use crate::planted::{Mistake, planted};
+use super::Clock;
+use super::piece::Pieces;
 use parking_lot::Mutex;
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-/// How much is written between two hints to write back.
-pub const PIECE_BYTES: usize = 1024 * 1024;
 
 /// How many times the rate that was set is in force where the whole budget is dirty.
 pub const RATE_AT_BUDGET: u64 = 4;
@@ -32,6 +28,8 @@ pub struct Pace {
     dirty: OnceLock<(Arc<AtomicUsize>, usize)>,
     /// When the bytes spent so far will have been paid for. Guards arithmetic only; a leaf lock.
     paid_until: Mutex<Duration>,
+    /// What spends most of it.
+    pieces: Pieces,
 }
 
 impl fmt::Debug for Pace {
@@ -48,6 +46,7 @@ impl Pace {
             bytes_per_second: AtomicU64::new(0),
             dirty: OnceLock::new(),
             paid_until: Mutex::new(Duration::ZERO),
+            pieces: Pieces::default(),
         }
     }
 
@@ -70,6 +69,11 @@ impl Pace {
         rate.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
     }
 
+    /// Where pieces of files go that are paid for here.
+    pub fn pieces(&self) -> &Pieces {
+        &self.pieces
+    }
+
     /// Waits until `bytes` more may be written.
     pub fn spend(&self, bytes: u64) {
         let rate = self.rate();
@@ -87,81 +91,6 @@ impl Pace {
         };
         if !wait.is_zero() {
             self.clock.sleep(wait);
-        }
-    }
-}
-
-/// A file being written from its beginning to its end in pieces, each paid for and handed to
-/// write-back early, so that the sync at the end finds little to do.
-#[derive(Debug)]
-pub struct PacedFile {
-    file: Arc<dyn File>,
-    pace: Arc<Pace>,
-    pending: Vec<u8>,
-    written: u64,
-}
-
-impl PacedFile {
-    /// Begins to write `file`, which must be empty.
-    pub fn new(file: Arc<dyn File>, pace: Arc<Pace>) -> Self {
-        Self { file, pace, pending: Vec::new(), written: 0 }
-    }
-
-    /// Where the next byte goes.
-    pub fn offset(&self) -> u64 {
-        self.written + self.pending.len() as u64
-    }
-
-    /// Appends bytes; they reach the file in pieces.
-    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.append_with(|pending| pending.extend_from_slice(bytes))
-    }
-
-    /// Appends what `write` puts behind the bytes that it is given, without a copy of it.
-    pub fn append_with<R>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> R) -> io::Result<R> {
-        let before = self.pending.len();
-        let written = write(&mut self.pending);
-        assert!(self.pending.len() >= before, "what is appended takes nothing away");
-        if self.pending.len() >= PIECE_BYTES {
-            self.flush()?;
-        }
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let bytes = self.pending.len() as u64;
-        self.pace.spend(bytes);
-        write_all_at(&*self.file, &self.pending, self.written)?;
-        self.file.start_writeback(self.written..self.written + bytes)?;
-        self.written += bytes;
-        self.pending.clear();
-        Ok(())
-    }
-
-    /// Writes what is left and syncs the file. The name is the caller's to sync.
-    pub fn finish(mut self) -> Result<(Arc<dyn File>, u64), FinishError> {
-        self.flush().map_err(FinishError::Write)?;
-        if !planted(Mistake::ManifestEarly) {
-            self.file.sync().map_err(FinishError::Sync)?;
-        }
-        Ok((self.file, self.written))
-    }
-}
-
-/// Why [`PacedFile::finish`] failed.
-#[derive(Debug)]
-pub enum FinishError {
-    /// The last bytes could not be written.
-    Write(io::Error),
-    /// The file could not be synced.
-    Sync(SyncFailed),
-}
-
-impl FinishError {
-    /// The operating system's words.
-    pub fn into_io(self) -> io::Error {
-        match self {
-            Self::Write(error) | Self::Sync(SyncFailed(error)) => error,
         }
     }
 }

@@ -8,7 +8,8 @@
 use super::dictionary::{self, Dictionary, Trial};
 use super::{FOOTER_BYTES, Footer, PAGES_AT};
 use crate::disk::Disk;
-use crate::disk::pace::{Pace, PacedFile};
+use crate::disk::pace::Pace;
+use crate::disk::piece::PacedFile;
 use crate::error::{Error, Result};
 use crate::format::entry::{PageLocation, PagePart};
 use crate::format::header::{FileContext, FileKind, HEADER_BYTES, Header, SECOND_COPY_OFFSET};

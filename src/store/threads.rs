@@ -1,6 +1,7 @@
 //! The threads of a store: one that writes the log, one that publishes pages, one that has files of
-//! the log made ready and old ones removed, one that merges runs, a few that read, a few that
-//! listen to operators. None of them belongs to an object.
+//! the log made ready and old ones removed, one that merges runs, two that write the pieces of
+//! files that these make, a few that read, a few that listen to operators. None of them belongs to
+//! an object.
 //!
 //! Invariants:
 //!   * Threads only call the engine's steps; every decision of what is durable is the engine's.
@@ -33,6 +34,8 @@ const MARK_EVERY: Duration = Duration::from_secs(5);
 /// Requests of operators that are served at once; more wait.
 #[cfg(feature = "admin")]
 const ADMIN_THREADS: usize = 3;
+/// Threads that write pieces: while the device makes one wait, the other goes on.
+const WRITERS: usize = 2;
 /// How often maintenance looks for work.
 const MAINTENANCE_EVERY: Duration = Duration::from_millis(20);
 /// How long it waits after a step that failed.
@@ -51,11 +54,13 @@ pub(super) struct Threads {
     #[cfg(feature = "admin")]
     server: Option<Arc<Server>>,
     handles: Vec<JoinHandle<()>>,
+    /// Of the threads that write pieces for the others, and thus outlive them.
+    writers: Vec<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Threads {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} threads", self.handles.len())
+        write!(out, "{} threads", self.handles.len() + self.writers.len())
     }
 }
 
@@ -120,6 +125,7 @@ impl Threads {
             #[cfg(feature = "admin")]
             server: None,
             handles: Vec::new(),
+            writers: Vec::new(),
         };
         match threads.start_each(engine, starter) {
             Ok(()) => Ok(threads),
@@ -131,6 +137,11 @@ impl Threads {
     }
 
     fn start_each(&mut self, engine: &Arc<Engine>, starter: &mut Starter) -> Result<()> {
+        for _ in 0..WRITERS {
+            let pace = Arc::clone(&engine.pace);
+            let writer = begin(starter, "dostore-write", move || pace.pieces().serve())?;
+            self.writers.push(writer);
+        }
         let (stop, owner) = (Arc::clone(&self.stop), Arc::clone(engine));
         self.spawn(starter, "dostore-log", move || write_log(&owner, &stop))?;
         let maintaining: [(_, &[Step]); 3] = [
@@ -175,9 +186,7 @@ impl Threads {
         name: &str,
         body: impl FnOnce() + Send + 'static,
     ) -> Result<()> {
-        let builder = Builder::new().name(name.to_owned());
-        let started = starter(builder, Box::new(body));
-        self.handles.push(started.map_err(|cause| Error::io("starting a thread", cause))?);
+        self.handles.push(begin(starter, name, body)?);
         Ok(())
     }
 
@@ -207,13 +216,29 @@ impl Threads {
             server.stop();
         }
         engine.wal.tell_writer();
-        for handle in self.handles.drain(..) {
-            // A thread that dropped the last handle of the store cannot wait for itself.
-            if handle.thread().id() != std::thread::current().id() {
-                let _ = handle.join();
-            }
-        }
+        join(self.handles.drain(..));
+        // Those above may have had pieces under way.
+        engine.pace.pieces().stop();
+        join(self.writers.drain(..));
         engine.give_up(false);
+    }
+}
+
+fn begin(
+    starter: &mut Starter,
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    let started = starter(Builder::new().name(name.to_owned()), Box::new(body));
+    started.map_err(|cause| Error::io("starting a thread", cause))
+}
+
+fn join(handles: impl Iterator<Item = JoinHandle<()>>) {
+    for handle in handles {
+        // A thread that dropped the last handle of the store cannot wait for itself.
+        if handle.thread().id() != std::thread::current().id() {
+            let _ = handle.join();
+        }
     }
 }
 
@@ -367,7 +392,7 @@ mod tests {
     #[test]
     fn a_thread_that_cannot_be_started_leaves_none_and_no_lock() {
         let disk = SimDisk::new(1);
-        for most in 0..6 {
+        for most in 0..8 {
             let engine = open(&disk).unwrap();
             let mut started = 0;
             let starter: &mut Starter = &mut |builder, body| {
@@ -427,7 +452,7 @@ mod tests {
             })
         };
         Threads::start_by(&engine, starter).unwrap().stop(&engine);
-        assert_eq!(*given_up.lock(), [true; 6]);
+        assert_eq!(*given_up.lock(), [true; 8]);
         engine.check_wanted().unwrap();
     }
 }

@@ -11,7 +11,8 @@
 //!   * Files are taken in the order of their numbers. One that is being filled while another is
 //!     needed at once is overtaken, and given up.
 
-use crate::disk::pace::{PIECE_BYTES, Pace};
+use crate::disk::pace::Pace;
+use crate::disk::piece::PIECE_BYTES;
 use crate::disk::{Clock, Disk, File, SyncFailed, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::group::WalHeader;
