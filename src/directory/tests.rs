@@ -285,6 +285,40 @@ proptest! {
     }
 
     #[test]
+    fn heads_in_pages_are_those_of_one_walk_and_no_loss_is_told_twice(
+        checkpoints in touches(),
+        damage in vec(proptest::option::weighted(0.3, 0usize..20_000), 5),
+        holes in vec((0u8..5, 0usize..60, 0usize..12), 0..3),
+        page in 1usize..4,
+    ) {
+        let (_disk, runs, _) = make_all(&checkpoints, &damage, &holes);
+        let directory = Directory::new(runs);
+        let last = address(OBJECTS - 1);
+        let (mut found, mut errors) = (Vec::new(), 0);
+        let (mut next, mut told) = (Some(address(0)), Vec::new());
+        while let Some(from) = next.take() {
+            let mut heads = directory.heads_within(from..=last, &told);
+            let end = found.len() + page;
+            for head in heads.by_ref() {
+                match head {
+                    Ok((address, _)) if found.len() == end => {
+                        next = Some(address);
+                        break;
+                    }
+                    Ok((address, _)) => found.push(address),
+                    Err(_) => errors += 1,
+                }
+            }
+            told = heads.lost_to();
+        }
+        let all: Vec<_> = directory.heads(address(0)).flatten().map(|(at, _)| at).collect();
+        prop_assert_eq!(found, all);
+        let at_once = directory.heads_within(address(0)..=last, &[]).filter(Result::is_err).count();
+        // One that lies inside another told before is told with that.
+        prop_assert!(errors <= at_once && (errors == 0) == (at_once == 0));
+    }
+
+    #[test]
     fn a_merge_changes_no_answer(
         checkpoints in touches(),
         damage in vec(proptest::option::weighted(0.3, 0usize..20_000), 5),
