@@ -414,3 +414,14 @@ fn an_entry_that_no_version_writes_is_an_error() {
         Err("run.entry")
     );
 }
+
+#[test]
+fn a_hole_among_the_pages_of_one_object_hides_no_head() {
+    let page = |object| page_key(address(object), Life(1), b"fence");
+    let head = |object| head_key(address(object)).to_vec();
+    assert!(hides_no_head(&page(1), &page(1)));
+    for (first, last) in [(head(1), page(1)), (page(1), head(2)), (page(1), page(2))] {
+        assert!(!hides_no_head(&first, &last));
+    }
+    assert!(!hides_no_head(b"", &page(1)), "what is no key may be anything");
+}
