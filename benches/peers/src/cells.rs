@@ -132,8 +132,8 @@ impl Cell {
     /// Rounds, of those that were asked for: what differs little or takes long takes fewer.
     pub fn rounds(&self, asked: usize) -> usize {
         match self.work {
-            Work::Idle => asked.min(2),
-            Work::Sustained => asked.min(3),
+            Work::Idle | Work::Sustained => asked.min(2),
+            Work::OpenKilled => asked.min(3),
             Work::Create if self.objects >= 1_000_000 => asked.min(3),
             _ => asked,
         }
@@ -202,7 +202,8 @@ pub fn matrix(is_quick: bool) -> Vec<Cell> {
         of(100_000, &all),
         cells(Layout::One, 125_000, &large),
         of(1_000_000, &some),
-        of(ALONE_OBJECTS, &some),
+        // So many are not all in the page cache.
+        of(ALONE_OBJECTS, &[create, idle, open, Work::Cold, Work::Commits(10_000)]),
     ]
     .concat()
 }

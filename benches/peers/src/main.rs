@@ -113,17 +113,17 @@ struct Place {
     /// Where stores are made and removed.
     #[arg(long)]
     dir: PathBuf,
-    /// Seconds that a measurement of commits takes; three, or a half with --quick.
+    /// Seconds that a measurement of commits takes; two, or a half with --quick.
     #[arg(long)]
     seconds: Option<f64>,
-    /// Seconds that sustained commits take; sixty, or two with --quick.
+    /// Seconds that sustained commits take; forty-five, or two with --quick.
     #[arg(long)]
     sustained: Option<f64>,
 }
 
 impl Place {
     fn stage(self, is_quick: bool) -> Stage {
-        let (seconds, sustained) = if is_quick { (0.5, 2.0) } else { (3.0, 60.0) };
+        let (seconds, sustained) = if is_quick { (0.5, 2.0) } else { (2.0, 45.0) };
         Stage {
             root: self.dir,
             time: Duration::from_secs_f64(self.seconds.unwrap_or(seconds)),

@@ -57,7 +57,7 @@ impl Matrix {
 
     /// Fails when the disk is too full for what is to come.
     fn check_room(&self) -> Result<()> {
-        let of = |cell: &Cell| {
+        let of = |cell: &&Cell| {
             let suited = self.engines.iter().filter(|engine| Self::suits(**engine, cell));
             let holding = suited.filter(|engine| engine.facts().role.holds_objects());
             let sizes: Vec<u64> = holding.map(|engine| engine.facts().object_bytes).collect();
@@ -65,13 +65,15 @@ impl Matrix {
             let together = sizes.iter().sum::<u64>() + sizes.iter().max().unwrap_or(&0);
             together * cell.objects
         };
-        let needed = self.cells.iter().map(of).max().unwrap_or_default() + FREE_MIN;
+        let Some(largest) = self.cells.iter().max_by_key(of) else { return Ok(()) };
+        let needed = of(&largest) + FREE_MIN;
         let facts = rustix::fs::statvfs(&self.stage.root)?;
         let free = facts.f_bavail * facts.f_frsize;
         if free >= needed {
             return Ok(());
         }
-        Err(format!("{} GiB are free and {} GiB are needed", free >> 30, needed >> 30).into())
+        let (free, needed, name) = (free >> 30, needed >> 30, largest.name());
+        Err(format!("{free} GiB are free, and {name} may need {needed} GiB").into())
     }
 
     /// Measures all that is not in the results yet.

@@ -158,7 +158,7 @@ impl Document {
             let objects = grouped(objects);
             writeln!(self.text, "\n## Commits over what is in flight, {objects} objects")?;
             let axes = ("durable commits in flight", "commits/s");
-            self.picture("commits-over-in-flight", pictures::curves(&curves, axes)?)?;
+            self.picture("commits-over-in-flight", pictures::curves(curves, axes)?)?;
         }
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Document {
                 let name = Cell { work, objects: 0, layout }.name().replace("-0", "");
                 writeln!(self.text, "\n## {name}, over the number of objects")?;
                 let unit = tables.iter().find(is_it).map_or("", unit);
-                let picture = pictures::curves(&curves, ("objects", unit))?;
+                let picture = pictures::curves(curves, ("objects", unit))?;
                 self.picture(&format!("{name}-over-objects"), picture)?;
             }
         }
@@ -199,7 +199,7 @@ impl Document {
                 self.text,
                 "\nThe latency that 99 of 100 commits of a second did not exceed:"
             )?;
-            let picture = pictures::curves(&curves, ("second", "p99 us"))?;
+            let picture = pictures::curves(curves, ("second", "p99 us"))?;
             self.picture(&format!("{name}-over-time"), picture)?;
         }
         Ok(())
@@ -257,6 +257,7 @@ fn curves<'t, 'r: 't>(
                 None => curves.push(Curve {
                     name: row.title().to_owned(),
                     is_own: row.is_own(),
+                    is_limit: row.is_limit(),
                     points: vec![point],
                 }),
             }
@@ -270,8 +271,8 @@ fn seconds(row: &Row<'_>) -> Option<Curve> {
     let round = row.rounds.last().filter(|round| round.figures.seconds.len() > 1)?;
     let points = round.figures.seconds.iter().enumerate();
     let points = points.map(|(number, (_, latency))| (number as f64 + 1.0, latency.max(1.0)));
-    let (name, is_own) = (row.title().to_owned(), row.is_own());
-    Some(Curve { name, is_own, points: points.collect() })
+    let (name, is_own, is_limit) = (row.title().to_owned(), row.is_own(), row.is_limit());
+    Some(Curve { name, is_own, is_limit, points: points.collect() })
 }
 
 fn write_table(text: &mut String, table: &Table<'_>) -> std::fmt::Result {

@@ -14,10 +14,16 @@ const BAR: u32 = 26;
 /// What names take on the left, and figures on the right.
 const NAMES: u32 = 230;
 const FIGURES: u32 = 150;
+/// What the names of curves take on the right.
+const LEGEND: u32 = 250;
+const LINE: usize = 22;
 const OWN: RGBColor = RGBColor(31, 119, 180);
+/// Of dostore used in another way.
+const OWN_TOO: RGBColor = RGBColor(130, 185, 225);
 const PEER: RGBColor = RGBColor(170, 170, 170);
 const LIMIT: RGBColor = RGBColor(214, 170, 90);
-const LINES: [RGBColor; 9] = [
+/// Of peers' curves; none is like another.
+const LINES: [RGBColor; 14] = [
     RGBColor(214, 39, 40),
     RGBColor(44, 160, 44),
     RGBColor(148, 103, 189),
@@ -27,6 +33,11 @@ const LINES: [RGBColor; 9] = [
     RGBColor(188, 189, 34),
     RGBColor(23, 190, 207),
     RGBColor(255, 127, 14),
+    RGBColor(152, 223, 138),
+    RGBColor(255, 152, 150),
+    RGBColor(197, 176, 213),
+    RGBColor(196, 156, 148),
+    RGBColor(90, 90, 40),
 ];
 
 /// A bar for each engine, the best on top.
@@ -64,45 +75,62 @@ pub fn bars(table: &Table<'_>) -> Result<String> {
 pub struct Curve {
     pub name: String,
     pub is_own: bool,
+    pub is_limit: bool,
     pub points: Vec<(f64, f64)>,
 }
 
+impl Curve {
+    fn last(&self) -> f64 {
+        self.points.last().map_or(0.0, |point| point.1)
+    }
+
+    /// How its line is drawn; `place` counts all curves.
+    fn style(&self, place: usize) -> ShapeStyle {
+        match (self.is_own, self.is_limit) {
+            // The name of another way to use it says more than the engine's.
+            (true, _) if self.name.contains(' ') => OWN_TOO.stroke_width(3),
+            (true, _) => OWN.stroke_width(3),
+            (_, true) => LIMIT.stroke_width(3),
+            _ => LINES[place % LINES.len()].stroke_width(1),
+        }
+    }
+}
+
 /// Curves over what grows by powers of ten; `axes` names what grows, then what is shown.
-pub fn curves(curves: &[Curve], axes: (&str, &str)) -> Result<String> {
+pub fn curves(mut curves: Vec<Curve>, axes: (&str, &str)) -> Result<String> {
+    // Names stand in the order in which lines end, the highest on top.
+    curves.sort_by(|one, other| other.last().total_cmp(&one.last()));
     let mut picture = String::new();
-    let points = || curves.iter().flat_map(|curve| curve.points.iter().copied());
-    let span = |of: fn((f64, f64)) -> f64| {
-        let (least, most) = points()
-            .map(of)
-            .fold((f64::INFINITY, 0.0_f64), |(least, most), one| (one.min(least), one.max(most)));
-        least * 0.7..most.max(least * 2.0) * 1.4
-    };
-    let area = SVGBackend::with_string(&mut picture, (WIDTH, HEIGHT)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let (across, up) = (span(|point| point.0), span(|point| point.1));
+    let whole = SVGBackend::with_string(&mut picture, (WIDTH, HEIGHT)).into_drawing_area();
+    whole.fill(&WHITE)?;
+    let (area, legend) = whole.split_horizontally(WIDTH - LEGEND);
+    let (across, up) = (span(&curves, |point| point.0), span(&curves, |point| point.1));
     let mut chart = ChartBuilder::on(&area)
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(80)
         .build_cartesian_2d(across.log_scale(), up.log_scale())?;
     let label = |value: &f64| number(*value);
-    chart
-        .configure_mesh()
-        .x_desc(axes.0)
-        .y_desc(axes.1)
-        .x_label_formatter(&label)
-        .y_label_formatter(&label)
-        .draw()?;
-    for (index, curve) in curves.iter().enumerate() {
-        let color = if curve.is_own { OWN } else { LINES[index % LINES.len()] };
-        let style = color.stroke_width(if curve.is_own { 3 } else { 1 });
-        let line = LineSeries::new(curve.points.iter().copied(), style);
-        let drawn = chart.draw_series(line)?.label(curve.name.clone());
-        drawn.legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc(axes.0).y_desc(axes.1);
+    mesh.x_label_formatter(&label).y_label_formatter(&label).draw()?;
+    let font = ("sans-serif", 13).into_font();
+    for (place, curve) in curves.iter().enumerate() {
+        let style = curve.style(place);
+        chart.draw_series(LineSeries::new(curve.points.iter().copied(), style))?;
+        let top = i32::try_from(20 + place * LINE)?;
+        legend.draw(&PathElement::new([(5, top), (25, top)], style))?;
+        legend.draw(&Text::new(curve.name.clone(), (31, top - 7), font.clone()))?;
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(PEER).draw()?;
-    area.present()?;
-    drop(chart);
-    drop(area);
+    whole.present()?;
+    drop((chart, area, legend, whole));
     Ok(picture)
+}
+
+/// What the points take up in one direction, with some room.
+fn span(curves: &[Curve], of: fn((f64, f64)) -> f64) -> std::ops::Range<f64> {
+    let all = curves.iter().flat_map(|curve| curve.points.iter().copied()).map(of);
+    let (least, most) =
+        all.fold((f64::INFINITY, 0.0_f64), |(least, most), one| (one.min(least), one.max(most)));
+    least * 0.7..most.max(least * 2.0) * 1.4
 }
