@@ -1,18 +1,19 @@
 //! `bigkeys`: the greatest values of a store.
 
 use super::address::{self, Address};
-use super::call::Call;
+use super::call::{Call, Past};
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::bytes;
 use super::listing::{LAYOUTS, Listing};
-use super::place::{Place, space};
+use super::place::{Place, moment, moment_of_many, objects, snapshot_of, space};
 use super::table::Columns;
 use super::usage;
 use super::value::codec;
 use crate::error::Result as Stored;
-use crate::ids::{Codec, ObjectId};
+use crate::ids::{Codec, ObjectId, Timestamp};
 use crate::store::list::ListOptions;
 use crate::store::reader::{Reader, ReaderNamespace};
+use crate::store::snapshot::Snapshot;
 use clap::Args;
 use serde_json::json;
 
@@ -20,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   dostore bigkeys
   dostore bigkeys rooms --limit 3
+  dostore bigkeys rooms --at -15m
   dostore bigkeys rooms/lobby --json";
 
 const COLUMNS: Columns = &["-SIZE", "?CODEC", "KEY"];
@@ -35,6 +37,8 @@ pub struct Arguments {
     /// Lists so many at most
     #[arg(long, value_name = "N", default_value_t = 10)]
     limit: usize,
+    #[command(flatten)]
+    past: Past,
 }
 
 /// A value that is among the greatest.
@@ -50,29 +54,42 @@ impl Arguments {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         call.allow(LAYOUTS)?;
         let address = self.address.as_deref().map(Address::parse).transpose()?;
-        if address.as_ref().is_some_and(|it| it.key.is_some() || it.when.is_some()) {
+        if address.as_ref().is_some_and(|it| it.key.is_some()) {
             return Err(usage("write bigkeys NS or bigkeys NS/NAME"));
         }
+        let past = self.past.at.as_deref();
+        let object = address.as_ref().filter(|it| it.who.is_some());
+        let when = object.map(|it| moment(call, it, past)).transpose()?.flatten();
+        let of_many = address.as_ref().filter(|_| object.is_none());
+        let past = past.filter(|_| object.is_none());
+        let at = moment_of_many(call, of_many.and_then(|it| it.when.as_deref()), past)?;
         call.count("objects");
         call.reading(|reader, call| {
             let mut greatest = Vec::new();
+            let mut foot = match at {
+                Some(at) => format!("as of {}", call.calendar.show(at)),
+                None => call.position_text(reader.position(), reader.time()),
+            };
             match &address {
                 None => {
                     for space in reader.namespaces() {
-                        self.of_space(call, &space, &mut greatest)?;
+                        self.of_space(call, &space, at, &mut greatest)?;
                     }
                 }
                 Some(address) if address.who.is_none() => {
-                    self.of_space(call, &space(reader, &address.space)?, &mut greatest)?;
+                    self.of_space(call, &space(reader, &address.space)?, at, &mut greatest)?;
                 }
                 Some(address) => {
                     let place = Place::find(reader, address)?;
-                    place.content(None)?;
-                    let read = self.of_object(&place.space, place.id, &mut greatest);
+                    let content = place.content(when)?;
+                    if when.is_some() {
+                        foot = call.position_text(content.last_lsn(), content.last_time());
+                    }
+                    let read = self.of_object((&place.space, place.id), &content, &mut greatest);
                     call.readable(read)?;
                 }
             }
-            show(call, reader, &greatest)
+            show(call, reader, &greatest, &foot)
         })
     }
 
@@ -80,15 +97,17 @@ impl Arguments {
         &self,
         call: &mut Call<'_>,
         space: &ReaderNamespace,
+        at: Option<Timestamp>,
         greatest: &mut Vec<Great>,
     ) -> Result<(), Failure> {
-        for object in space.objects() {
+        for object in objects(space, None, at)? {
             call.step();
             let Some(object) = call.readable(object)? else { continue };
             let least = greatest.last().map_or(0, |great| great.size as u64);
             let is_small = greatest.len() >= self.limit && object.bytes <= least;
             if !is_small || object.is_approximate {
-                let read = self.of_object(space, object.id, greatest);
+                let read = snapshot_of(space, object.id, at)
+                    .and_then(|content| self.of_object((space, object.id), &content, greatest));
                 call.readable(read)?;
             }
         }
@@ -97,11 +116,11 @@ impl Arguments {
 
     fn of_object(
         &self,
-        space: &ReaderNamespace,
-        id: ObjectId,
+        (space, id): (&ReaderNamespace, ObjectId),
+        content: &Snapshot,
         greatest: &mut Vec<Great>,
     ) -> Stored<()> {
-        for entry in space.snapshot(id)?.list(ListOptions::new())? {
+        for entry in content.list(ListOptions::new())? {
             let (key, value) = entry?;
             let at = greatest.partition_point(|great| great.size >= value.len());
             if at < self.limit {
@@ -115,7 +134,7 @@ impl Arguments {
     }
 }
 
-fn show(call: &mut Call<'_>, reader: &Reader, greatest: &[Great]) -> Outcome {
+fn show(call: &mut Call<'_>, reader: &Reader, greatest: &[Great], foot: &str) -> Outcome {
     let mut listing = Listing::new("bigkeys", COLUMNS, reader);
     for great in greatest {
         let place = Place::of(great.space.clone(), great.id)?;
@@ -126,7 +145,6 @@ fn show(call: &mut Call<'_>, reader: &Reader, greatest: &[Great]) -> Outcome {
         let fields = [("key", json!(key)), ("size", json!(great.size)), ("codec", json!(codec))];
         listing.row(call, cells, &place.row(fields))?;
     }
-    let foot = call.position_text(reader.position(), reader.time());
-    listing.end(call, None, &foot)?;
+    listing.end(call, None, foot)?;
     Ok(DONE)
 }

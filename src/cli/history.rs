@@ -109,7 +109,7 @@ impl Arguments {
 }
 
 /// The commits between two moments.
-fn read(place: &Place, since: Option<When>, until: Option<When>) -> Result<History, Failure> {
+pub fn read(place: &Place, since: Option<When>, until: Option<When>) -> Result<History, Failure> {
     let start = match since {
         None => Bound::Unbounded,
         Some(since) => match place.bookmark(Some(since)) {

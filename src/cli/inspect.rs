@@ -4,20 +4,22 @@ use super::address::{self, Address};
 use super::call::{Call, Format, Past, fields, position_fields};
 use super::debug;
 use super::failure::{DONE, Failure, Outcome};
-use super::figures::{bytes, count, facts};
+use super::figures::{bytes, count, digits, facts};
 use super::get::{Shelf, object_fields, print};
 use super::place::{Place, moment, space};
 use super::summary;
-use super::table::table;
+use super::table::{Columns, table};
 use super::time::{When, machine};
 use super::usage;
 use super::value::Shown;
 use crate::disk::ReadDisk;
+use crate::error::Result as Stored;
+use crate::inspect::summary::{Great, NamespaceSummary};
 use crate::store::list::ListOptions;
 use crate::store::reader::Reader;
 use crate::store::snapshot::Snapshot;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
 
 const EXAMPLES: &str = "\
@@ -29,13 +31,16 @@ Examples:
   dostore inspect MANIFEST
   dostore inspect rooms/lobby@-15m --json";
 
+const GREATEST_OBJECTS: Columns = &["GREATEST OBJECTS", "-KEYS", "-SIZE", "?MODIFIED"];
+
 /// The greatest keys that a card shows.
 const GREATEST: usize = 5;
 
 /// Shows what an address holds: a store, a namespace, an object, a key or a file
 ///
-/// Without an address, what the store holds and where its bytes are. Objects of a store or a
-/// namespace are counted as of the last checkpoint; commits behind it are counted beside them.
+/// Without an address, what the store holds and where its bytes are; of a namespace its greatest
+/// objects, too. Objects of a store or a namespace are counted as of the last checkpoint; commits
+/// behind it are counted beside them.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -82,7 +87,8 @@ impl Arguments {
             return Ok(());
         }
         Err(usage(
-            "a store and its namespaces are shown as of now; `ls NS --at TIME` lists objects",
+            "a store and its namespaces are shown as of now; `stat` takes --at, and \
+             `ls NS --at TIME` lists objects",
         ))
     }
 }
@@ -90,9 +96,16 @@ impl Arguments {
 fn namespace(call: &mut Call<'_>, reader: &Reader, name: &str) -> Outcome {
     let space = space(reader, name)?;
     let found = summary::read(call)?;
-    let Some((cells, own)) = summary::namespace(&found, space.name()) else {
+    let of_it = |it: &&NamespaceSummary| it.name.as_deref() == Some(space.name());
+    let Some(own) = found.namespaces.iter().find(of_it) else {
         return Err(Failure::Missing(format!("there is no namespace {name:?}")));
     };
+    let great = own.greatest.iter().map(|great| {
+        let place = Place::of(space.clone(), space.id_from_short(great.id));
+        place.map(|place| (place, *great))
+    });
+    let great: Vec<_> = great.collect::<Stored<_>>()?;
+    let (cells, own) = summary::namespace(own);
     let names = ["namespace", "objects", "keys", "size", "alarms"];
     let mut lines: Vec<_> = names.into_iter().zip(cells).collect();
     lines.push(("counted", call.position_text(found.cut, found.cut_time)));
@@ -103,7 +116,27 @@ fn namespace(call: &mut Call<'_>, reader: &Reader, name: &str) -> Outcome {
         ("cut", json!(found.cut.0)),
         ("cut_time", json!(machine(found.cut_time))),
     ]));
-    call.document("namespace", document, &facts(&lines))
+    document.insert("greatest".to_owned(), great.iter().map(great_fields).collect());
+    let row = |(place, great): &(Place, Great)| {
+        let modified = call.calendar.distance(great.last_time);
+        vec![place.address(), digits(great.keys), bytes(great.content_bytes), modified]
+    };
+    let rows: Vec<_> = great.iter().map(row).collect();
+    let mut text = facts(&lines);
+    if !rows.is_empty() {
+        text = format!("{text}\n\n{}", table(GREATEST_OBJECTS, &rows, call.paper));
+    }
+    call.document("namespace", document, &text)
+}
+
+fn great_fields((place, great): &(Place, Great)) -> Json {
+    json!({
+        "name": place.name,
+        "id": place.id.to_string(),
+        "keys": great.keys,
+        "bytes": great.content_bytes,
+        "last_time": machine(great.last_time),
+    })
 }
 
 /// What an object has, counted key by key.

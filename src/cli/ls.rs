@@ -5,7 +5,7 @@ use super::call::{Call, Format, Page, Past};
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::{bytes, digits};
 use super::listing::{LAYOUTS, Listing};
-use super::place::{half_of, moment_of_many, nearest, space, system_time};
+use super::place::{half_of, moment_of_many, nearest, objects, space};
 use super::summary::list_namespaces;
 use super::table::Columns;
 use super::time::machine;
@@ -13,7 +13,6 @@ use super::usage;
 use crate::ids::{ObjectId, Timestamp};
 use crate::store::objects::ObjectInfo;
 use crate::store::reader::{Reader, ReaderNamespace};
-use crate::store::reader_objects::ReaderObjects;
 use clap::Args;
 use serde_json::json;
 
@@ -120,18 +119,6 @@ fn suggest(call: &mut Call<'_>, space: &ReaderNamespace, prefix: &str) -> Result
         call.line(&format!("no name begins so; is \"{space}/{near}\" meant?"))?;
     }
     Ok(())
-}
-
-fn objects(
-    space: &ReaderNamespace,
-    after: Option<ObjectId>,
-    at: Option<Timestamp>,
-) -> crate::error::Result<ReaderObjects> {
-    let from = after.unwrap_or_else(|| space.id_from_short(half_of("")));
-    match at {
-        Some(at) => space.objects_at(from, system_time(at)),
-        None => space.objects_from(from),
-    }
 }
 
 /// The object behind which a list goes on, there or not.

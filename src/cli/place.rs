@@ -11,6 +11,7 @@ use crate::bookmark::Bookmark;
 use crate::error::{Error, Result as Stored};
 use crate::ids::{ObjectId, ShortId, Timestamp};
 use crate::store::list::ListOptions;
+use crate::store::objects::ObjectInfo;
 use crate::store::reader::{Reader, ReaderNamespace};
 use crate::store::snapshot::Snapshot;
 use serde_json::{Value as Json, json};
@@ -67,6 +68,34 @@ pub fn space(reader: &Reader, name: &str) -> Result<ReaderNamespace, Failure> {
         return Err(Failure::Missing(what));
     };
     Ok(found)
+}
+
+/// The objects of a namespace from one on, now or as of a time. Of what was purged since there is
+/// nothing to be shown.
+pub fn objects(
+    space: &ReaderNamespace,
+    from: Option<ObjectId>,
+    at: Option<Timestamp>,
+) -> Stored<impl Iterator<Item = Stored<ObjectInfo>> + use<>> {
+    let from = from.unwrap_or_else(|| space.id_from_short(half_of("")));
+    let objects = match at {
+        Some(at) => space.objects_at(from, system_time(at))?,
+        None => space.objects_from(from)?,
+    };
+    let is_purged = |error: &Error| error.code() == "history.purged";
+    Ok(objects.filter(move |object| !object.as_ref().is_err_and(is_purged)))
+}
+
+/// An object of a namespace, now or as of a time.
+pub fn snapshot_of(
+    space: &ReaderNamespace,
+    id: ObjectId,
+    at: Option<Timestamp>,
+) -> Stored<Snapshot> {
+    match at {
+        Some(at) => space.at_time(id, system_time(at)),
+        None => space.snapshot(id),
+    }
 }
 
 /// The most alike of some names.

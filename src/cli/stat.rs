@@ -1,12 +1,13 @@
 //! `stat`: how much there is, and how it is spread.
 
 use super::address::Address;
-use super::call::{Call, Format, fields, position_fields};
-use super::failure::Outcome;
+use super::call::{Call, Format, Past, fields, position_fields};
+use super::failure::{Failure, Outcome};
 use super::figures::{bytes, digits, facts};
 use super::get::object_fields;
-use super::place::{Place, space};
-use super::time::machine;
+use super::history::read as history;
+use super::place::{Place, moment, moment_of_many, objects, space};
+use super::time::{When, machine};
 use super::usage;
 use crate::error::ErrorKind;
 use crate::ids::Timestamp;
@@ -19,17 +20,20 @@ const EXAMPLES: &str = "\
 Examples:
   dostore stat
   dostore stat rooms
+  dostore stat rooms --at -15m
   dostore stat rooms/lobby --json";
 
 /// Counts: objects of a store or a namespace, or keys and commits of an object
 ///
 /// Shows how sizes are spread: the median, what 99 in 100 are within, and the greatest. Everything
-/// is counted, so it takes as long as there is much.
+/// is counted, so it takes as long as there is much; with --at all that objects held is read.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// NS, NS/NAME or NS/~HEX
     address: Option<String>,
+    #[command(flatten)]
+    past: Past,
 }
 
 /// How numbers are spread.
@@ -66,31 +70,38 @@ impl Arguments {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         call.allow(&[Format::Table, Format::Json, Format::Jsonl])?;
         let address = self.address.as_deref().map(Address::parse).transpose()?;
-        if address.as_ref().is_some_and(|it| it.key.is_some() || it.when.is_some()) {
+        if address.as_ref().is_some_and(|it| it.key.is_some()) {
             return Err(usage("write stat, stat NS or stat NS/NAME"));
         }
+        let at = self.past.at.as_deref();
+        if let Some(address) = address.as_ref().filter(|it| it.who.is_some()) {
+            let when = moment(call, address, at)?;
+            return call.reading(|reader, call| {
+                of_object(call, reader, &Place::find(reader, address)?, when)
+            });
+        }
+        let at = moment_of_many(call, address.as_ref().and_then(|it| it.when.as_deref()), at)?;
         call.count("objects");
-        call.reading(|reader, call| match &address {
-            None => objects(call, reader, &reader.namespaces(), None),
-            Some(address) if address.who.is_none() => {
-                let space = space(reader, &address.space)?;
-                objects(call, reader, std::slice::from_ref(&space), Some(space.name()))
-            }
-            Some(address) => object(call, reader, &Place::find(reader, address)?),
+        call.reading(|reader, call| {
+            let Some(address) = &address else {
+                return of_many(call, reader, (&reader.namespaces(), None), at);
+            };
+            let space = space(reader, &address.space)?;
+            of_many(call, reader, (std::slice::from_ref(&space), Some(space.name())), at)
         })
     }
 }
 
-fn objects(
+fn of_many(
     call: &mut Call<'_>,
     reader: &Reader,
-    spaces: &[ReaderNamespace],
-    name: Option<&str>,
+    (spaces, name): (&[ReaderNamespace], Option<&str>),
+    at: Option<Timestamp>,
 ) -> Outcome {
     let (mut keys, mut sizes) = (Vec::new(), Vec::new());
     let (mut named, mut alarms, mut newest) = (0_u64, 0_u64, Timestamp(0));
     for space in spaces {
-        for object in space.objects() {
+        for object in objects(space, None, at)? {
             call.step();
             let Some(object) = call.readable(object)? else { continue };
             keys.push(object.keys);
@@ -112,6 +123,10 @@ fn objects(
         ("bytes", sizes.json()),
         ("modified", json!(machine(newest))),
     ]));
+    let read = match at {
+        Some(at) => format!("as of {}", call.calendar.show(at)),
+        None => call.position_text(reader.position(), reader.time()),
+    };
     let modified = if newest.0 == 0 { "never".to_owned() } else { call.calendar.distance(newest) };
     let text = facts(&[
         ("objects", format!("{}, {} with a name", digits(keys.count as u64), digits(named))),
@@ -119,13 +134,13 @@ fn objects(
         ("size", sizes.text(bytes)),
         ("alarms", format!("{} objects with one", digits(alarms))),
         ("modified", modified),
-        ("read", call.position_text(reader.position(), reader.time())),
+        ("read", read),
     ]);
     call.document("stat", document, &text)
 }
 
-fn object(call: &mut Call<'_>, reader: &Reader, place: &Place) -> Outcome {
-    let snapshot = place.content(None)?;
+fn of_object(call: &mut Call<'_>, reader: &Reader, place: &Place, when: Option<When>) -> Outcome {
+    let snapshot = place.content(when)?;
     let mut sizes = Vec::new();
     for entry in snapshot.list(ListOptions::new())? {
         let Some((key, value)) = call.readable(entry)? else { break };
@@ -134,7 +149,7 @@ fn object(call: &mut Call<'_>, reader: &Reader, place: &Place) -> Outcome {
     let sizes = Spread::of(sizes);
     let mut commits = Vec::new();
     let mut oldest = None;
-    match place.space.history(place.id, ..) {
+    match history(place, None, when) {
         Ok(history) => {
             for entry in history {
                 let Some(entry) = call.readable(entry)? else { break };
@@ -142,8 +157,8 @@ fn object(call: &mut Call<'_>, reader: &Reader, place: &Place) -> Outcome {
                 commits.push(entry.bytes);
             }
         }
-        Err(error) if error.kind() == ErrorKind::NotRetained => {}
-        Err(error) => return Err(error.into()),
+        Err(Failure::Store(error)) if error.kind() == ErrorKind::NotRetained => {}
+        Err(failure) => return Err(failure),
     }
     let commits = Spread::of(commits);
     let mut document = position_fields(reader);
@@ -159,12 +174,17 @@ fn object(call: &mut Call<'_>, reader: &Reader, place: &Place) -> Outcome {
         let number = digits(commits.count as u64);
         format!("{number} commits since {}, {}", call.calendar.show(oldest), commits.text(bytes))
     });
+    let (position, time) = match when {
+        Some(_) => (snapshot.last_lsn(), snapshot.last_time()),
+        None => (reader.position(), reader.time()),
+    };
+    let read = call.position_text(position, time);
     let text = facts(&[
         ("object", place.address()),
         ("keys", digits(sizes.count as u64)),
         ("size", sizes.text(bytes)),
         ("history", since),
-        ("read", call.position_text(reader.position(), reader.time())),
+        ("read", read),
     ]);
     call.document("stat", document, &text)
 }

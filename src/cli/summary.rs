@@ -125,10 +125,9 @@ pub fn list_namespaces(call: &mut Call<'_>) -> Outcome {
 }
 
 /// One namespace of a store, for people and for programs.
-pub fn namespace(summary: &Summary, name: &str) -> Option<(Vec<String>, Map<String, Value>)> {
-    let space = summary.namespaces.iter().find(|space| space.name.as_deref() == Some(name))?;
+pub fn namespace(space: &NamespaceSummary) -> (Vec<String>, Map<String, Value>) {
     let named = space_fields(space).into_iter().map(|(name, value)| (name.to_owned(), value));
-    Some((space_cells(space), named.collect()))
+    (space_cells(space), named.collect())
 }
 
 /// The same, for programs.

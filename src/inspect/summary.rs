@@ -11,7 +11,7 @@ use crate::format::entry::Head;
 use crate::format::manifest::Manifest;
 use crate::format::record::RecordView;
 use crate::format::run::RunUse;
-use crate::ids::{Address, Lsn, NamespaceNumber, StoreId, Term, Timestamp};
+use crate::ids::{Address, Lsn, NamespaceNumber, ShortId, StoreId, Term, Timestamp};
 use crate::inspect::catalog::{CATALOG, Catalog};
 use crate::inspect::files::{Listing, Role};
 use crate::manifest;
@@ -23,6 +23,9 @@ use std::sync::Arc;
 
 /// How often a look that a writer overtook begins again.
 const ATTEMPTS: usize = 3;
+
+/// Objects of a namespace that are told by themselves.
+const GREATEST: usize = 10;
 
 /// Damages that are told.
 const LOST_MAX: usize = 16;
@@ -44,6 +47,21 @@ pub struct NamespaceSummary {
     pub alarms: u64,
     /// Objects whose keys and bytes are approximate.
     pub approximate: u64,
+    /// The greatest objects, the greatest first.
+    pub greatest: Vec<Great>,
+}
+
+/// An object that is among the greatest of its namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Great {
+    /// The identifying half of its id.
+    pub id: ShortId,
+    /// Its keys.
+    pub keys: u64,
+    /// Bytes of its keys and values.
+    pub content_bytes: u64,
+    /// The time of its last commit.
+    pub last_time: Timestamp,
 }
 
 /// A store in figures.
@@ -207,7 +225,7 @@ fn count_objects(directory: &Directory, catalog: &Catalog, summary: &mut Summary
         if !head.deleted && address != CATALOG {
             let number = address.namespace;
             let fresh = || NamespaceSummary { number, ..NamespaceSummary::default() };
-            found.entry(number).or_insert_with(fresh).add(&head);
+            found.entry(number).or_insert_with(fresh).add(address.id, &head);
         }
     }
     summary.namespaces = found.into_values().collect();
@@ -215,7 +233,13 @@ fn count_objects(directory: &Directory, catalog: &Catalog, summary: &mut Summary
 }
 
 impl NamespaceSummary {
-    fn add(&mut self, head: &Head) {
+    fn add(&mut self, id: ShortId, head: &Head) {
+        let Head { count: keys, content_bytes, last_time, .. } = *head;
+        let at = self.greatest.partition_point(|great| great.content_bytes >= content_bytes);
+        if at < GREATEST {
+            self.greatest.insert(at, Great { id, keys, content_bytes, last_time });
+            self.greatest.truncate(GREATEST);
+        }
         self.objects += 1;
         self.keys = self.keys.saturating_add(head.count);
         self.content_bytes = self.content_bytes.saturating_add(head.content_bytes);

@@ -192,3 +192,17 @@ fn a_card_has_all_that_is_known_of_an_object() {
     let spaces = stage.call(&["ls", "--json"]).json();
     assert_eq!(spaces["items"][1]["name"], "users");
 }
+
+#[test]
+fn a_namespace_is_inspected_with_its_greatest_objects() {
+    let stage = Stage::new();
+    let shown = stage.call(&["inspect", "rooms"]).text();
+    let rows: Vec<_> = shown.lines().skip_while(|line| !line.starts_with("GREATEST")).collect();
+    assert!(rows.len() == 11 && rows[1].starts_with("rooms/lobster 19 "), "{shown}");
+    let great = stage.call(&["inspect", "rooms", "--json"]).json()["greatest"].clone();
+    assert_eq!(
+        (&great[0]["name"], &great[0]["keys"]),
+        (&"lobster 19".into(), &1.into()),
+        "{great}"
+    );
+}

@@ -93,3 +93,23 @@ fn a_bookmark_names_the_moment_that_was_asked_for() {
     let ahead = stage.call(&["get", "rooms/lobby:topic", "--at", "00000099-00000000"]);
     assert_eq!(ahead.code, 3, "{ahead:?}");
 }
+
+#[test]
+fn counts_and_the_greatest_values_are_told_as_of_then() {
+    let stage = Stage::new();
+    let stat = |words: &[&str]| stage.call(&[&["stat"][..], words, &["--json"]].concat()).json();
+    assert_eq!(stat(&["rooms"])["objects"], 22);
+    assert_eq!(stat(&["rooms", "--at", "-9d"])["objects"], 1);
+    assert_eq!(stat(&["rooms@-9d"])["keys"]["sum"], 1);
+    let lobby = stat(&[LOBBY, "--at", "-8d"]);
+    assert_eq!((&lobby["keys"], &lobby["commits"]), (&json!(4), &json!(2)), "{lobby}");
+    let great = |words: &[&str]| {
+        let list = stage.call(&[&["bigkeys", "--limit", "1"][..], words, &["--json"]].concat());
+        items(&list.json())[0]["key"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(great(&["rooms"]), "claws");
+    assert_eq!(great(&["rooms", "--at", "-9d"]), "topic");
+    assert_eq!(great(&[LOBBY, "--at", "-8d"]), "visitor/ada");
+    let told = stage.call(&["stat", "rooms", "--at", "-9d"]).text();
+    assert!(told.contains("as of 2026-11-02"), "{told}");
+}

@@ -5,7 +5,7 @@ use crate::cli::address::Address;
 use crate::cli::call::{Call, Format, Past, fields, is_damage};
 use crate::cli::failure::{DONE, Failure, Outcome};
 use crate::cli::figures::{bytes, count, digits};
-use crate::cli::place::{Place, half_of, moment, moment_of_many, space, system_time};
+use crate::cli::place::{Place, moment, moment_of_many, objects, snapshot_of, space};
 use crate::cli::progress::measure;
 use crate::cli::time::When;
 use crate::cli::usage;
@@ -243,24 +243,13 @@ fn add<W: Write>(
     (bar, missing): (&ProgressBar, &mut Missing),
 ) -> Result<(), Failure> {
     exporter.namespace(space.name())?;
-    let objects = match at {
-        Some(at) => space.objects_at(space.id_from_short(half_of("")), system_time(at))?,
-        None => space.objects(),
-    };
-    for info in objects {
-        let info = match info {
-            // Of what was purged there is nothing to be written.
-            Err(error) if error.code() == "history.purged" => continue,
-            info => missing.readable(info)?,
-        };
+    for info in objects(space, None, at)? {
+        let info = missing.readable(info)?;
         let Some(id) = info.filter(|info| !info.is_unfinished).map(|info| info.id) else {
             continue;
         };
-        let snapshot = match at {
-            Some(at) => space.at_time(id, system_time(at)),
-            None => space.snapshot(id),
-        };
-        let whole = snapshot.and_then(|it| Exporter::<W>::check(id, &it).map(|()| it));
+        let whole =
+            snapshot_of(space, id, at).and_then(|it| Exporter::<W>::check(id, &it).map(|()| it));
         if let Some(snapshot) = missing.readable(whole)? {
             exporter.object(id, &snapshot)?;
             bar.inc(1);
