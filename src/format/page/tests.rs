@@ -100,6 +100,18 @@ proptest! {
     }
 
     #[test]
+    fn prefixes_order_as_keys_do_whatever_stands_behind_them(
+        one in prop::collection::vec(prop::sample::select(vec![0, 1, u8::MAX]), 0..12),
+        other in prop::collection::vec(prop::sample::select(vec![0, 1, u8::MAX]), 0..12),
+        behind in prop::collection::vec(any::<u8>(), 0..12),
+    ) {
+        let of = |key: &[u8]| prefix(&[key, &behind].concat(), key.len());
+        prop_assert_eq!(of(&one), prefix(&one, one.len()));
+        let ordered = of(&one).cmp(&of(&other));
+        prop_assert!(ordered.is_eq() || ordered == one.cmp(&other));
+    }
+
+    #[test]
     fn arbitrary_bodies_are_refused_or_read_without_a_panic(
         body in prop::collection::vec(0..6u8, 0..60),
         count in 0..6u32,
