@@ -1,6 +1,6 @@
 //! What was committed to an object since its pages: a layer of it, small or sorted.
 //!
-//! A small layer is its commit records, one allocation each, searched from the first to the last;
+//! A small layer is its commit records, one allocation each, searched from the newest on;
 //! from 16 operations or 4 KiB on it has a sorted map too, whose keys and values point into the
 //! records.
 //!
@@ -212,10 +212,8 @@ impl Layer {
     pub fn find(&self, key: &[u8]) -> Option<Found> {
         let found = match &self.sorted {
             Some(sorted) => sorted.find(key),
-            None => self.records.iter().fold(None, |found, record| {
-                let newer = find_in_record(record, key);
-                newer.or(found)
-            }),
+            // The newest that says anything of it decides.
+            None => self.records.iter().rev().find_map(|record| find_in_record(record, key)),
         };
         let is_bottom = self.wiped && self.adopted.is_none();
         found.or_else(|| is_bottom.then_some(Found::Deleted))
