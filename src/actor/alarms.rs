@@ -186,7 +186,7 @@ impl Storage {
     /// again.
     pub fn alarm_scope(&self, fired: &Fired) -> AlarmScope {
         let core = Arc::clone(self.core());
-        let number = core.next_event();
+        let number = core.next_handled();
         let name = fired.alarm_name().map(str::to_owned);
         core.handled.lock().push(Handled { number, name, alarm: *fired.state() });
         AlarmScope { core, number }

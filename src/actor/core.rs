@@ -14,7 +14,7 @@
 //!     write is no part of it.
 
 use super::alarms::Handled;
-use super::doors::{Doors, EventId};
+use super::doors::{Doors, THREAD};
 use super::durability::{Durability, Local};
 use super::ledger::{Book, Cover};
 use super::storage::StorageOptions;
@@ -29,14 +29,11 @@ use crate::store::outstanding::Left;
 use crate::wakes::Wakes;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Before the first commit.
 const NOTHING: Position = Position { lsn: Lsn::ZERO, time: Timestamp(0) };
-
-/// The event of a thread that has the turn without a future.
-pub(super) const THREAD: EventId = 0;
 
 thread_local! {
     /// Has an address of its own in each thread.
@@ -67,25 +64,25 @@ struct Open {
     draft: Option<Draft>,
 }
 
-/// What clones of a storage share. In the order in which a turn touches it: of ten thousand objects
-/// none is in the processor's cache, and each line of it is waited for.
+/// What clones of a storage share. What each turn goes through comes first, in one piece: of ten
+/// thousand objects none is in the processor's cache, and each line of it is waited for.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Core {
     pub book: Arc<Book>,
-    pub object: Object,
     /// The thread that has the turn; zero for none.
     holder: AtomicUsize,
     /// The level of the code that runs in the turn. Changed by the holder only.
     level: AtomicUsize,
-    next_event: AtomicU64,
-    blocked: AtomicUsize,
+    /// Threads that wait for the turn.
+    blocked: AtomicU32,
     /// Whether there is a draft. Changed by the holder, and when the object breaks.
     has_draft: AtomicBool,
     /// Whether a turn is between the log and the ledger.
     is_sealing: AtomicBool,
     /// Whether the engine is to tell of a commit of this turn. Changed by the holder only.
     owes_engine: AtomicBool,
+    pub object: Object,
     open: Mutex<Open>,
     pub doors: Mutex<Doors>,
     /// For threads that wait for the turn.
@@ -93,6 +90,7 @@ pub(super) struct Core {
     pub section_limit: Duration,
     /// Alarms that are being handled. A leaf lock.
     pub handled: Mutex<Vec<Handled>>,
+    next_handled: AtomicU64,
 }
 
 impl Core {
@@ -115,10 +113,10 @@ impl Core {
             has_draft: AtomicBool::new(false),
             is_sealing: AtomicBool::new(false),
             owes_engine: AtomicBool::new(false),
-            next_event: AtomicU64::new(THREAD + 1),
+            next_handled: AtomicU64::new(0),
             doors: Mutex::new(Doors::new()),
             freed: Condvar::new(),
-            blocked: AtomicUsize::new(0),
+            blocked: AtomicU32::new(0),
             open: Mutex::default(),
             handled: Mutex::default(),
         });
@@ -134,8 +132,16 @@ impl Core {
         self.holder.load(Ordering::Relaxed) == this_thread()
     }
 
-    pub fn next_event(&self) -> EventId {
-        self.next_event.fetch_add(1, Ordering::Relaxed)
+    /// Looks at every part of memory that a turn goes through: looked at together, the processor
+    /// fetches them together, and waits for each one otherwise. What it says means nothing.
+    pub fn touch(&self) -> usize {
+        let own = usize::from(self.open.is_locked()) ^ usize::from(self.doors.is_locked());
+        self.holder() ^ own ^ self.book.touch() ^ self.object.touch()
+    }
+
+    /// A number that no other alarm being handled has.
+    pub fn next_handled(&self) -> u64 {
+        self.next_handled.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Notes what the gate decided, under its lock.

@@ -36,13 +36,13 @@ struct Sealed {
 struct Ledger {
     /// The number of the open turn.
     open: u64,
-    outstanding: Queue<Sealed>,
-    /// How many of them need no confirmation.
-    unconfirmed: usize,
-    /// The first turn that failed, and how.
-    failed: Option<(u64, Error)>,
     /// Whether a gate covers the open turn. Without one nobody is in the two lists below.
     is_bound: bool,
+    /// The first turn that failed, and how.
+    failed: Option<(u64, Error)>,
+    /// How many of those below need no confirmation.
+    unconfirmed: usize,
+    outstanding: Queue<Sealed>,
     /// Who waits for the open turn's end.
     bound: Vec<Waker>,
     /// Who wants to know where the open turn is logged.
@@ -136,11 +136,14 @@ impl Ledger {
 
     /// The first commit up to turn `last` that will never be safe, and why.
     fn failure(&self, durability: &dyn Durability, last: u64) -> Option<(Position, Error)> {
-        // In order, all that is outstanding has failed, or nothing has.
-        let count = if durability.is_ordered() { 1 } else { usize::MAX };
-        self.covered(last).take(count).find_map(|sealed| {
+        let failed = |sealed: &Sealed| {
             durability.failure(sealed.position).map(|cause| (sealed.position, cause))
-        })
+        };
+        if durability.is_ordered() {
+            // All that is outstanding has failed, or nothing has.
+            return self.outstanding.front().filter(|first| first.turn <= last).and_then(failed);
+        }
+        self.covered(last).find_map(failed)
     }
 
     fn push(&mut self, position: Position, is_confirmed: bool) {
@@ -231,6 +234,11 @@ impl Book {
         ledger.prune(&*self.durability);
         let all = ledger.covered(u64::MAX);
         all.map(|sealed| (sealed.position, sealed.is_confirmed)).collect()
+    }
+
+    /// Looks at what each turn goes through, so that it is near; what it says means nothing.
+    pub fn touch(&self) -> usize {
+        usize::from(self.ledger.is_locked())
     }
 
     pub fn durability(&self) -> &dyn Durability {
@@ -495,7 +503,8 @@ impl Book {
     }
 }
 
-fn gate_broken(cause: &Error) -> Error {
+/// What is said of everything that stands on a commit that failed.
+pub(super) fn gate_broken(cause: &Error) -> Error {
     let what = format!("a commit failed, so nothing that may follow from it can be shown: {cause}");
     Error::new(ErrorKind::Broken, "gate.broken", what).caused_by(cause.clone())
 }

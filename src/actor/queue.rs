@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 /// Items in the order in which they came.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Queue<T> {
     first: Option<T>,
     rest: VecDeque<T>,
@@ -33,6 +34,11 @@ impl<T> Queue<T> {
             None => self.first = Some(item),
             Some(_) => self.rest.push_back(item),
         }
+    }
+
+    /// The first item, where it is known that there is no other.
+    pub fn take_only(&mut self) -> Option<T> {
+        self.first.take()
     }
 
     pub fn pop_front(&mut self) -> Option<T> {

@@ -9,6 +9,7 @@
 use super::core::{Core, Part, Turn};
 use super::durability::Durability;
 use super::gate::{Gate, Gated};
+use super::ledger::Cover;
 use super::sections::{Kind, Section};
 use super::turns::Run;
 use crate::error::{Error, ErrorKind, Result};
@@ -462,10 +463,30 @@ impl Storage {
         self.core.book.broken().is_some() || self.core.object.is_fenced()
     }
 
+    /// Looks at what a turn will need, so that the processor has it near; what it says means
+    /// nothing.
+    pub(super) fn touch(&self) -> usize {
+        self.core.touch()
+    }
+
     /// A gate for what leaves the object now: it opens when every confirmed turn that was sealed
     /// before is safe. Taken inside a turn that has written, it waits for that turn too.
     pub fn gate(&self) -> Gate {
-        Gate::new(&self.core.book, self.core.cover(false))
+        self.gate_of(self.cover())
+    }
+
+    /// What a gate that is taken now waits for.
+    pub(super) fn cover(&self) -> Cover {
+        self.core.cover(false)
+    }
+
+    pub(super) fn gate_of(&self, cover: Cover) -> Gate {
+        Gate::new(&self.core.book, cover)
+    }
+
+    /// What says when turns are safe.
+    pub(super) fn durability(&self) -> &dyn Durability {
+        self.core.book.durability()
     }
 
     /// A value that comes out when a gate that is taken now opens.

@@ -5,7 +5,7 @@
 //!   * Whoever finds the turn taken leaves its waker and returns; no thread is blocked.
 
 use super::core::{Core, Part, Turn};
-use super::doors::{Doors, Entry, Event, Hand};
+use super::doors::{Doors, Entry, Event, Hand, UNNAMED};
 use crate::error::{Error, ErrorKind, Result};
 use pin_project_lite::pin_project;
 use std::future::Future;
@@ -24,7 +24,7 @@ impl Handle {
     /// A new event; it belongs to the section whose code runs now on this thread.
     pub fn new(core: &Arc<Core>) -> Self {
         let place = if core.is_inside() { core.doors.lock().current_place() } else { None };
-        let event = Event { id: core.next_event(), place, ticket: None };
+        let event = Event { id: UNNAMED, place, ticket: None };
         Self { core: Arc::clone(core), event }
     }
 }

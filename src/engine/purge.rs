@@ -105,7 +105,7 @@ impl Engine {
         self.check_alive()?;
         let ended = self.with_object(address, |state, inner| {
             let grant = self.commit(state, inner, changes)?;
-            inner.fence += 1;
+            state.raise_fence(inner);
             inner.is_open = false;
             Ok(grant)
         });

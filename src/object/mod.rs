@@ -35,6 +35,7 @@ use overlay::{Found, HeadState, Layer};
 use parking_lot::Mutex;
 use past_pages::Past;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use version::{Base, Version};
 
 /// Layers of one cut from which on they are merged.
@@ -45,6 +46,9 @@ const LAYERS_PER_CUT_MIN: usize = 4;
 pub struct ObjectState {
     /// Which object.
     pub address: Address,
+    /// Grows when open handles lose their right to the object. Changed under the lock only; so who
+    /// has it knows, and who only looks needs no lock.
+    fence: AtomicU64,
     /// Its content. After a table shard and before the log in the lock order.
     pub inner: Mutex<Inner>,
 }
@@ -64,8 +68,6 @@ pub struct Inner {
     pub dirty_cut: u64,
     /// Whether a handle is open.
     pub is_open: bool,
-    /// Grows when open handles lose their right to the object.
-    pub fence: u64,
     /// Set when the object has left the table: whoever finds it must look again.
     pub is_evicted: bool,
 }
@@ -73,7 +75,29 @@ pub struct Inner {
 impl ObjectState {
     /// An object whose head is still to be looked up.
     pub fn new(address: Address) -> Self {
-        Self { address, inner: Mutex::new(Inner::default()) }
+        Self { address, fence: AtomicU64::new(0), inner: Mutex::new(Inner::default()) }
+    }
+
+    /// Which handle has the right to the object.
+    pub fn fence(&self) -> u64 {
+        self.fence.load(Ordering::Relaxed)
+    }
+
+    /// Takes that right from whoever has it; gives the fence of who comes next. `_lock` is what the
+    /// object's lock guards, held by the caller.
+    pub fn raise_fence(&self, _lock: &mut Inner) -> u64 {
+        self.fence.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Gives the right back to whoever had it at `fence`, when what took it came to nothing.
+    pub fn lower_fence(&self, fence: u64, _lock: &mut Inner) {
+        self.fence.store(fence, Ordering::Relaxed);
+    }
+
+    /// Looks at the part of memory that every use of the object begins with; what it says means
+    /// nothing.
+    pub fn touch(&self) -> usize {
+        usize::from(self.inner.is_locked())
     }
 }
 

@@ -83,8 +83,7 @@ impl Object {
             }
             check(inner.state().unfinished)?;
             inner.is_open = true;
-            inner.fence += 1;
-            Ok((Arc::clone(state), inner.fence))
+            Ok((Arc::clone(state), state.raise_fence(inner)))
         })?;
         let name = name.map(str::to_owned);
         Ok(Self { store, state, id, name, fence })
@@ -115,8 +114,8 @@ impl Object {
     }
 
     /// Whether this handle may change the object that is in memory now.
-    pub(super) fn check_right(&self, object: &Arc<ObjectState>, inner: &Inner) -> Result<()> {
-        if Arc::ptr_eq(object, &self.state) && inner.fence == self.fence {
+    pub(super) fn check_right(&self, object: &Arc<ObjectState>) -> Result<()> {
+        if Arc::ptr_eq(object, &self.state) && object.fence() == self.fence {
             return Ok(());
         }
         let what = "the object was deleted or restored from outside this handle; open it again";
@@ -125,7 +124,11 @@ impl Object {
 
     /// Whether the object was deleted, changed or restored from outside this handle.
     pub(crate) fn is_fenced(&self) -> bool {
-        self.state.inner.lock().fence != self.fence
+        // What takes the right may yet come to nothing, for as long as it has the lock.
+        self.state.fence() != self.fence && {
+            let _inner = self.state.inner.lock();
+            self.state.fence() != self.fence
+        }
     }
 
     pub(super) fn wants_restore(&self) -> Result<bool> {
@@ -136,7 +139,7 @@ impl Object {
     fn inner(&self) -> Result<MutexGuard<'_, Inner>> {
         self.engine().check_alive()?;
         let inner = self.state.inner.lock();
-        self.check_right(&self.state, &inner)?;
+        self.check_right(&self.state)?;
         Ok(inner)
     }
 
@@ -294,6 +297,11 @@ impl Object {
         Ok(self.engine().bookmark(self.state.address, moment))
     }
 
+    /// Looks at the memory that a read begins with, so that it is near; what it says means nothing.
+    pub(crate) fn touch(&self) -> usize {
+        self.state.touch()
+    }
+
     pub(crate) fn address(&self) -> Address {
         self.state.address
     }
@@ -324,11 +332,11 @@ impl Object {
     /// Gives the object up: another handle may be opened, and this one's calls fail from here on.
     pub(crate) fn let_go(&self) {
         let mut inner = self.state.inner.lock();
-        if inner.fence != self.fence {
+        if self.state.fence() != self.fence {
             return;
         }
         inner.is_open = false;
-        inner.fence += 1;
+        self.state.raise_fence(&mut inner);
         let is_idle = inner.layers.is_empty();
         drop(inner);
         if is_idle {

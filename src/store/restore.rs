@@ -108,9 +108,9 @@ fn adopt(engine: &Engine, request: &Request<'_>, accept: Accept<'_>) -> Result<G
     let seen = engine.view(request.address)?;
     // Before anything is written; again, and then in earnest, with the commit.
     engine.with_object(request.address, |object, inner| {
-        let rights = (inner.fence, inner.is_open);
+        let rights = Rights::of(object, inner);
         let accepted = accept(object, inner);
-        (inner.fence, inner.is_open) = rights;
+        rights.give_back(object, inner);
         accepted
     })?;
     let prepared = engine.prepare(request.address, request.entries(&seen))?;
@@ -160,11 +160,11 @@ fn commit(
         let now = View::of_inner(request.address, inner, || engine.version());
         request.check_purge(now.last_purge(), Lsn::MAX)?;
     }
-    let rights = (inner.fence, inner.is_open);
+    let rights = Rights::of(object, inner);
     accept(object, inner)?;
     let granted = engine.commit(object, inner, changes);
     match (&granted, prepared) {
-        (Err(_), _) => (inner.fence, inner.is_open) = rights,
+        (Err(_), _) => rights.give_back(object, inner),
         (Ok(grant), Some(prepared)) => {
             prepared.adopted(grant.lsn);
             mark(if request.is_fork { Mark::AdoptedByFork } else { Mark::Adopted });
@@ -203,9 +203,26 @@ fn state_of(engine: &Engine, address: Address, bookmark: &Bookmark) -> Result<(V
 }
 
 /// Handles lose their right to an object that was restored from outside them.
-fn fence(inner: &mut Inner) {
-    inner.fence += 1;
+fn fence(object: &ObjectState, inner: &mut Inner) {
+    object.raise_fence(inner);
     inner.is_open = false;
+}
+
+/// Who had the right to an object.
+struct Rights {
+    fence: u64,
+    is_open: bool,
+}
+
+impl Rights {
+    fn of(object: &ObjectState, inner: &Inner) -> Self {
+        Self { fence: object.fence(), is_open: inner.is_open }
+    }
+
+    fn give_back(self, object: &ObjectState, inner: &mut Inner) {
+        object.lower_fence(self.fence, inner);
+        inner.is_open = self.is_open;
+    }
 }
 
 impl Object {
@@ -240,7 +257,7 @@ impl Object {
         let restoration = Restoration { from: address, at, is_at_open };
         let (name, is_fork) = (self.name(), false);
         let request = Request { address, then: &then, options, restoration, name, is_fork };
-        let grant = apply(engine, &request, &|object, inner| self.check_right(object, inner))?;
+        let grant = apply(engine, &request, &|object, _| self.check_right(object))?;
         let undo = engine.bookmark(address, Lsn(grant.lsn.0 - 1));
         Ok(Restored { commit: Commit::of_grant(self.store().clone(), address, &grant), undo })
     }
@@ -277,8 +294,8 @@ impl Namespace {
         let engine = self.store.engine();
         let restoration = Restoration { from: address, at, is_at_open: false };
         let request = Request { address, then, options, restoration, name: None, is_fork: false };
-        let grant = apply(engine, &request, &|_, inner| {
-            fence(inner);
+        let grant = apply(engine, &request, &|object, inner| {
+            fence(object, inner);
             Ok(())
         })?;
         let undo = engine.bookmark(address, Lsn(grant.lsn.0 - 1));

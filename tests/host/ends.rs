@@ -2,6 +2,7 @@
 
 use super::stage::*;
 use dostore::actor::host::{Host, Spawner, Task};
+use dostore::disk::sim::Fault;
 use dostore::error::ErrorKind;
 use dostore::store::Store;
 use parking_lot::Mutex;
@@ -51,6 +52,20 @@ fn an_abort_resets_the_object_and_an_error_does_not() {
     assert_eq!(code(&world.outcome(aborts).unwrap_err()), "actor.reset");
     assert_eq!(code(&world.outcome(waits).unwrap_err()), "actor.reset");
     assert_eq!((world.ask(add(0)).unwrap(), world.starts()), (7, 2));
+}
+
+#[test]
+fn a_sync_that_fails_is_told_by_the_reply_and_resets_the_object() {
+    let world = World::new();
+    assert_eq!(world.ask(add(1)).unwrap(), 1);
+    let lost = world.lobby().send(add(1));
+    world.run();
+    // The write of the group, then its sync.
+    world.disk.fail_call(2, Fault::Io);
+    let failed = world.outcome(lost).unwrap_err();
+    assert_eq!(code(&failed), "gate.broken");
+    world.run();
+    assert!(!world.is_active(), "nobody else had asked");
 }
 
 #[test]

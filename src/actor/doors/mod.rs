@@ -28,6 +28,11 @@ pub(super) const DEPTH_MAX: usize = 64;
 /// Names an event of one object: a future given to `run`, or a section.
 pub(super) type EventId = u64;
 
+/// The event of a thread that has the turn without a future.
+pub(super) const THREAD: EventId = 0;
+/// An event that has not asked yet.
+pub(super) const UNNAMED: EventId = 1;
+
 /// A critical section, as something that events belong to.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -134,10 +139,14 @@ fn append(queue: &mut Queue, mut more: Queue) {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Doors {
+    /// Said only where nobody waits, no section runs and no wake-up is owed: then a turn begins and
+    /// ends without a look at what lies behind the next event.
+    is_plain: bool,
     /// The event that has the turn, and those polled inside it. Empty between turns.
     polling: Stack<EventId>,
     /// The level of the code that runs now, while there is a turn.
     current: usize,
+    next_event: EventId,
     levels: Stack<Level>,
     next_ticket: u64,
     /// Who is to be woken when the turn has been given back, beside who waits for it.
@@ -149,7 +158,8 @@ impl Doors {
         let mut levels = Stack::default();
         levels.push(Level::default());
         let (polling, owed) = (Stack::default(), Wakes::default());
-        Self { polling, current: 0, levels, next_ticket: 0, owed }
+        let next_event = UNNAMED + 1;
+        Self { is_plain: true, polling, current: 0, next_event, levels, next_ticket: 0, owed }
     }
 
     pub fn is_held(&self) -> bool {
@@ -158,7 +168,7 @@ impl Doors {
 
     /// How many sections run.
     pub fn depth(&self) -> usize {
-        self.levels.len() - 1
+        if self.is_plain { 0 } else { self.levels.len() - 1 }
     }
 
     /// The level of the code that runs now.
@@ -189,6 +199,14 @@ impl Doors {
         self.levels.top_where(is_it)
     }
 
+    /// Gives an event its name when it asks first.
+    fn name(&mut self, event: &mut Event) {
+        if event.id == UNNAMED {
+            event.id = self.next_event;
+            self.next_event += 1;
+        }
+    }
+
     /// Takes the turn for a thread that may wait for one, whoever stands in the queue: it waits
     /// for no section. Only while nobody is being polled.
     pub fn take(&mut self, id: EventId) {
@@ -199,6 +217,12 @@ impl Doors {
 
     /// An event asks to be polled, from inside the open turn or not.
     pub fn enter(&mut self, event: &mut Event, is_inside: bool, hand: &mut Hand) -> Entry {
+        self.name(event);
+        if self.is_plain && !self.is_held() && event.ticket.is_none() {
+            self.polling.push(event.id);
+            self.current = 0;
+            return Entry::Outer;
+        }
         let top = self.depth();
         let own = self.level_of(event.place.as_ref());
         let carries = self.levels[top].carriers.contains(&event.id);
@@ -226,6 +250,7 @@ impl Doors {
         is_inside: bool,
         hand: &mut Hand,
     ) -> Entry {
+        self.name(event);
         let top = self.depth();
         let around = self.level_of(event.place.as_ref());
         let first = self.levels[around].sections.keys().next();
@@ -246,6 +271,7 @@ impl Doors {
         // Out of the queue of the old place.
         hand.old = self.unqueue(event);
         event.place = Some(Arc::clone(&place));
+        self.is_plain = false;
         let Terms { deadline, is_transaction } = terms;
         let place = Some(place);
         self.levels.push(Level { place, deadline, is_transaction, ..Level::default() });
@@ -321,6 +347,7 @@ impl Doors {
         if hand.new.is_none() {
             return Entry::Waits;
         }
+        self.is_plain = false;
         let ticket = event.ticket.unwrap_or_else(|| {
             self.next_ticket += 1;
             self.next_ticket
@@ -365,6 +392,7 @@ impl Doors {
 
     /// Whom to wake when the turn has been given back: what wakers do is no part of it.
     pub fn owe(&mut self, wakes: Wakes) {
+        self.is_plain &= wakes.is_empty();
         self.owed.extend(wakes);
     }
 
@@ -372,8 +400,14 @@ impl Doors {
     pub fn leave(&mut self) -> Wakes {
         self.polling.clear();
         self.current = 0;
+        if self.is_plain {
+            return Wakes::default();
+        }
         let mut wakes = std::mem::take(&mut self.owed);
         wakes.extend(self.next());
+        let root = &self.levels[0];
+        let is_waited = !root.sections.is_empty() || !root.events.is_empty();
+        self.is_plain = self.depth() == 0 && !is_waited;
         wakes
     }
 

@@ -11,6 +11,7 @@ use super::pool::Task;
 use super::reply::Reply;
 use super::seat::Seat;
 use super::{Actor, Context};
+use crate::actor::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ObjectId;
 use crate::limits::check_name;
@@ -60,6 +61,10 @@ impl<A: Actor> Roster<A> {
 
     pub fn beside_limit(&self) -> usize {
         self.shared.settings.beside
+    }
+
+    pub fn durability(&self) -> &dyn Durability {
+        &*self.shared.durability
     }
 
     pub fn tick(&self) -> u64 {

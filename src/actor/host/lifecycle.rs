@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub store: Store,
     pub spawner: Box<dyn Spawner>,
     pub settings: Settings,
+    /// What the storage of each object goes by.
+    pub durability: Arc<dyn Durability>,
     /// Counts sweeps: the host's coarse clock, read once for each message.
     tick: AtomicU64,
     is_closing: AtomicBool,
@@ -347,7 +349,7 @@ impl HostBuilder {
     pub fn start(mut self) -> Result<Host> {
         // One for all objects: a reply that looks whether it may show finds it in the cache.
         let local = || Arc::new(Local::new(&self.store)) as Arc<dyn Durability>;
-        self.settings.storage.durability.get_or_insert_with(local);
+        let durability = Arc::clone(self.settings.storage.durability.get_or_insert_with(local));
         let spawner = match self.spawner {
             Some(spawner) => spawner,
             None => Box::new(Pool::start_default()?),
@@ -361,6 +363,7 @@ impl HostBuilder {
             store: self.store,
             spawner,
             settings: self.settings,
+            durability,
             tick: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             life: Mutex::default(),

@@ -151,6 +151,7 @@ impl Shared {
     fn work(&self) {
         let mut batch = Vec::with_capacity(BATCH);
         while self.take(&mut batch) {
+            touch(&batch);
             for job in batch.drain(..) {
                 job.run();
             }
@@ -191,6 +192,13 @@ impl Shared {
     }
 }
 
+/// Looks at each of the tasks. They lie all over memory: looked at together, the processor fetches
+/// many at a time, and waits for each one otherwise. The sum means nothing.
+fn touch(batch: &[Arc<Job>]) {
+    let states = batch.iter().map(|job| job.state.load(Ordering::Relaxed));
+    std::hint::black_box(states.fold(0, u8::wrapping_add));
+}
+
 impl Job {
     fn run(self: Arc<Self>) {
         self.state.swap(RUNNING, Ordering::AcqRel);
@@ -217,24 +225,22 @@ impl Job {
         self.shared.note_end();
     }
 
-    fn enqueue(self: Arc<Self>) {
-        let shared = Arc::clone(&self.shared);
-        let mut queue = shared.queue.lock();
-        queue.ready.push_back(self);
-        shared.ring(queue);
+    /// Counts one more holder of the task and not of the pool, whose count all threads share.
+    fn enqueue(self: &Arc<Self>) {
+        let mut queue = self.shared.queue.lock();
+        queue.ready.push_back(Arc::clone(self));
+        self.shared.ring(queue);
     }
 }
 
 impl Wake for Job {
     fn wake(self: Arc<Self>) {
-        if self.state.fetch_or(WOKEN, Ordering::AcqRel) == IDLE {
-            self.enqueue();
-        }
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.fetch_or(WOKEN, Ordering::AcqRel) == IDLE {
-            Arc::clone(self).enqueue();
+            self.enqueue();
         }
     }
 }

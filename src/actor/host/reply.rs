@@ -2,16 +2,21 @@
 //!
 //! Invariants:
 //!   * A reply is settled once: by the handler, by a reset, or by whoever dropped the message.
-//!   * A value is handed out only after its gate opened; a gate that broke replaces it by an error.
-//!   * A caller that is not waiting is not woken; one that waits is woken once, by the gate itself.
+//!   * A value is handed out only when what it stands on is safe; where that has failed, an error
+//!     takes its place, and the object hears of it.
+//!   * A caller that is not waiting is not woken; one that waits is woken once, by what hides it.
 //!   * The slot's lock is taken alone, or under the mailbox's; no waker is made, called or dropped
 //!     under either.
 
 use super::Actor;
 use super::seat::Seat;
+use crate::actor::durability::Durability;
 use crate::actor::gate::Gate;
-use crate::error::{Error, ErrorKind};
+use crate::actor::ledger::{Cover, gate_broken};
+use crate::actor::storage::Storage;
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::blocking::block_on;
+use crate::store::commit::Position;
 use crate::wakes::wake;
 use parking_lot::Mutex;
 use std::fmt;
@@ -24,6 +29,56 @@ use std::task::{Context, Poll, Waker};
 /// What a handler returned.
 pub(super) type Outcome<A> = std::result::Result<<A as Actor>::Reply, <A as Actor>::Error>;
 
+/// What an outcome waits for before it is shown.
+pub(super) enum Hidden {
+    /// Nothing.
+    Not,
+    /// A commit that proves all that it stands on safe. A gate would say the same; but whoever
+    /// drops that counts down in the memory of its object, which is far away by then.
+    Commit(Position),
+    /// A gate of the object.
+    Gate(Gate),
+}
+
+impl Hidden {
+    /// By what the object has done until now.
+    pub fn of(storage: &Storage) -> Self {
+        match storage.cover() {
+            Cover::Nothing => Self::Not,
+            Cover::Commit(position) => Self::Commit(position),
+            turns @ Cover::Turns { .. } => Self::Gate(storage.gate_of(turns)),
+        }
+    }
+
+    /// Whether it is safe; if that is not known yet, `waker` is woken when it may be.
+    fn poll(&mut self, durability: &dyn Durability, waker: &Waker) -> Option<Result<()>> {
+        match self {
+            Self::Not => Some(Ok(())),
+            Self::Commit(position) if durability.is_confirmed(*position) => Some(Ok(())),
+            Self::Commit(position) => {
+                let polled = durability.poll(*position, waker)?;
+                Some(polled.map_err(|cause| gate_broken(&cause)))
+            }
+            Self::Gate(gate) => match Pin::new(gate).poll(&mut Context::from_waker(waker)) {
+                Poll::Ready(done) => Some(done),
+                Poll::Pending => None,
+            },
+        }
+    }
+
+    /// Blocks until it is safe or never will be.
+    fn wait(&self, durability: &dyn Durability) -> Result<()> {
+        match self {
+            Self::Not => Ok(()),
+            Self::Commit(position) if durability.is_confirmed(*position) => Ok(()),
+            Self::Commit(position) => {
+                durability.wait(*position).map_err(|cause| gate_broken(&cause))
+            }
+            Self::Gate(gate) => gate.wait(),
+        }
+    }
+}
+
 /// Where a handler leaves its outcome and a caller finds it.
 pub(super) struct Slot<A: Actor> {
     state: Mutex<State<A>>,
@@ -33,8 +88,8 @@ enum State<A: Actor> {
     /// Not settled: the message, until its handler has it, and who waits, for the outcome or to be
     /// taken into the mailbox.
     Open(Option<A::Message>, Option<Waker>),
-    /// The outcome, and the gate that hides it.
-    Settled(Outcome<A>, Option<Gate>),
+    /// The outcome, and what hides it.
+    Settled(Outcome<A>, Hidden),
     Taken,
 }
 
@@ -46,24 +101,28 @@ fn drop_alone<T>(value: Option<T>) {
 }
 
 impl<A: Actor> Slot<A> {
-    fn settle(&self, outcome: Outcome<A>, mut gate: Option<Gate>) {
+    /// `is_hidden` looks whether it is, and keeps a waker if so.
+    fn settle(
+        &self,
+        outcome: Outcome<A>,
+        mut hidden: Hidden,
+        is_hidden: impl FnOnce(&mut Hidden, &Waker) -> bool,
+    ) {
         let mut state = self.state.lock();
         let State::Open(message, waker) = &mut *state else { return };
         // Dropped when no lock is held: it is the user's.
         let unread = message.take();
         let Some(waker) = waker.take() else {
-            *state = State::Settled(outcome, gate);
+            *state = State::Settled(outcome, hidden);
             drop(state);
             drop_alone(unread);
             return;
         };
         drop(state);
         drop_alone(unread);
-        // The caller is woken when the gate opens, not now to find it shut.
-        let is_hidden = gate
-            .as_mut()
-            .is_some_and(|gate| Pin::new(gate).poll(&mut Context::from_waker(&waker)).is_pending());
-        let before = std::mem::replace(&mut *self.state.lock(), State::Settled(outcome, gate));
+        // The caller is woken when there is something to see, not now to find it hidden.
+        let is_hidden = is_hidden(&mut hidden, &waker);
+        let before = std::mem::replace(&mut *self.state.lock(), State::Settled(outcome, hidden));
         if !is_hidden {
             wake(Some(waker));
         }
@@ -71,6 +130,10 @@ impl<A: Actor> Slot<A> {
         if let State::Open(_, Some(waker)) = before {
             wake(Some(waker));
         }
+    }
+
+    fn fail(&self, error: Error) {
+        self.settle(Err(A::Error::from(error)), Hidden::Not, |_, _| false);
     }
 
     /// Keeps a waker until it is settled, or taken into the mailbox; none when it is settled.
@@ -111,16 +174,23 @@ impl<A: Actor> Answer<A> {
         message.take().expect("handled once")
     }
 
-    pub fn settle(mut self, outcome: Outcome<A>, gate: Option<Gate>) {
+    /// Answers with an outcome of the object of this storage, behind all that it has done.
+    pub fn settle(mut self, outcome: Outcome<A>, storage: &Storage) {
         if let Some(slot) = self.0.take() {
-            slot.settle(outcome, gate);
+            let durability = storage.durability();
+            slot.settle(outcome, Hidden::of(storage), |hidden, waker| {
+                hidden.poll(durability, waker).is_none()
+            });
             // Where the caller has gone, it has the outcome.
             drop_alone(Some(slot));
         }
     }
 
-    pub fn fail(self, error: &Error) {
-        self.settle(Err(A::Error::from(error.clone())), None);
+    pub fn fail(mut self, error: &Error) {
+        if let Some(slot) = self.0.take() {
+            slot.fail(error.clone());
+            drop_alone(Some(slot));
+        }
     }
 
     /// Whoever waits to hear that the message is in the mailbox.
@@ -134,7 +204,7 @@ impl<A: Actor> Drop for Answer<A> {
         if let Some(slot) = self.0.take() {
             let what = "the message was dropped before its handler ended";
             let error = Error::new(ErrorKind::Broken, "actor.dropped", what);
-            slot.settle(Err(A::Error::from(error)), None);
+            slot.fail(error);
         }
     }
 }
@@ -148,10 +218,12 @@ impl<A: Actor> Drop for Answer<A> {
 #[must_use = "a message that found its mailbox full is dropped with its reply"]
 pub struct Reply<A: Actor> {
     slot: Arc<Slot<A>>,
-    /// Where the message is, if it found the mailbox full, and its ticket there.
-    outside: Option<(Arc<Seat<A>>, u64)>,
-    /// Settled, but behind a gate.
-    hidden: Option<(Outcome<A>, Gate)>,
+    /// Where it was sent; none where it could not be.
+    seat: Option<Arc<Seat<A>>>,
+    /// The message's ticket, if it found the mailbox full and waits outside.
+    outside: Option<u64>,
+    /// Settled, but not safe.
+    hidden: Option<(Outcome<A>, Hidden)>,
 }
 
 impl<A: Actor> fmt::Debug for Reply<A> {
@@ -164,21 +236,23 @@ impl<A: Actor> fmt::Debug for Reply<A> {
 impl<A: Actor> Unpin for Reply<A> {}
 
 /// A message, and both ends of its reply.
-pub(super) fn pair<A: Actor>(message: A::Message) -> (Answer<A>, Reply<A>) {
+pub(super) fn pair<A: Actor>(seat: &Arc<Seat<A>>, message: A::Message) -> (Answer<A>, Reply<A>) {
     let slot = Arc::new(Slot { state: Mutex::new(State::Open(Some(message), None)) });
-    (Answer(Some(Arc::clone(&slot))), Reply { slot, outside: None, hidden: None })
+    let seat = Some(Arc::clone(seat));
+    (Answer(Some(Arc::clone(&slot))), Reply { slot, seat, outside: None, hidden: None })
 }
 
 impl<A: Actor> Reply<A> {
     /// A reply that is an error already.
     pub(super) fn failed(error: Error) -> Self {
-        let state = State::Settled(Err(A::Error::from(error)), None);
-        Self { slot: Arc::new(Slot { state: Mutex::new(state) }), outside: None, hidden: None }
+        let state = State::Settled(Err(A::Error::from(error)), Hidden::Not);
+        let slot = Arc::new(Slot { state: Mutex::new(state) });
+        Self { slot, seat: None, outside: None, hidden: None }
     }
 
     /// The message found the mailbox full, and waits behind it.
-    pub(super) fn set_waiting(&mut self, seat: &Arc<Seat<A>>, ticket: u64) {
-        self.outside = Some((Arc::clone(seat), ticket));
+    pub(super) fn set_waiting(&mut self, ticket: u64) {
+        self.outside = Some(ticket);
     }
 
     /// Resolves when the mailbox has taken the message: at once, unless it was full. From then on
@@ -192,15 +266,16 @@ impl<A: Actor> Reply<A> {
     /// Blocks until the reply is there. On an idle store the caller writes the log itself.
     pub fn wait(mut self) -> Outcome<A> {
         let settled = self.take_settled();
-        let (outcome, gate) =
+        let (outcome, hidden) =
             settled.unwrap_or_else(|| block_on(|context| self.poll_settled(context)));
-        match gate.map(|gate| gate.wait()) {
-            Some(Err(error)) => Err(A::Error::from(error)),
-            Some(Ok(())) | None => outcome,
-        }
+        let Some(seat) = self.seat.as_ref().filter(|_| !matches!(hidden, Hidden::Not)) else {
+            return outcome;
+        };
+        let safe = hidden.wait(seat.durability());
+        shown(seat, outcome, safe)
     }
 
-    fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<(Outcome<A>, Option<Gate>)> {
+    fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<(Outcome<A>, Hidden)> {
         if let Some(settled) = self.take_settled() {
             return Poll::Ready(settled);
         }
@@ -210,18 +285,28 @@ impl<A: Actor> Reply<A> {
         self.take_settled().map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn take_settled(&mut self) -> Option<(Outcome<A>, Option<Gate>)> {
+    fn take_settled(&mut self) -> Option<(Outcome<A>, Hidden)> {
         let mut state = self.slot.state.lock();
         if matches!(*state, State::Open(..)) {
             return None;
         }
-        let State::Settled(outcome, gate) = std::mem::replace(&mut *state, State::Taken) else {
+        let State::Settled(outcome, hidden) = std::mem::replace(&mut *state, State::Taken) else {
             panic!("a reply was polled after it was ready");
         };
         drop(state);
-        // The last one that points at the seat takes along what is the user's.
         self.outside = None;
-        Some((outcome, gate))
+        Some((outcome, hidden))
+    }
+}
+
+/// What a caller is shown when what it stood on is `safe`, or never will be.
+fn shown<A: Actor>(seat: &Arc<Seat<A>>, outcome: Outcome<A>, safe: Result<()>) -> Outcome<A> {
+    match safe {
+        Ok(()) => outcome,
+        Err(error) => {
+            seat.tell_failed();
+            Err(A::Error::from(error))
+        }
     }
 }
 
@@ -229,28 +314,25 @@ impl<A: Actor> Future for Reply<A> {
     type Output = Outcome<A>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome<A>> {
-        let (outcome, mut gate) = match self.hidden.take() {
+        let (outcome, mut hidden) = match self.hidden.take() {
             Some(hidden) => hidden,
             None => match self.poll_settled(context) {
-                Poll::Ready((outcome, Some(gate))) => (outcome, gate),
-                Poll::Ready((outcome, None)) => return Poll::Ready(outcome),
+                Poll::Ready(settled) => settled,
                 Poll::Pending => return Poll::Pending,
             },
         };
-        match Pin::new(&mut gate).poll(context) {
-            Poll::Ready(Ok(())) => Poll::Ready(outcome),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(A::Error::from(error))),
-            Poll::Pending => {
-                self.hidden = Some((outcome, gate));
-                Poll::Pending
-            }
-        }
+        let Some(seat) = &self.seat else { return Poll::Ready(outcome) };
+        let Some(safe) = hidden.poll(seat.durability(), context.waker()) else {
+            self.hidden = Some((outcome, hidden));
+            return Poll::Pending;
+        };
+        Poll::Ready(shown(seat, outcome, safe))
     }
 }
 
 impl<A: Actor> Drop for Reply<A> {
     fn drop(&mut self) {
-        if let Some((seat, ticket)) = self.outside.take() {
+        if let (Some(seat), Some(ticket)) = (&self.seat, self.outside) {
             seat.withdraw(ticket);
         }
     }
@@ -279,10 +361,12 @@ impl<A: Actor> Future for Accepted<'_, A> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some((seat, ticket)) = &self.reply.outside else { return Poll::Ready(()) };
+        let (Some(seat), Some(ticket)) = (&self.reply.seat, self.reply.outside) else {
+            return Poll::Ready(());
+        };
         // Kept before it is looked: whoever lets the message in after that wakes it.
         self.reply.slot.keep(context.waker());
-        if seat.waits_outside(*ticket) {
+        if seat.waits_outside(ticket) {
             return Poll::Pending;
         }
         self.reply.outside = None;

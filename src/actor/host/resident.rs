@@ -220,7 +220,7 @@ impl<A: Actor> Resident<'_, A> {
         let mut events = 0;
         let mut may_wait = true;
         loop {
-            let next = self.seat.next(|| storage.is_over(), may_wait).await;
+            let next = self.seat.next(storage, may_wait).await;
             may_wait = true;
             match next {
                 Next::Message { answer, is_last } => {
@@ -332,7 +332,7 @@ fn end<A: Actor>(context: &Context<A>, handled: Handled<A>, answer: Answer<A>) -
     let storage = &context.storage;
     let error = match handled {
         Ok(Ok(outcome)) => {
-            answer.settle(outcome, Some(storage.gate()));
+            answer.settle(outcome, storage);
             return Ok(());
         }
         Ok(Err(broken)) => reset(&broken),
@@ -350,7 +350,7 @@ fn run_beside<A: Actor>(context: &Context<A>, event: super::Beside<A>, answer: A
     let storage = context.storage.clone();
     context.seat.run_beside(async move {
         match caught(storage.run(event)).await {
-            Ok(Ok(outcome)) => answer.settle(outcome, Some(storage.gate())),
+            Ok(Ok(outcome)) => answer.settle(outcome, &storage),
             Ok(Err(broken)) => answer.fail(&reset(&broken)),
             Err(panic) => {
                 answer.fail(&panicked(&panic));

@@ -15,7 +15,9 @@ use super::class::Roster;
 use super::lifecycle::Living;
 use super::reply::{Answer, Reply, pair};
 use super::resident::{self, Residence};
+use crate::actor::durability::Durability;
 use crate::actor::queue::Queue;
+use crate::actor::storage::Storage;
 use crate::error::Error;
 use crate::ids::ObjectId;
 use crate::wakes::wake;
@@ -40,8 +42,12 @@ pub(super) struct Seat<A: Actor> {
 
 #[repr(C)]
 struct Mailbox<A: Actor> {
+    /// Said only where nothing waits, or one message: then nobody looks behind the first.
+    is_plain: bool,
     /// The resident is to leave when there is nothing to do.
     is_leaving: bool,
+    /// A commit that a reply stood on has failed: the resident is to look for that.
+    has_failed: bool,
     /// On the list of those who may fall idle.
     is_listed: bool,
     resident: Presence,
@@ -89,7 +95,9 @@ impl<A: Actor> Seat<A> {
                 alarms: VecDeque::new(),
                 resident: Presence::Absent,
                 used: 0,
+                is_plain: true,
                 is_leaving: false,
+                has_failed: false,
                 is_listed: false,
             }),
             beside: AtomicUsize::new(0),
@@ -103,17 +111,20 @@ impl<A: Actor> Seat<A> {
     /// is counted under it: a host that closes takes each of these locks after it said so, and then
     /// has counted everybody whom its end must wait for.
     pub fn send(self: &Arc<Self>, message: A::Message, may_wait: bool) -> Option<Reply<A>> {
-        let (answer, mut reply) = pair(message);
+        let (answer, mut reply) = pair(self, message);
         let mut mailbox = self.mailbox.lock();
         if let Err(error) = self.roster.check_open() {
             drop(mailbox);
             answer.fail(&error);
             return Some(reply);
         }
-        if mailbox.messages.len() < self.roster.mailbox_limit() {
+        if mailbox.is_plain && mailbox.messages.is_empty() {
+            mailbox.messages.push_back(answer);
+        } else if mailbox.messages.len() < self.roster.mailbox_limit() {
+            mailbox.is_plain = false;
             mailbox.messages.push_back(answer);
         } else if may_wait {
-            reply.set_waiting(self, mailbox.put_outside(answer));
+            reply.set_waiting(mailbox.put_outside(answer));
         } else {
             // What is the user's goes when no lock is held.
             drop(mailbox);
@@ -133,6 +144,7 @@ impl<A: Actor> Seat<A> {
     /// Gives the object an alarm to handle.
     pub fn deliver(self: &Arc<Self>, delivery: Box<Delivery>) {
         let mut mailbox = self.mailbox.lock();
+        mailbox.is_plain = false;
         mailbox.alarms.push_back(delivery);
         let call = mailbox.resident.rouse(self);
         drop(mailbox);
@@ -147,18 +159,21 @@ impl<A: Actor> Seat<A> {
         }
     }
 
-    /// What the resident is to do next. `is_over` looks whether the object is still its own,
-    /// and `may_wait` says that most likely there is nothing: then one look is enough.
-    pub async fn next(&self, is_over: impl Fn() -> bool, may_wait: bool) -> Next<A> {
+    /// What the resident of this storage is to do next. `may_wait` says that most likely there is
+    /// nothing: then one look is enough.
+    pub async fn next(&self, storage: &Storage, may_wait: bool) -> Next<A> {
         let mut looks = 0_u32;
         std::future::poll_fn(|context| {
             let was_idle = looks > 0;
             looks += 1;
+            if was_idle {
+                std::hint::black_box(self.touch() ^ storage.touch());
+            }
             // No waker is made under the lock: either before it, or in a second look.
             let mut waker = (may_wait && !was_idle).then(|| context.waker().clone());
             loop {
                 let has_waker = waker.is_some();
-                match self.look(waker.take(), &is_over, was_idle) {
+                match self.look(waker.take(), storage, was_idle) {
                     Some(next) => return Poll::Ready(next),
                     None if has_waker => return Poll::Pending,
                     None => waker = Some(context.waker().clone()),
@@ -168,28 +183,37 @@ impl<A: Actor> Seat<A> {
         .await
     }
 
+    /// Looks at what a message goes through here, so that it is near; what it says means nothing.
+    fn touch(&self) -> usize {
+        usize::from(self.mailbox.is_locked())
+    }
+
     /// One look at the mailbox. Where there is nothing it keeps the waker, if there is one.
-    fn look(
-        &self,
-        waker: Option<Waker>,
-        is_over: &impl Fn() -> bool,
-        was_idle: bool,
-    ) -> Option<Next<A>> {
-        // Before the mailbox's lock: it looks at the object, which may be held for a while.
-        if is_over() {
+    fn look(&self, waker: Option<Waker>, storage: &Storage, was_idle: bool) -> Option<Next<A>> {
+        // Before the mailbox's lock: it may look at the object, which may be held for a while.
+        if storage.is_over() {
             return Some(Next::Over { was_idle });
         }
         let mut mailbox = self.mailbox.lock();
-        if let Some(delivery) = mailbox.alarms.pop_front() {
+        if std::mem::take(&mut mailbox.has_failed) {
+            drop(mailbox);
+            // Asked, the object notices.
+            if storage.broken().is_some() {
+                return Some(Next::Over { was_idle });
+            }
+            mailbox = self.mailbox.lock();
+        }
+        if !mailbox.is_plain
+            && let Some(delivery) = mailbox.alarms.pop_front()
+        {
             mailbox.note_use(self.roster.tick());
             return Some(Next::Alarm(delivery));
         }
         let beside = self.beside.load(Ordering::Acquire);
         if beside < self.roster.beside_limit()
-            && let Some(answer) = mailbox.messages.pop_front()
+            && let Some((answer, admitted)) = mailbox.take()
         {
             mailbox.note_use(self.roster.tick());
-            let admitted = mailbox.admit();
             let is_last = mailbox.messages.is_empty();
             drop(mailbox);
             wake(admitted);
@@ -287,6 +311,20 @@ impl<A: Actor> Seat<A> {
         wake(waker);
     }
 
+    /// What says when commits of the object are safe.
+    pub fn durability(&self) -> &dyn Durability {
+        self.roster.durability()
+    }
+
+    /// A commit that a reply stood on will never be safe: the object is to be reset.
+    pub fn tell_failed(&self) {
+        let mut mailbox = self.mailbox.lock();
+        mailbox.has_failed = true;
+        let waker = mailbox.resident.take_waker();
+        drop(mailbox);
+        wake(waker);
+    }
+
     /// Whether the message with this ticket still waits outside the mailbox.
     pub fn waits_outside(&self, ticket: u64) -> bool {
         self.mailbox.lock().outside.contains_key(&ticket)
@@ -339,8 +377,21 @@ impl<A: Actor> Mailbox<A> {
         self.is_leaving = false;
     }
 
+    /// The first message, and who waits to hear that another one has come in for it.
+    fn take(&mut self) -> Option<(Answer<A>, Option<Waker>)> {
+        if self.is_plain {
+            return self.messages.take_only().map(|answer| (answer, None));
+        }
+        let answer = self.messages.pop_front();
+        let admitted = answer.as_ref().and_then(|_| self.admit());
+        self.is_plain =
+            self.messages.len() <= 1 && self.outside.is_empty() && self.alarms.is_empty();
+        answer.map(|answer| (answer, admitted))
+    }
+
     /// Has a message wait; gives its ticket.
     fn put_outside(&mut self, answer: Answer<A>) -> u64 {
+        self.is_plain = false;
         self.next_ticket += 1;
         self.outside.insert(self.next_ticket, answer);
         self.next_ticket
