@@ -20,6 +20,21 @@ pub const NAMESPACES_MAX: usize = 65_535;
 pub const NAME_BYTES_MAX: usize = 1_024;
 /// Bytes kept of what a failed attempt at an alarm said.
 pub const FAILURE_TEXT_BYTES_MAX: usize = 512;
+/// The least limits that leave a store able to do its own work: to make namespaces, to note failed
+/// alarms, to delete.
+const LEAST: Limits = Limits {
+    key_bytes: 8,
+    value_bytes: 0,
+    pair_bytes: 16,
+    commit_bytes: 4 * 1024,
+    commit_operations: 8,
+};
+/// Files of the log kept ready.
+pub const POOL_FILES_MAX: usize = 64;
+/// Threads that load objects.
+pub const READER_THREADS_MAX: usize = 1_024;
+/// Background bytes a second, unless they are not limited: a piece takes some seconds, not hours.
+pub const BACKGROUND_RATE_MIN: u64 = 64 * 1024;
 /// The smallest WAL file.
 pub const WAL_FILE_BYTES_MIN: u64 = 64 * 1024;
 /// The largest WAL file.
@@ -49,15 +64,15 @@ const _: () = assert!(WAL_FILE_BYTES_MIN.is_multiple_of(GROUP_ALIGNMENT));
 /// What a store accepts. Options of a store, not of its format: each may be lowered at any open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes in a key, at most [`KEY_BYTES_MAX`].
+    /// Bytes in a key: 8 to [`KEY_BYTES_MAX`].
     pub key_bytes: usize,
     /// Bytes in a value, at most [`VALUE_BYTES_MAX`].
     pub value_bytes: usize,
-    /// Bytes in a key and its value together.
+    /// Bytes in a key and its value together: 16 at least.
     pub pair_bytes: usize,
-    /// Bytes in a commit, at most [`COMMIT_BYTES_MAX`].
+    /// Bytes in a commit: 4 KiB to [`COMMIT_BYTES_MAX`].
     pub commit_bytes: usize,
-    /// Operations in a commit, at most [`COMMIT_OPERATIONS_MAX`].
+    /// Operations in a commit: 8 to [`COMMIT_OPERATIONS_MAX`].
     pub commit_operations: usize,
 }
 
@@ -105,8 +120,16 @@ impl Limits {
         Ok(())
     }
 
-    /// The options check: each limit within what the format can hold.
+    /// The options check: each limit within what the format can hold and what the store needs.
     pub(crate) fn check(&self) -> Result<()> {
+        let serves = self.key_bytes >= LEAST.key_bytes
+            && self.pair_bytes >= LEAST.pair_bytes
+            && self.commit_bytes >= LEAST.commit_bytes
+            && self.commit_operations >= LEAST.commit_operations;
+        if !serves {
+            let what = "a limit is below what the store needs for its own commits";
+            return Err(Error::invalid("option.limits", what));
+        }
         let fits = self.key_bytes <= KEY_BYTES_MAX
             && self.value_bytes <= VALUE_BYTES_MAX
             && self.commit_bytes <= COMMIT_BYTES_MAX
@@ -146,5 +169,23 @@ mod tests {
         let code = |bytes, operations| limits.check_commit(bytes, operations).unwrap_err().code();
         assert_eq!(code(COMMIT_BYTES_MAX + 1, 1), "limit.commit");
         assert_eq!(code(1, COMMIT_OPERATIONS_MAX + 1), "limit.operations");
+    }
+
+    #[test]
+    fn a_limit_may_be_the_least_or_the_most_and_nothing_beyond() {
+        assert!(LEAST.check().is_ok() && Limits::default().check().is_ok());
+        let wrong = [
+            Limits { key_bytes: 7, ..LEAST },
+            Limits { key_bytes: KEY_BYTES_MAX + 1, ..LEAST },
+            Limits { value_bytes: VALUE_BYTES_MAX + 1, ..LEAST },
+            Limits { pair_bytes: 15, ..LEAST },
+            Limits { commit_bytes: 4 * 1024 - 1, ..LEAST },
+            Limits { commit_bytes: COMMIT_BYTES_MAX + 1, ..LEAST },
+            Limits { commit_operations: 7, ..LEAST },
+            Limits { commit_operations: COMMIT_OPERATIONS_MAX + 1, ..LEAST },
+        ];
+        for limits in wrong {
+            assert_eq!(limits.check().unwrap_err().code(), "option.limits", "{limits:?}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::limits::{
-    COMMIT_OPERATIONS_MAX, GROUP_ALIGNMENT, Limits, WAL_FILE_BYTES_MAX, WAL_FILE_BYTES_MIN,
+    BACKGROUND_RATE_MIN, COMMIT_OPERATIONS_MAX, GROUP_ALIGNMENT, Limits, POOL_FILES_MAX,
+    READER_THREADS_MAX, WAL_FILE_BYTES_MAX, WAL_FILE_BYTES_MIN,
 };
 use crate::retention::Retention;
 use std::time::Duration;
@@ -91,8 +92,8 @@ impl Options {
         self
     }
 
-    /// Files of the log kept ready, full of zeros; 2 by default. Zero is allowed: each file is then
-    /// made when it is needed, and commits into it cost a device write more.
+    /// Files of the log kept ready, full of zeros; 2 by default, 64 at most. Zero is allowed: each
+    /// file is then made when it is needed, and commits into it cost a device write more.
     pub fn pool_files(mut self, files: usize) -> Self {
         self.pool_files = files;
         self
@@ -130,9 +131,10 @@ impl Options {
         self
     }
 
-    /// Bytes a second that all background writing shares; zero, the default, for no limit. It is
-    /// the rate of a store with nothing dirty. It grows in proportion to what is dirty, to four
-    /// times as much where that reaches `dirty_bytes`, so that checkpoints keep up.
+    /// Bytes a second that all background writing shares, 64 KiB at least; zero, the default, for
+    /// no limit. It is the rate of a store with nothing dirty. It grows in proportion to what is
+    /// dirty, to four times as much where that reaches `dirty_bytes`, so that checkpoints keep up.
+    /// Closing the store, and dropping what holds it last, wait for no rate.
     pub fn background_bytes_per_second(mut self, bytes: u64) -> Self {
         self.background_bytes_per_second = bytes;
         self
@@ -178,8 +180,8 @@ impl Options {
         self
     }
 
-    /// Threads that load objects for `activate`; 2 by default. With none, whoever polls the future
-    /// loads the object itself.
+    /// Threads that load objects for `activate`; 2 by default, 1,024 at most. With none, whoever
+    /// polls the future loads the object itself.
     pub fn reader_threads(mut self, threads: usize) -> Self {
         self.reader_threads = threads;
         self
@@ -229,6 +231,18 @@ impl Options {
         if self.dirty_bytes == 0 {
             return Err(Error::invalid("option.dirty_bytes", "dirty_bytes must be above zero"));
         }
+        if self.pool_files > POOL_FILES_MAX {
+            let what = format!("pool_files must be at most {POOL_FILES_MAX}");
+            return Err(Error::invalid("option.pool_files", what));
+        }
+        if self.reader_threads > READER_THREADS_MAX {
+            let what = format!("reader_threads must be at most {READER_THREADS_MAX}");
+            return Err(Error::invalid("option.reader_threads", what));
+        }
+        if (1..BACKGROUND_RATE_MIN).contains(&self.background_bytes_per_second) {
+            let what = "background_bytes_per_second must be 0, for no limit, or at least 64 KiB";
+            return Err(Error::invalid("option.background_bytes_per_second", what));
+        }
         if self.adopt_operations > COMMIT_OPERATIONS_MAX {
             let what = "adopt_operations must be at most 65,536";
             return Err(Error::invalid("option.adopt_operations", what));
@@ -253,6 +267,14 @@ mod tests {
         assert_eq!(code(Options::default().page_bytes(511)), Some("option.page_bytes"));
         assert_eq!(code(Options::default().segment_bytes(1)), Some("option.segment_bytes"));
         assert_eq!(code(Options::default().dirty_bytes(0)), Some("option.dirty_bytes"));
+        let rate = |rate| code(Options::default().background_bytes_per_second(rate));
+        let wrong = Some("option.background_bytes_per_second");
+        assert_eq!([rate(1), rate((64 << 10) - 1)], [wrong; 2]);
+        assert_eq!([rate(64 << 10), rate(0)], [None; 2]);
+        let files = |files| code(Options::default().pool_files(files));
+        assert_eq!([files(64), files(65)], [None, Some("option.pool_files")]);
+        let threads = |threads| code(Options::default().reader_threads(threads));
+        assert_eq!([threads(1_024), threads(1_025)], [None, Some("option.reader_threads")]);
         let wrong = Some("option.adopt_operations");
         assert_eq!(code(Options::default().adopt_operations(65_537)), wrong);
     }

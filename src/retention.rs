@@ -21,10 +21,10 @@ pub enum Retention {
 }
 
 impl Retention {
-    /// For so many days, whatever it takes.
+    /// For so many days, whatever it takes; more than there can be are for ever.
     #[must_use]
     pub const fn days(days: u64) -> Self {
-        Self::Keep { age: Duration::from_secs(days * 24 * 60 * 60), bytes: None }
+        Self::Keep { age: Duration::from_secs(days.saturating_mul(24 * 60 * 60)), bytes: None }
     }
 
     /// Whether history is kept at all.
@@ -38,5 +38,20 @@ impl Default for Retention {
     /// 30 days.
     fn default() -> Self {
         Self::days(30)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_days_is_too_many() {
+        let age = |days| match Retention::days(days) {
+            Retention::Keep { age, bytes: None } => age.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([age(0), age(2)], [0, 172_800]);
+        assert_eq!([age(213_503_982_334_602), age(u64::MAX)], [u64::MAX; 2]);
     }
 }

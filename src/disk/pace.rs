@@ -8,6 +8,7 @@
 //! Invariants:
 //!   * Spending never blocks for longer than the spent bytes take at the rate in force.
 //!   * A rate of zero means no limit.
+//!   * Nobody waits here, for longer than a step of sleep, while the rate is lifted.
 
 use super::Clock;
 use super::piece::Pieces;
@@ -16,6 +17,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+/// Who waits looks so often whether the rate was lifted.
+const STEP: Duration = Duration::from_millis(20);
 
 /// How many times the rate that was set is in force where the whole budget is dirty.
 pub const RATE_AT_BUDGET: u64 = 4;
@@ -26,6 +30,8 @@ pub struct Pace {
     bytes_per_second: AtomicU64,
     /// What is dirty, and the budget for it.
     dirty: OnceLock<(Arc<AtomicUsize>, usize)>,
+    /// Those who want no limit for now.
+    lifted: AtomicUsize,
     /// When the bytes spent so far will have been paid for. Guards arithmetic only; a leaf lock.
     paid_until: Mutex<Duration>,
     /// What spends most of it.
@@ -45,6 +51,7 @@ impl Pace {
             clock,
             bytes_per_second: AtomicU64::new(0),
             dirty: OnceLock::new(),
+            lifted: AtomicUsize::new(0),
             paid_until: Mutex::new(Duration::ZERO),
             pieces: Pieces::default(),
         }
@@ -58,6 +65,16 @@ impl Pace {
     /// From now on the rate follows `dirty` bytes of a `budget`. Only the first call counts.
     pub fn follow(&self, dirty: Arc<AtomicUsize>, budget: usize) {
         let _ = self.dirty.set((dirty, budget.max(1)));
+    }
+
+    /// There is no limit for as long as this is held: somebody waits for background work to end.
+    pub fn lift(&self) -> Lifted<'_> {
+        self.lifted.fetch_add(1, Ordering::Relaxed);
+        Lifted(self)
+    }
+
+    fn is_lifted(&self) -> bool {
+        self.lifted.load(Ordering::Relaxed) > 0
     }
 
     /// The rate in force now; zero for no limit.
@@ -77,21 +94,41 @@ impl Pace {
     /// Waits until `bytes` more may be written.
     pub fn spend(&self, bytes: u64) {
         let rate = self.rate();
-        if rate == 0 {
+        if rate == 0 || self.is_lifted() {
             return;
         }
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
-        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        // In microseconds: a clock need not know less.
+        let micros = u128::from(bytes) * 1_000_000 / u128::from(rate);
+        let cost = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
         let now = self.clock.uptime();
-        let wait = {
+        let start = {
             let mut paid_until = self.paid_until.lock();
             let start = (*paid_until).max(now);
-            *paid_until = start + cost;
-            start.saturating_sub(now)
+            *paid_until = start.saturating_add(cost);
+            start
         };
-        if !wait.is_zero() {
-            self.clock.sleep(wait);
+        self.wait_until(start);
+    }
+
+    fn wait_until(&self, then: Duration) {
+        while !self.is_lifted() {
+            let left = then.saturating_sub(self.clock.uptime());
+            if left.is_zero() {
+                return;
+            }
+            self.clock.sleep(left.min(STEP));
         }
+    }
+}
+
+/// While it is held nothing is limited.
+#[derive(Debug)]
+#[must_use = "the limit is back when this is dropped"]
+pub struct Lifted<'p>(&'p Pace);
+
+impl Drop for Lifted<'_> {
+    fn drop(&mut self) {
+        self.0.lifted.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -100,6 +137,66 @@ mod tests {
     use super::*;
     use crate::disk::ReadDisk;
     use crate::disk::sim::SimDisk;
+    use std::sync::Weak;
+
+    /// A clock on which somebody loses patience after a second.
+    #[derive(Debug)]
+    struct Impatient {
+        of: Arc<dyn Clock>,
+        pace: OnceLock<Weak<Pace>>,
+        slept: AtomicUsize,
+    }
+
+    impl Clock for Impatient {
+        fn wall_micros(&self) -> u64 {
+            self.of.wall_micros()
+        }
+
+        fn uptime(&self) -> Duration {
+            self.of.uptime()
+        }
+
+        fn sleep(&self, duration: Duration) {
+            self.of.sleep(duration);
+            let so_far = self.slept.fetch_add(1, Ordering::Relaxed);
+            if so_far == 50
+                && let Some(pace) = self.pace.get().and_then(Weak::upgrade)
+            {
+                std::mem::forget(pace.lift());
+            }
+        }
+    }
+
+    #[test]
+    fn who_waits_for_days_goes_on_at_once_when_the_rate_is_lifted() {
+        let of = SimDisk::new(1).clock();
+        let slept = AtomicUsize::new(0);
+        let clock = Arc::new(Impatient { of, pace: OnceLock::new(), slept });
+        let pace = Arc::new(Pace::new(Arc::clone(&clock) as Arc<dyn Clock>));
+        pace.set_rate(1);
+        let before = clock.uptime();
+        assert!(clock.pace.set(Arc::downgrade(&pace)).is_ok());
+        (0..9).for_each(|_| pace.spend(1 << 30));
+        assert_eq!(clock.uptime().saturating_sub(before).as_millis(), 51 * 20);
+    }
+
+    #[test]
+    fn the_limit_is_back_when_nobody_lifts_it_any_more() {
+        let clock = SimDisk::new(1).clock();
+        let pace = Pace::new(Arc::clone(&clock));
+        pace.set_rate(1_000);
+        let seconds = || {
+            let before = clock.uptime();
+            (0..5).for_each(|_| pace.spend(1_000));
+            clock.uptime().saturating_sub(before).as_secs()
+        };
+        let (one, other) = (pace.lift(), pace.lift());
+        assert_eq!(seconds(), 0);
+        drop(one);
+        assert_eq!(seconds(), 0);
+        drop(other);
+        assert_eq!(seconds(), 4);
+    }
 
     #[test]
     fn background_work_speeds_up_with_what_is_dirty() {

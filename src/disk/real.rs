@@ -150,11 +150,17 @@ impl RealDisk {
     /// is durable after that.
     pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
-        match fs::mkdir(path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let is_new = match fs::mkdir(path, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(error.into()),
+        };
+        match fs::open(parent(path), ROOT_FLAGS, Mode::empty()) {
+            Ok(parent) => fs::fsync(parent)?,
+            // The name is the concern of who made it where the parent is not ours to read.
+            Err(Errno::ACCESS) if !is_new => {}
             Err(error) => return Err(error.into()),
         }
-        fs::fsync(fs::open(parent(path), ROOT_FLAGS, Mode::empty())?)?;
         Self::open(path)
     }
 
@@ -529,6 +535,18 @@ mod tests {
         assert!(disk.open(FileName::Manifest).is_ok());
         assert_eq!(root.join("MANIFEST").metadata().unwrap().mode() & 0o777, 0o600);
         assert_eq!(root.join("seg").metadata().unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_store_that_is_there_opens_below_a_folder_that_may_not_be_read() {
+        let (folder, disk) = folder();
+        drop(disk);
+        let parent = |mode| fs::chmod(folder.path(), Mode::from_raw_mode(mode));
+        // Who is the superuser may read it all the same.
+        parent(0o311).unwrap();
+        let opened = [folder.path().join("store"), folder.path().join("new")].map(RealDisk::create);
+        parent(0o700).unwrap();
+        assert!(opened[0].is_ok(), "{opened:?}");
     }
 
     #[test]

@@ -191,6 +191,8 @@ impl Engine {
     ///
     /// Nobody else publishes from the checkpoint to the end: another writer may be let in then.
     pub fn close(&self) -> Result<()> {
+        // Before the lock: who holds it may be waiting for its bytes.
+        let _lifted = self.pace.lift();
         let mut publisher = self.publisher.lock();
         let _hurry = self.wal.hurry();
         self.wal.refuse(Some(Error::closed()));

@@ -203,9 +203,10 @@ impl Threads {
     }
 
     /// Stops all threads and waits for them, but not for a merge to be done, nor for groups to be
-    /// held back.
+    /// held back or for a rate of background bytes.
     pub fn stop(mut self, engine: &Engine) {
         engine.give_up(true);
+        let _lifted = engine.pace.lift();
         let _hurry = engine.wal.hurry();
         self.stop.store(true, Ordering::SeqCst);
         self.jobs.queue.lock().1 = true;

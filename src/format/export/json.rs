@@ -55,6 +55,15 @@ impl Fields {
         }
     }
 
+    /// A field that is a text.
+    pub fn word(&mut self, name: &str) -> Result<Option<String>, Malformed> {
+        let is_there = self.has(name);
+        match self.text(name)? {
+            None if is_there => Err(Malformed("a field that should be a text is null")),
+            word => Ok(word),
+        }
+    }
+
     /// A field that is a text or bytes.
     pub fn bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>, Malformed> {
         match self.take(name) {
@@ -248,6 +257,15 @@ pub fn put_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(digits.map(|digit| DIGITS[usize::from(digit)]));
 }
 
+/// Bytes that a byte of a text takes in its quotes.
+fn escaped_bytes(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 | 0x7F => 6,
+        _ => 1,
+    }
+}
+
 /// Appends a text in its quotes.
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
@@ -269,13 +287,9 @@ pub fn put_text(out: &mut Vec<u8>, text: &str) {
 
 /// Appends bytes: as a text where they are one that is no longer than their digits.
 pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    let before = out.len();
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        put_text(out, text);
-        if out.len() - before <= 2 * bytes.len() + 2 {
-            return;
-        }
-        out.truncate(before);
+    let is_short = bytes.iter().map(|byte| escaped_bytes(*byte)).sum::<usize>() <= 2 * bytes.len();
+    if let Some(text) = std::str::from_utf8(bytes).ok().filter(|_| is_short) {
+        return put_text(out, text);
     }
     out.extend_from_slice(b"{\"hex\":\"");
     put_hex(out, bytes);
@@ -288,6 +302,19 @@ mod tests {
 
     fn one(value: &str) -> Option<Value> {
         parse(format!("{{\"a\":{value}}}").as_bytes()).ok()?.take("a")
+    }
+
+    #[test]
+    fn the_length_of_a_text_is_known_before_it_is_written() {
+        for byte in 0..=127_u8 {
+            let mut out = Vec::new();
+            put_text(&mut out, std::str::from_utf8(&[byte]).unwrap());
+            assert_eq!(out.len(), 2 + escaped_bytes(byte), "{byte}");
+        }
+        let mut out = Vec::new();
+        put_bytes(&mut out, &[1; 1_000]);
+        assert!(out.starts_with(b"{\"hex\":\"0101"));
+        assert!(out.capacity() < 5_000, "as a text it was written first: {}", out.capacity());
     }
 
     #[test]

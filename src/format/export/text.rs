@@ -136,17 +136,17 @@ pub fn decode(line: &[u8]) -> Result<Item<'static>, Malformed> {
 }
 
 fn item(fields: &mut Fields) -> Result<Item<'static>, Malformed> {
-    if let Some(end) = fields.text("end")? {
+    if let Some(end) = fields.word("end")? {
         return match &*end {
             "object" => Ok(Item::EndObject { items: fields.number("items")? }),
             "export" => Ok(Item::End { objects: fields.number("objects")? }),
             _ => Err(Malformed("the end of neither an object nor the export")),
         };
     }
-    if let Some(name) = fields.text("namespace")? {
+    if let Some(name) = fields.word("namespace")? {
         return Ok(Item::Namespace(name.into()));
     }
-    if let Some(digits) = fields.text("object")? {
+    if let Some(digits) = fields.word("object")? {
         let id = from_hex(digits.as_bytes())?.try_into();
         let id = id.map_err(|_| Malformed("an object id is 64 hexadecimal digits"))?;
         return Ok(Item::Object { id, name: fields.text("name")?.map(Into::into) });
@@ -253,6 +253,9 @@ mod tests {
             format!(r#"{{"object":"{id}00"}}"#),
             format!(r#"{{"object":"{id}","name":7}}"#),
             r#"{"end":"world"}"#.to_owned(),
+            r#"{"end":null,"namespace":"x"}"#.to_owned(),
+            r#"{"namespace":null,"key":"k","value":"v"}"#.to_owned(),
+            r#"{"object":null,"alarm":null,"time":5}"#.to_owned(),
             "{}".to_owned(),
         ] {
             assert!(decode(line.as_bytes()).is_err(), "{line}");
