@@ -79,6 +79,18 @@ impl fmt::Display for Place {
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
+/// What a disk says of names once the store's lock was given back: they may be another writer's.
+#[derive(Debug)]
+pub(crate) struct LockGivenBack;
+
+impl fmt::Display for LockGivenBack {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the store is closed")
+    }
+}
+
+impl std::error::Error for LockGivenBack {}
+
 struct Inner {
     kind: ErrorKind,
     code: &'static str,
@@ -114,6 +126,9 @@ impl Error {
     #[cold]
     pub(crate) fn io(what: impl Into<String>, cause: std::io::Error) -> Self {
         use std::io::ErrorKind as Os;
+        if cause.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<LockGivenBack>) {
+            return Self::closed();
+        }
         let (kind, code) = match cause.kind() {
             Os::StorageFull | Os::QuotaExceeded => (ErrorKind::Full, "disk.full"),
             _ => (ErrorKind::Io, "io"),
@@ -132,6 +147,13 @@ impl Error {
     #[cold]
     pub(crate) fn at(self, place: Place) -> Self {
         self.changed(|inner| inner.place = Some(place))
+    }
+
+    /// The same in other words.
+    #[must_use]
+    #[cold]
+    pub(crate) fn saying(self, what: String) -> Self {
+        self.changed(|inner| inner.what = what)
     }
 
     #[must_use]
@@ -170,10 +192,15 @@ impl Error {
         self.0.place.as_ref()
     }
 
-    /// Of damage, whether it may be none: the medium did not give a page back, which it may at
+    /// Whether it was found in this file.
+    pub(crate) fn is_of(&self, file: impl fmt::Display) -> bool {
+        self.place().is_some_and(|place| place.file == file.to_string())
+    }
+
+    /// Of damage, whether it may be none: the medium did not give bytes back, which it may at
     /// another time.
     pub(crate) fn is_unreadable(&self) -> bool {
-        matches!(self.0.code, "page.unreadable" | "segment.unreadable")
+        matches!(self.0.code, "page.unreadable" | "run.unreadable" | "segment.unreadable")
     }
 
     /// Whether the same call may succeed later without a change by the caller.

@@ -30,6 +30,19 @@ pub fn read(disk: &dyn ReadDisk) -> Result<Option<Manifest>> {
     read_as(disk, FileName::Manifest)
 }
 
+/// The manifest of a store that is to be changed. Fails with `format.unsupported` where a writer
+/// must know what this one does not.
+pub fn read_to_write(disk: &dyn ReadDisk) -> Result<Option<Manifest>> {
+    let read = read(disk)?;
+    match read.as_ref().map_or(0, |manifest| manifest.writer_features) {
+        0 => Ok(read),
+        unknown => {
+            let what = format!("a store whose writers must know features {unknown:#x}");
+            Err(unsupported(what, FileName::Manifest))
+        }
+    }
+}
+
 /// The manifest under this name; none where there is no such file.
 pub fn read_as(disk: &dyn ReadDisk, name: FileName) -> Result<Option<Manifest>> {
     let bytes = match read_bytes(disk, name) {
@@ -44,10 +57,14 @@ pub fn read_as(disk: &dyn ReadDisk, name: FileName) -> Result<Option<Manifest>> 
         }
         Err(HeaderFault::Unsupported { version, features }) => {
             let what = format!("manifest of format {version} with features {features:#x}");
-            let place = Place::new(name, 0);
-            Err(Error::new(ErrorKind::Unsupported, "format.unsupported", what).at(place))
+            Err(unsupported(what, name))
         }
     }
+}
+
+#[cold]
+fn unsupported(what: String, name: FileName) -> Error {
+    Error::new(ErrorKind::Unsupported, "format.unsupported", what).at(Place::new(name, 0))
 }
 
 /// The file's bytes; one more than allowed of a file that is too long, which decoding refuses.

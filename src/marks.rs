@@ -56,6 +56,10 @@ marks! {
     DamagedBaseGivenUp,
     /// A page that the medium had not given was read after a pause.
     ReadAfterPause,
+    /// The head of an object was read that could not be when the log was replayed.
+    HeadFoundAgain,
+    /// A run was not merged, for the medium did not give a part of it.
+    RunLetBe,
     /// A checkpoint failed before its rename and was tried again.
     CheckpointRetried,
     /// A prepared file was missing and an allocated one served.

@@ -3,14 +3,17 @@
 //! Invariants:
 //!   * A [`FileName`] comes from a number, never from a string that a user chose: no name of an
 //!     object, namespace or key can become a path.
-//!   * Behind each number that is parsed there are more than a store ever needs.
+//!   * Every number that a store can come to has a name that is parsed.
 //!   * `parse` and `Display` are inverse: a file whose name does not print back is foreign.
 
 use crate::ids::FileNumber;
 use std::fmt;
 
-/// From this number on no store counts.
-const FOREIGN_FROM: u64 = 1 << 63;
+/// From this number on files are foreign: their names have more digits than a store's.
+const NUMBERS_END: u64 = 1 << 48;
+
+/// No store counts up to here, and from here on it can count for longer than any is open.
+pub const NUMBERS_MAX: u64 = 1 << 47;
 
 /// A folder inside a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,7 +122,7 @@ impl FileName {
 /// A number that a store can come to by counting: a greater one would leave no next.
 fn number(leaf: &str, suffix: &str) -> Option<FileNumber> {
     let number = u64::from_str_radix(leaf.strip_suffix(suffix)?, 16).ok();
-    number.filter(|number| *number < FOREIGN_FROM).map(FileNumber)
+    number.filter(|number| *number < NUMBERS_END).map(FileNumber)
 }
 
 impl fmt::Display for FileName {
@@ -144,11 +147,11 @@ mod tests {
             FileName::ManifestTemporary,
             FileName::Wal(FileNumber(1)),
             FileName::Segment(FileNumber(0xABC)),
-            FileName::Run(FileNumber((1 << 63) - 1)),
+            FileName::Run(FileNumber((1 << 48) - 1)),
         ] {
             assert_eq!(FileName::parse(name.folder(), &name.leaf()), Some(name));
         }
-        for number in [1 << 63, u64::MAX] {
+        for number in [1 << 48, u64::MAX] {
             let name = FileName::Wal(FileNumber(number));
             assert_eq!(FileName::parse(Folder::Wal, &name.leaf()), None);
         }

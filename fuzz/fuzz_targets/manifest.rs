@@ -2,20 +2,15 @@
 //! and in front of a right checksum, which chance does not find.
 #![no_main]
 
-use dostore::format::header::{FileKind, HEADER_BYTES, Header};
+use dostore::format::header::{FileContext, FileKind, HEADER_BYTES};
 use dostore::format::manifest::Manifest;
 use dostore::format::{checksum, place_seed};
 use dostore::ids::{FileNumber, StoreId, Term};
 use libfuzzer_sys::fuzz_target;
 
 fn sealed(body: &[u8]) -> Vec<u8> {
-    let header = Header {
-        kind: FileKind::Manifest,
-        store: StoreId([1; 16]),
-        number: FileNumber(0),
-        term: Term(2),
-        salt: 3,
-    };
+    let context = FileContext { store: StoreId([1; 16]), term: Term(2) };
+    let header = context.header(FileKind::Manifest, FileNumber(0), 3);
     let mut out = header.encode().to_vec();
     out.extend_from_slice(&(body.len() as u64).to_le_bytes());
     out.extend_from_slice(body);

@@ -5,7 +5,7 @@
 use dostore::disk::{Map, ReadFile};
 use dostore::error::{Error, Result};
 use dostore::format::group::{GROUP_HEADER_BYTES, GroupHeader, GroupKind, WalHeader, seal};
-use dostore::format::header::{FileKind, Header};
+use dostore::format::header::{FileContext, FileKind};
 use dostore::format::place_seed;
 use dostore::format::record::{RecordKind, records};
 use dostore::ids::{FileNumber, LogEnd, LogPoint, Lsn, StoreId, Term, Timestamp};
@@ -74,7 +74,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
 
 fn right_header() -> Vec<u8> {
     let number = FileNumber(1);
-    let header = Header { kind: FileKind::Wal, store: STORE, number, term: Term(1), salt: SALT };
+    let context = FileContext { store: STORE, term: Term(1) };
+    let header = context.header(FileKind::Wal, number, SALT);
     let (predecessor, first_lsn) = (LogEnd::default(), Lsn(1));
     // No file here is shorter, so that the walk goes on to its end.
     WalHeader { header, predecessor, first_lsn, bytes: 4096 }.encode()

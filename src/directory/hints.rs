@@ -47,7 +47,7 @@ impl<'a> Hints<'a> {
     pub fn next_below(&mut self, behind: &[u8]) -> Result<Option<HintStep>> {
         while let Some(step) = self.walk.next()? {
             match step {
-                Step::Hole { lane, first, last } if *first < *behind => {
+                Step::Hole { lane, first, last, .. } if *first < *behind => {
                     let run = self.walk.run(lane).name();
                     return Ok(Some(HintStep::Lost(Lost { run, first, last })));
                 }

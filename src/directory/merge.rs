@@ -3,6 +3,7 @@
 //! Invariants:
 //!   * A look-up that the inputs answered, the output answers alike; one that failed because its
 //!     answer was lost fails still.
+//!   * What the medium does not give now is not taken for lost: the merge fails.
 //!   * What is dropped can never be asked for: pages of ended lives, and, where nothing older
 //!     exists, words that only hid something older.
 
@@ -106,11 +107,14 @@ fn copy(
     out: &mut RunWriter,
     mut keeps: impl FnMut(&[u8], &[u8], bool) -> std::result::Result<bool, Malformed>,
 ) -> Result<MergeStats> {
+    // No run has more than its filter has room for, so this is no one's word.
     out.expect_addresses(inputs.iter().map(|run| run.addresses()).sum());
     let mut stats = MergeStats::default();
     let mut walk = Walk::new(inputs.iter().map(|run| &**run), &[]);
     while let Some(step) = walk.next()? {
         match step {
+            // What may come back is not written off.
+            Step::Hole { hidden, .. } if hidden.is_unreadable() => return Err(hidden),
             Step::Hole { first, last, .. } => {
                 out.add_hole(&first, &last);
                 stats.holes += 1;

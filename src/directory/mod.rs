@@ -17,7 +17,7 @@ mod walk;
 pub use hints::{HintStep, Hints, Lost};
 pub use merge::{MergeStats, merge, merge_hints, merge_names};
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Result};
 use crate::format::entry::{
     DirectoryKey, HEAD_KEY_BYTES, Head, PageEntry, behind_keys, head_key, page_key,
 };
@@ -160,10 +160,10 @@ impl Pages<'_> {
         let step = self.walk.next().inspect_err(|_| self.ended = true)?;
         match step {
             None => self.ended = true,
-            Some(Step::Hole { lane, first, .. }) => {
+            Some(Step::Hole { first, hidden, .. }) => {
                 let behind = first > self.prefix && !first.starts_with(&self.prefix);
                 if !behind {
-                    return Err(self.walk.run(lane).hidden());
+                    return Err(hidden);
                 }
                 self.ended = true;
             }
@@ -228,13 +228,13 @@ impl Heads<'_> {
                 self.ended = true;
                 return Ok(None);
             }
-            Some(Step::Hole { lane, first, last }) => {
+            Some(Step::Hole { first, last, hidden, .. }) => {
                 self.ended = self.is_behind(&first);
                 let is_listing = self.end.is_some();
                 if self.ended || last <= self.told || is_listing && hides_no_head(&first, &last) {
                     return Ok(None);
                 }
-                let error = hidden_heads(self.walk.run(lane), &first, &last);
+                let error = hidden_heads(hidden, &first, &last);
                 self.lost_to = std::mem::take(&mut self.lost_to).max(last);
                 return Err(error);
             }
@@ -262,14 +262,14 @@ impl Heads<'_> {
 
 /// What a listing gets in the place of heads that a hole hides.
 #[cold]
-fn hidden_heads(run: &Run, first: &[u8], last: &[u8]) -> Error {
+fn hidden_heads(hidden: Error, first: &[u8], last: &[u8]) -> Error {
     let (Some(first), Some(last)) = (Address::from_bytes(first), Address::from_bytes(last)) else {
-        return run.hidden();
+        return hidden;
     };
     let [first, last] = [first, last].map(|it| format!("{}/{}", it.namespace, it.id));
-    let what =
-        format!("what the directory has of objects from {first} to {last} was lost to damage");
-    Error::corrupt("run.hole", what, Place::new(run.name(), 0))
+    let fate = if hidden.is_unreadable() { "is not given back" } else { "was lost to damage" };
+    let what = format!("what the directory has of objects from {first} to {last} {fate}");
+    hidden.saying(what)
 }
 
 /// Whether between these keys there are pages of one object and nothing else.

@@ -4,7 +4,7 @@
 //!   * A page is found only if no run lost anything between it and the key, and no newer run lost
 //!     what it had to say about the page itself.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::entry::{HEAD_KEY_BYTES, PageEntry};
 use crate::format::run::Hole;
 use crate::ids::Life;
@@ -26,18 +26,19 @@ pub(super) struct Down<'a> {
     /// The newest run first.
     cursors: Vec<RunCursor<'a>>,
     /// What was lost near the target.
-    lost: Vec<Lost<'a>>,
+    lost: Vec<Lost>,
     target: &'a [u8],
     /// What the keys of all pages of the life begin with.
     prefix: &'a [u8],
 }
 
 #[derive(Debug)]
-struct Lost<'a> {
+struct Lost {
     /// Which of the cursors' runs lost it, counted from the newest.
     age: usize,
-    run: &'a Run,
     hole: Hole,
+    /// What a question gets that it hides.
+    hidden: Error,
 }
 
 /// An entry that may be the page.
@@ -62,7 +63,7 @@ impl<'a> Down<'a> {
             cursor.seek_floor(target)?;
             search.cursors.push(cursor);
             for hole in run.holes() {
-                search.note(age, run, hole.clone());
+                search.note(age, hole, || run.hidden());
             }
         }
         search.settle()?;
@@ -74,9 +75,9 @@ impl<'a> Down<'a> {
     }
 
     /// Remembers what was lost, if it was between the life's first page and the target.
-    fn note(&mut self, age: usize, run: &'a Run, hole: Hole) {
+    fn note(&mut self, age: usize, hole: &Hole, hidden: impl FnOnce() -> Error) {
         if hole.first.as_slice() <= self.target && hole.last.as_slice() >= self.prefix {
-            self.lost.push(Lost { age, run, hole });
+            self.lost.push(Lost { age, hole: hole.clone(), hidden: hidden() });
         }
     }
 
@@ -85,8 +86,9 @@ impl<'a> Down<'a> {
         for age in 0..self.cursors.len() {
             while let Position::Damaged(first, last) = self.cursors[age].position() {
                 let hole = Hole { first: first.to_vec(), last: last.to_vec() };
+                let hidden = self.cursors[age].hidden();
                 self.cursors[age].previous()?;
-                self.note(age, self.cursors[age].run(), hole);
+                self.note(age, &hole, || hidden);
             }
         }
         Ok(())
@@ -106,10 +108,10 @@ impl<'a> Down<'a> {
     pub(super) fn find(mut self) -> Result<Option<(Vec<u8>, PageEntry)>> {
         loop {
             let Some(highest) = self.highest() else {
-                return self.lost.first().map_or(Ok(None), |lost| Err(lost.run.hidden()));
+                return self.lost.first().map_or(Ok(None), |lost| Err(lost.hidden.clone()));
             };
             if let Some(lost) = self.lost.iter().find(|lost| lost.hides(&highest, self.target)) {
-                return Err(lost.run.hidden());
+                return Err(lost.hidden.clone());
             }
             let page = PageEntry::decode_value(highest.value);
             let page = page.map_err(|fault| self.cursors[highest.age].run().bad_entry(fault))?;
@@ -134,7 +136,7 @@ impl<'a> Down<'a> {
     }
 }
 
-impl Lost<'_> {
+impl Lost {
     /// Whether what was lost may have been a better answer than the candidate.
     fn hides(&self, found: &Candidate<'_>, target: &[u8]) -> bool {
         let above = found.key < target && found.key < self.hole.last.as_slice();

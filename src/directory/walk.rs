@@ -5,7 +5,7 @@
 //!   * What a hole of a newer run covers is never handed out from an older one: it may have been
 //!     replaced.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::run::cursor::ItemRef;
 use crate::run::{Run, RunIter};
 use std::cell::Cell;
@@ -19,8 +19,8 @@ pub(super) enum Step {
         /// Whether it lies in a hole, and so is all that answers for its key.
         shields: bool,
     },
-    /// Entries between these keys, both included, were lost.
-    Hole { lane: usize, first: Vec<u8>, last: Vec<u8> },
+    /// Entries between these keys, both included, were lost; what a question about them gets.
+    Hole { lane: usize, first: Vec<u8>, last: Vec<u8>, hidden: Error },
 }
 
 #[derive(Debug)]
@@ -79,7 +79,8 @@ impl<'a> Walk<'a> {
                         lane.lost_to = Some(last.clone());
                     }
                     lane.used.set(true);
-                    return Ok(Some(Step::Hole { lane: number, first, last }));
+                    let hidden = lane.items.hidden();
+                    return Ok(Some(Step::Hole { lane: number, first, last, hidden }));
                 }
                 ItemRef::Entry { key, .. } => {
                     self.use_up(key);

@@ -10,9 +10,11 @@
 //!   * Whatever a disk can do, this one does by it, the calls included that a disk may leave out.
 //!   * No sync of a folder succeeds after one of it that failed.
 //!   * Once the lock is given back no file is created, renamed or removed: another writer may be in
-//!     the folder, whose files have the numbers that this one would take next.
+//!     the folder, whose files have the numbers that this one would take next. Nor is a file that
+//!     is not there taken for a loss.
 
 use super::{Clock, Disk, File, Listed, Lock, MediumError, ReadDisk, ReadFile, Space, SyncFailed};
+use crate::error::LockGivenBack;
 use crate::names::{FileName, Folder};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::io;
@@ -56,7 +58,7 @@ impl FailStop {
     fn hold_names(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
         let is_released = self.is_released.read();
         if *is_released {
-            return Err(io::Error::other("the store is closed"));
+            return Err(io::Error::other(LockGivenBack));
         }
         Ok(is_released)
     }
@@ -64,7 +66,11 @@ impl FailStop {
 
 impl ReadDisk for FailStop {
     fn open(&self, name: FileName) -> io::Result<Arc<dyn ReadFile>> {
-        self.disk.open(name)
+        self.disk.open(name).map_err(|error| match error.kind() {
+            // Perhaps the next writer has removed it, which knows of nobody here.
+            io::ErrorKind::NotFound if *self.is_released.read() => io::Error::other(LockGivenBack),
+            _ => error,
+        })
     }
 
     fn list(&self, folder: Folder) -> io::Result<Vec<Listed>> {
@@ -149,6 +155,7 @@ impl Disk for FailStop {
 mod tests {
     use super::*;
     use crate::disk::sim::{Fault, SimDisk};
+    use crate::error::{Error, ErrorKind};
     use crate::ids::FileNumber;
 
     #[test]
@@ -165,7 +172,11 @@ mod tests {
         disk.create(name(3)).unwrap_err();
         disk.rename(name(1), name(3)).unwrap_err();
         disk.remove(name(2)).unwrap_err();
-        assert_eq!(sim.names(), [FileName::Lock, name(1), name(2)]);
+        sim.remove(name(1)).unwrap();
+        let gone = Error::io("reading", disk.open(name(1)).unwrap_err());
+        assert_eq!((gone.kind(), gone.code()), (ErrorKind::Broken, "store.closed"));
+        assert!(disk.open(name(2)).is_ok());
+        assert_eq!(sim.names(), [FileName::Lock, name(2)]);
     }
 
     #[test]

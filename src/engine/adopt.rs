@@ -18,7 +18,7 @@
 use super::Engine;
 use super::build::Builder;
 use super::content::Content;
-use super::splitter::Splitter;
+use super::splitter::{Splitter, fence_between};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::adoption::{Adoption, segments_bytes};
 use crate::format::entry::{Head, page_key};
@@ -142,13 +142,14 @@ impl Builder<'_> {
             if is_first {
                 splitter.keep_first();
             }
-            let mut bytes = 0;
+            let (mut bytes, mut last) = (0, None);
             while bytes < SPLIT_BYTES
                 && let Some(entry) = entries.next().transpose()?
             {
                 engine.check_wanted()?;
                 splitter.push(&entry.key, entry.codec, &entry.value)?;
                 bytes += entry.key.len() + entry.value.len();
+                last = Some(entry.key);
             }
             let mut value = Vec::new();
             for (fence, mut entry) in splitter.finish()? {
@@ -162,7 +163,10 @@ impl Builder<'_> {
             }
             match entries.peek() {
                 None => return Ok(counts),
-                Some(Ok(next)) => fence = next.key.to_vec(),
+                Some(Ok(next)) => {
+                    let below = last.as_deref().unwrap_or_default();
+                    fence = fence_between(below, &next.key).to_vec();
+                }
                 // The next round ends with it.
                 Some(Err(_)) => {}
             }

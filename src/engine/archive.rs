@@ -19,6 +19,7 @@ use super::Engine;
 use super::build::Builder;
 use super::classes::OWN_CLASSES;
 use super::history_file::HistoryWriter;
+use super::patience::Pauses;
 use crate::error::{ErrorKind, Result};
 use crate::format::entry::{Head, PageEntry, PagePart, counts_from};
 use crate::format::history::{Group, ItemKey, State};
@@ -39,17 +40,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// An object whose commits are many gets further states while it is smaller than this many pages.
 const HOT_PAGES_MAX: usize = 4;
 /// Commits of less than this share of the bytes that ask for a state between them are near enough
 /// to a state for a page of any size.
 const NEAR_SHARE: u64 = 4;
-
-/// How often one publish waits for a page that the medium does not give, and how long.
-const PAUSES: u32 = 3;
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Compressing takes longer than writing: in a file that will soon be merged it must save one byte
 /// in so many.
@@ -80,7 +76,7 @@ pub(super) struct Archive<'e> {
     /// Files written and synced, with their classes.
     done: Vec<(u32, RunFacts)>,
     /// How often it will still wait for the medium.
-    pauses: u32,
+    pub(super) pauses: Pauses,
     value: Vec<u8>,
 }
 
@@ -137,7 +133,7 @@ impl<'e> Archive<'e> {
             kept: Vec::new(),
             writers: BTreeMap::new(),
             done: Vec::new(),
-            pauses: PAUSES,
+            pauses: Pauses::default(),
             value: Vec::new(),
         }
     }
@@ -388,24 +384,17 @@ impl<'e> Archive<'e> {
     /// pause.
     pub fn read_at_last(&mut self, part: &PagePart, address: Address, life: Life) -> Result<Page> {
         let (segments, cache) = (&self.version.segments, &self.version.cache);
-        loop {
-            match segments.read(part, address, life) {
-                Err(error) if error.is_unreadable() => {
-                    if let Some(page) = cache.find(part, address, life) {
-                        return Ok(page);
-                    }
-                    let Some(left) = self.pauses.checked_sub(1) else { return Err(error) };
-                    self.pauses = left;
-                    self.engine.clock.sleep(PAUSE);
-                }
-                read => {
-                    if read.is_ok() && self.pauses < PAUSES {
-                        mark(Mark::ReadAfterPause);
-                    }
-                    return read;
-                }
-            }
+        let read = self.pauses.insist(&*self.engine.clock, || {
+            segments.read(part, address, life).or_else(|error| {
+                let cached = || cache.find(part, address, life);
+                let page = error.is_unreadable().then(cached).flatten();
+                page.ok_or(error)
+            })
+        });
+        if read.is_ok() && self.pauses.were_needed() {
+            mark(Mark::ReadAfterPause);
         }
+        read
     }
 
     /// Syncs the files that are open, and enters all into the manifest.

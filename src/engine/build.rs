@@ -29,9 +29,9 @@ use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::changes::Changes;
 use crate::object::fold::fold;
-use crate::object::head_state;
 use crate::object::overlay::{HeadState, Layer, Word};
 use crate::object::version::{Stack, Version};
+use crate::object::{LOST_LIFE, head_state};
 use crate::run::RunWriter;
 use crate::segment::{Compression, SegmentWriter};
 use std::ops::Bound;
@@ -100,6 +100,9 @@ impl<'e> Builder<'e> {
     /// Writes one object's changes; says whether it holds nothing after them. Objects come in
     /// address order.
     pub fn add(&mut self, address: Address, layer: &Layer) -> Result<bool> {
+        if let Some(found) = self.found_again(address, layer)? {
+            return self.add(address, &found);
+        }
         self.archive.begin(address, layer.purged);
         let Some(life) = layer.after.life else {
             // Deletes of what never was: there is nothing to say.
@@ -108,7 +111,7 @@ impl<'e> Builder<'e> {
             return Ok(layer.after.deleted);
         };
         let changes = layer.changes();
-        let old = self.version.head(address);
+        let old = self.insist(|| self.version.head(address));
         let alarm = old.as_ref().ok().and_then(|head| head.as_ref()?.alarm);
         hints_of(address, alarm, layer, &mut self.hints);
         let mut content = match old {
@@ -142,6 +145,29 @@ impl<'e> Builder<'e> {
         }
         self.write_entries(address, &head, &content)?;
         Ok(head.deleted)
+    }
+
+    /// The layer of an object whose head could not be read when the object was taken into memory,
+    /// over what the head says now that it can.
+    fn found_again(&self, address: Address, layer: &Layer) -> Result<Option<Layer>> {
+        if layer.after.life != Some(LOST_LIFE) {
+            return Ok(None);
+        }
+        match self.insist(|| self.version.head(address)) {
+            Ok(Some(head)) if head.life == LOST_LIFE => Ok(None),
+            Ok(head) => {
+                mark(Mark::HeadFoundAgain);
+                let below = head.as_ref().map_or_else(HeadState::default, head_state);
+                Ok(Some(layer.over_state(below)))
+            }
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the directory, and asks again where the medium does not give the answer.
+    fn insist<T>(&self, ask: impl FnMut() -> Result<T>) -> Result<T> {
+        self.archive.pauses.insist(&*self.engine.clock, ask)
     }
 
     /// Takes back hints that mean no alarm any more.
@@ -200,7 +226,8 @@ impl<'e> Builder<'e> {
         if head.count > 0 || head.content_bytes > 0 {
             return Ok(false);
         }
-        match self.version.directory.pages(address, head.life).next().transpose() {
+        let pages = || self.version.directory.pages(address, head.life);
+        match self.insist(|| pages().next().transpose()) {
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
             page => Ok(page?.is_none()),
         }
@@ -216,10 +243,16 @@ impl<'e> Builder<'e> {
         changes: &Changes<'_>,
     ) -> Result<Content> {
         let (before, kept) = (self.liveness.clone(), self.archive.mark());
-        match self.change_large(address, head, changes) {
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                self.liveness = before;
+        let (pauses, engine) = (self.archive.pauses.clone(), self.engine);
+        let changed = pauses.insist(&*engine.clock, || {
+            self.change_large(address, head, changes).inspect_err(|_| {
+                self.liveness = before.clone();
                 self.archive.back_to(kept);
+            })
+        });
+        self.archive.pauses = pauses;
+        match changed {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
                 self.archive.lost(Lsn::ZERO, life, every_key());
                 self.change_lost(address, life, changes)
             }

@@ -182,7 +182,9 @@ impl Engine {
             }
             match builder.move_object(object, victims) {
                 // Its pages stay.
-                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    note_unread(&mut builder.unread, error);
+                }
                 moved => moved?,
             }
         }

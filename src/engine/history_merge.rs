@@ -86,10 +86,14 @@ impl Engine {
         let opens = |file: &HistoryFile| version.history.open_file(file).is_ok();
         let damaged: Vec<_> = files.iter().filter(|file| !opens(file)).copied().collect();
         let merged = self.replace_history(version, files.clone());
-        if merged.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
+        if let Err(error) = &merged
+            && error.kind() == ErrorKind::Corrupt
+        {
+            let is_named = |file: &&HistoryFile| error.is_of(FileName::Run(file.facts.number));
+            let unread = files.iter().find(|file| error.is_unreadable() && is_named(file));
             // What opens and cannot be merged all the same: nobody knows which of them it was.
             let left = if damaged.is_empty() { &files } else { &damaged };
-            self.history_merging.lock().leave(left);
+            self.history_merging.lock().leave(unread.map_or(&left[..], std::slice::from_ref));
         }
         merged.map(|merged| merged.is_some())
     }
@@ -113,7 +117,7 @@ impl Engine {
                 Ok(number) => drop(done.insert(number.unwrap_or(file.facts.number))),
                 Err(error) if may_go_on(&error) => {
                     done.insert(file.facts.number);
-                    let is_damage = error.kind() == ErrorKind::Corrupt;
+                    let is_damage = error.kind() == ErrorKind::Corrupt && !error.is_unreadable();
                     let error = if is_damage {
                         stuck(FileName::Run(file.facts.number)).caused_by(error)
                     } else {
@@ -334,6 +338,10 @@ impl<'a> Lane<'a> {
                     Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
                     _ => key.to_vec(),
                 },
+                // What may come back is not written off.
+                Position::Damaged(..) if self.cursor.hidden().is_unreadable() => {
+                    return Err(self.cursor.hidden());
+                }
                 Position::Damaged(first, _) => first.to_vec(),
             };
             self.cursor.next()?;

@@ -13,7 +13,7 @@ use super::Engine;
 use super::history::forgets;
 use super::publish::Publisher;
 use crate::directory::{self, Directory};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::entry::Head;
 use crate::format::manifest::Manifest;
 use crate::format::run::{RunFacts, RunUse};
@@ -33,23 +33,50 @@ const RUNS_MAX: usize = 12;
 impl Engine {
     /// Whether any use has runs to merge.
     pub fn wants_merge(&self) -> bool {
-        let version = self.version();
-        let has_runs = runs_by_use(&version).iter().any(|(_, runs)| choose(runs).is_some());
-        has_runs || self.wants_history_merge()
+        self.choose_runs(&self.version()).is_some() || self.wants_history_merge()
     }
 
-    /// Merges runs of one use, or files of history. Says whether there were any to merge.
+    /// Merges runs of one use, or files of history. Says whether there were any to merge. A run
+    /// that cannot be merged for now is let be, and newer ones are merged without it.
     pub fn merge(&self) -> Result<bool> {
         self.check_alive()?;
-        for place in 0..USES {
+        loop {
             let version = self.version();
-            let (usage, runs) = runs_by_use(&version)[place];
-            if let Some(count) = choose(runs) {
-                self.merge_newest(version, usage, count)?;
-                return Ok(true);
+            let Some((usage, count)) = self.choose_runs(&version) else {
+                return self.merge_history();
+            };
+            match self.merge_newest(Arc::clone(&version), usage, count) {
+                Err(error) if self.note_unmerged(&version, &error) => mark(Mark::RunLetBe),
+                merged => return merged.map(|_| true),
             }
         }
-        self.merge_history()
+    }
+
+    /// The first use of which runs are worth merging, and how many of the newest; none that are as
+    /// old as one that is let be.
+    fn choose_runs(&self, version: &Version) -> Option<(RunUse, usize)> {
+        let (now, unmerged) = (self.clock.uptime(), self.unmerged.lock());
+        runs_by_use(version).into_iter().find_map(|(usage, runs)| {
+            let is_let_be = |run: &Arc<Run>| unmerged.waits(&run.facts().number, now);
+            let end = runs.iter().position(is_let_be).unwrap_or(runs.len());
+            Some((usage, choose(&runs[..end])?))
+        })
+    }
+
+    /// Has the run be for a while that the medium did not give, for which a merge failed. Says
+    /// whether there is such a one.
+    fn note_unmerged(&self, version: &Version, error: &Error) -> bool {
+        let all = runs_by_use(version);
+        let mut all = all.iter().flat_map(|(_, runs)| runs.iter());
+        let Some(run) = all.find(|run| error.is_unreadable() && error.is_of(run.name())) else {
+            return false;
+        };
+        let mut unmerged = self.unmerged.lock();
+        unmerged.note_failed(run.facts().number, self.clock.uptime());
+        let is_there =
+            |number: &FileNumber| version.manifest.runs.iter().any(|facts| facts.number == *number);
+        unmerged.keep_only(is_there);
+        true
     }
 
     /// Merges all runs of each use into one, as often as it takes.

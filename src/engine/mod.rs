@@ -19,6 +19,7 @@ pub mod adopt;
 pub mod alarms;
 mod archive;
 pub mod backup;
+mod birth;
 pub mod bookmarks;
 pub mod build;
 mod build_large;
@@ -49,7 +50,7 @@ use crate::disk::{Clock, Disk, Lock};
 use crate::error::{Error, Result};
 use crate::format::header::FileContext;
 use crate::format::manifest::TermSpan;
-use crate::ids::Lsn;
+use crate::ids::{FileNumber, Lsn};
 use crate::object::ObjectState;
 use crate::object::version::Version;
 use crate::options::Options;
@@ -59,6 +60,7 @@ use alarms::AlarmIndex;
 use catalog::Catalog;
 use expire::Expiry;
 use parking_lot::{Mutex, RwLock};
+use patience::Patience;
 use publish::Publisher;
 use recovery::RecoveryReport;
 use stats::Counters;
@@ -105,6 +107,8 @@ pub struct Engine {
     erasing: Mutex<purge::Erasing>,
     /// What merging of history knows. A leaf lock.
     history_merging: Mutex<history_merge::Merging>,
+    /// Runs that could not be merged, and until when they are let be. A leaf lock.
+    unmerged: Mutex<Patience<FileNumber>>,
     /// Held, shared, while runs are merged: what is read and written meanwhile may be of an object
     /// that was purged. Nobody waits for it.
     merging: RwLock<()>,

@@ -1,10 +1,18 @@
 //! What failed is let be for a time: a second at first, twice as long each time, an hour at most.
+//! What the medium does not give is asked for again, after pauses, by who would else do without it.
 //!
 //! Invariants:
 //!   * What did not fail is not known here, and what succeeded is forgotten.
 
+use crate::disk::Clock;
+use crate::error::Result;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How often one publish waits for what the medium does not give, and how long.
+const PAUSES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(1);
@@ -42,6 +50,41 @@ impl<K: Ord> Patience<K> {
     /// Forgets all else.
     pub(super) fn keep_only(&mut self, is_kept: impl Fn(&K) -> bool) {
         self.0.retain(|what, _| is_kept(what));
+    }
+}
+
+/// How often what the medium does not give is still asked for again.
+#[derive(Clone, Debug)]
+pub struct Pauses(Cell<u32>);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(Cell::new(PAUSES))
+    }
+}
+
+impl Pauses {
+    /// Asks, and asks again after pauses for as long as the medium does not give the answer and
+    /// there are pauses left.
+    pub(super) fn insist<T>(
+        &self,
+        clock: &dyn Clock,
+        mut ask: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match ask() {
+                Err(error) if error.is_unreadable() && self.0.get() > 0 => {
+                    self.0.set(self.0.get() - 1);
+                    clock.sleep(PAUSE);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Whether any pause was made.
+    pub(super) fn were_needed(&self) -> bool {
+        self.0.get() < PAUSES
     }
 }
 

@@ -10,11 +10,13 @@
 //!     log before it ends, and is durable before anything is served.
 
 use super::alarms::{AlarmIndex, Before};
+use super::birth::{begin_log, first_manifest};
 use super::bookmarks::{first_behind, forget_idle, note_terms, right_before};
 use super::catalog::{Catalog, Roll};
 use super::clean::Dictionaries;
 use super::expire::Expiry;
-use super::orphans::{remove_orphans, rewrite};
+use super::orphans::remove_orphans;
+use super::patience::Pauses;
 use super::publish::Publisher;
 use super::stats::{Counters, files};
 use super::table::Table;
@@ -22,17 +24,16 @@ use super::{DirtyList, Engine};
 use crate::directory::Directory;
 use crate::disk::fail_stop::FailStop;
 use crate::disk::pace::Pace;
-use crate::disk::{Disk, Lock, ReadDisk, SyncFailed, read_exact_at};
+use crate::disk::{Clock, Disk, Lock, ReadDisk, SyncFailed, read_exact_at};
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::group::WalHeader;
 use crate::format::header::{FileContext, HEADER_BLOCK_BYTES};
 use crate::format::manifest::{Manifest, TermSpan};
 use crate::format::record::{RecordHeader, RecordKind, RecordView, adoption, is_purge};
 use crate::format::run::RunUse;
-use crate::ids::{Address, FileNumber, LogPoint, Lsn, StoreId, Term, Timestamp};
-use crate::manifest::{self, WriteError};
+use crate::ids::{Address, FileNumber, Lsn, Term, Timestamp};
 use crate::marks::{Mark, mark};
-use crate::names::{FileName, Folder};
+use crate::names::{FileName, Folder, NUMBERS_MAX};
 use crate::object::ObjectState;
 use crate::object::cache::PageCache;
 use crate::object::history::HistoryRuns;
@@ -43,7 +44,7 @@ use crate::run::Run;
 use crate::segment::SegmentSet;
 use crate::wal::group_commit::Wal;
 use crate::wal::pool::{FileNumbers, Pool};
-use crate::wal::reader::{Medium, Replayed, replay};
+use crate::wal::reader::{Medium, Replayed, check_operations, replay};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -93,6 +94,8 @@ struct Tail<'a> {
     /// Files of pages that commits behind the cut have adopted.
     adopted: BTreeSet<FileName>,
     roll: Roll,
+    clock: Arc<dyn Clock>,
+    pauses: Pauses,
 }
 
 /// A commit that was read and is to be applied.
@@ -131,12 +134,11 @@ impl Engine {
         let mut report = RecoveryReport::default();
         // Whatever name is read below is durable first.
         sync_folders(&*disk)?;
-        let read = manifest::read(&*disk)?;
-        let mut manifest = read.map_or_else(|| create(&*disk, &options, &mut report), Ok)?;
+        let mut manifest = first_manifest(&*disk, &options, &mut report)?;
         let log = survey(&*disk, &manifest)?;
         let mut version = open_version(&disk, &manifest, &options)?;
         note_terms(&mut manifest.terms, &log.firsts);
-        let mut tail = Tail::new(&version, Roll::of(&manifest));
+        let mut tail = Tail::new(&version, Roll::of(&manifest), disk.clock());
         let replayed = tail.replay(&*disk, &mut manifest)?;
         report.note(&replayed);
         let term = Term(manifest.term.0.max(log.last_term.0) + 1);
@@ -187,6 +189,7 @@ impl Engine {
             dictionaries: Dictionaries::default(),
             erasing: Mutex::default(),
             history_merging: Mutex::default(),
+            unmerged: Mutex::default(),
             merging: RwLock::default(),
             counters: Counters::default(),
             is_ending,
@@ -238,48 +241,6 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>> {
     })
 }
 
-/// A manifest for a folder that has no store. Files of the log, pages or runs without a manifest
-/// are a store that lost it, not an empty folder.
-fn create(disk: &dyn Disk, options: &Options, report: &mut RecoveryReport) -> Result<Manifest> {
-    // That of a store being created has no generation yet. A damaged one says nothing.
-    let begun = manifest::read_as(disk, FileName::ManifestTemporary).ok().flatten();
-    if begun.is_some_and(|begun| begun.generation > 0) {
-        let place = Place::new(FileName::ManifestTemporary, 0);
-        let what = "a backup was begun here and is not complete";
-        return Err(Error::corrupt("backup.incomplete", what, place));
-    }
-    let is_numbered =
-        |(name, _): &(Option<FileName>, u64)| name.is_some_and(|name| name.number().is_some());
-    if files(disk)?.iter().any(is_numbered) {
-        let place = Place::new(FileName::Manifest, 0);
-        return Err(Error::corrupt("manifest.missing", "the manifest is missing", place));
-    }
-    if !options.create {
-        return Err(Error::new(ErrorKind::NotFound, "store.missing", "there is no store here"));
-    }
-    let mut store = StoreId::default();
-    disk.random(&mut store.0).map_err(|cause| Error::io("drawing the store's id", cause))?;
-    let next_file = FileNumber(1);
-    let manifest = Manifest { store, next_file, ..Manifest::default() };
-    manifest::write(disk, &manifest).map_err(|failed| match failed {
-        WriteError::BeforeRename(error) | WriteError::AfterRename(error) => error,
-    })?;
-    report.created = true;
-    Ok(manifest)
-}
-
-/// The first file of a store's first log goes into the manifest before anything is served: from
-/// here on a log that is not there is a loss and not a beginning.
-fn begin_log(
-    disk: &dyn Disk,
-    manifest: &mut Manifest,
-    file: FileNumber,
-    end: LogPoint,
-) -> Result<()> {
-    manifest.replay = LogPoint { file, offset: HEADER_BLOCK_BYTES, ..end };
-    rewrite(disk, manifest)
-}
-
 fn sync_folders(disk: &dyn Disk) -> Result<()> {
     for folder in Folder::ALL {
         let synced = disk.sync_folder(folder);
@@ -309,6 +270,10 @@ fn survey(disk: &dyn Disk, manifest: &Manifest) -> Result<Survey> {
         let Some((name, number)) = name.and_then(|name| Some((name, name.number()?))) else {
             continue;
         };
+        if number.0 >= NUMBERS_MAX {
+            let what = "a file with a number that no store comes to";
+            return Err(Error::corrupt("file.number", what, Place::new(name, 0)));
+        }
         survey.next_file = survey.next_file.max(FileNumber(number.0 + 1));
         if !matches!(name, FileName::Wal(_)) {
             continue;
@@ -389,7 +354,7 @@ pub fn load_version(
 }
 
 impl<'a> Tail<'a> {
-    fn new(version: &'a Version, roll: Roll) -> Self {
+    fn new(version: &'a Version, roll: Roll, clock: Arc<dyn Clock>) -> Self {
         let (objects, last_purge) = (Vec::new(), Lsn::ZERO);
         let dirty = DirtyList { cut: FIRST_CUT, objects, record_bytes: 0, last_purge };
         let runs = version.directory.runs();
@@ -408,6 +373,8 @@ impl<'a> Tail<'a> {
             parts,
             adopted: BTreeSet::new(),
             roll,
+            clock,
+            pauses: Pauses::default(),
         }
     }
 
@@ -417,7 +384,7 @@ impl<'a> Tail<'a> {
         let (store, from, cut) = (manifest.store, manifest.replay, manifest.cut);
         let terms = &mut manifest.terms;
         let mut at = 0;
-        let mut replayed = replay(&medium, store, from, cut, cut, &mut |record, _| {
+        let mut replayed = replay(&medium, store, from, cut, cut, &mut |record, position| {
             let lsn = record.header.lsn;
             while terms.get(at + 1).is_some_and(|next| next.first <= lsn) {
                 at += 1;
@@ -429,6 +396,7 @@ impl<'a> Tail<'a> {
             if record.header.kind == RecordKind::AdoptBegin {
                 return Ok(());
             }
+            check_operations(&record, position)?;
             if let Some(adoption) = adoption(record.payload) {
                 mark(Mark::AdoptionReplayed);
                 self.version.adopt(disk, &record.header, &adoption)?;
@@ -475,7 +443,8 @@ impl<'a> Tail<'a> {
                 self.version.directory.runs().iter().for_each(|run| run.will_need());
                 self.directory_bytes = u64::MAX;
             }
-            match self.version.head(address) {
+            let head = self.pauses.insist(&*self.clock, || self.version.head(address));
+            match head {
                 // Its commits are kept; what was below them is not known, and reads will say so.
                 Err(error) if error.kind() == ErrorKind::Corrupt => inner.load_lost(),
                 head => inner.load(head?.as_ref()),

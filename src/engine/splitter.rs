@@ -8,7 +8,9 @@
 //!     store's own words about an object are not content, but for a restoration that waits.
 //!   * An entry's count is of the user's keys; its bytes are keys with kinds, and values, of all
 //!     content, so that they are zero only where there is none.
-//!   * Each page but the first has its first key as its fence.
+//!   * Each page but the first has as its fence no more of its first key than tells that from the
+//!     last key of the page before: fences stand in the directory and its index, where long ones
+//!     would take as much room as keys do.
 
 use super::build::Builder;
 use super::content::is_user_key;
@@ -29,6 +31,8 @@ pub(super) struct Splitter<'b, 'e> {
     alone_bytes: usize,
     page: Option<Open>,
     is_first_kept: bool,
+    /// That of the last entry; the first page's fence before there is any.
+    last_key: Vec<u8>,
     done: Vec<(Vec<u8>, PageEntry)>,
 }
 
@@ -64,6 +68,7 @@ impl<'b, 'e> Splitter<'b, 'e> {
             alone_bytes: target / 2,
             page: None,
             is_first_kept: false,
+            last_key: first_fence.to_vec(),
             done: Vec::new(),
         }
     }
@@ -103,11 +108,15 @@ impl<'b, 'e> Splitter<'b, 'e> {
             }
             open.is_closed = is_alone;
         }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
         Ok(())
     }
 
     fn open_page(&self, key: &[u8]) -> Open {
-        let fence = if self.done.is_empty() { self.first_fence.clone() } else { key.to_vec() };
+        let is_first = self.done.is_empty();
+        let fence = if is_first { &self.first_fence } else { fence_between(&self.last_key, key) };
+        let fence = fence.to_vec();
         let page = PageBuilder::new(PageMeta {
             kind: PageKind::Page,
             address: self.address,
@@ -142,5 +151,30 @@ impl<'b, 'e> Splitter<'b, 'e> {
             mark(Mark::PageSplit);
         }
         Ok(self.done)
+    }
+}
+
+/// The shortest beginning of `key` that is above `below`; all of it where that is not below it.
+pub(super) fn fence_between<'k>(below: &[u8], key: &'k [u8]) -> &'k [u8] {
+    let shared = below.iter().zip(key).take_while(|(one, other)| one == other).count();
+    key.get(..=shared).unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fence_between;
+
+    #[test]
+    fn a_fence_is_above_what_is_below_it_and_as_short_as_can_be() {
+        let keys =
+            [&b""[..], b"a", b"aa", b"ab", b"abc", b"abd", b"b", b"ba", b"\xFF", b"\xFF\xFF"];
+        for (at, below) in keys.iter().enumerate() {
+            for key in &keys[at + 1..] {
+                let fence = fence_between(below, key);
+                assert!(fence > *below && key.starts_with(fence), "{below:?} {key:?}");
+                assert!(fence[..fence.len() - 1] <= **below, "{below:?} {key:?}: {fence:?}");
+            }
+        }
+        assert_eq!(fence_between(b"ab", b"ab"), b"ab");
     }
 }

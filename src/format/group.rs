@@ -331,15 +331,15 @@ pub fn unmask_part(part: &mut [u8], mask: u64, offset: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::header::FileContext;
     use crate::ids::{StoreId, Term};
     use proptest::prelude::*;
 
     fn wal_header() -> WalHeader {
         let point = LogPoint { file: FileNumber(8), offset: 8192, group: 77, chain: 0xABCD };
         let predecessor = LogEnd { point, lsn: Lsn(5), time: Timestamp(6) };
-        let store = StoreId([3; 16]);
-        let number = FileNumber(9);
-        let header = Header { kind: FileKind::Wal, store, number, term: Term(2), salt: 0x55AA };
+        let context = FileContext { store: StoreId([3; 16]), term: Term(2) };
+        let header = context.header(FileKind::Wal, FileNumber(9), 0x55AA);
         WalHeader { header, predecessor, first_lsn: Lsn(0x0100_0000), bytes: 1 << 26 }
     }
 

@@ -1,6 +1,10 @@
 //! What every file of a store begins with: whose it is, what it is, and which versions may read it.
 //!
 //! See "Headers" in `docs/format.md`.
+//!
+//! Invariants:
+//!   * What decodes encodes back to the same bytes, but for the bits of features that may be
+//!     ignored.
 
 use super::{Cursor, FORMAT_VERSION, Malformed, checksum};
 use crate::ids::{FileNumber, StoreId, Term};
@@ -42,6 +46,8 @@ pub struct Header {
     pub term: Term,
     /// Drawn at random for this file; seeds its checksums.
     pub salt: u64,
+    /// A bit for each feature that a reader may ignore and a writer must know.
+    pub writer_features: u32,
 }
 
 /// What the headers of all the files that an open store writes have in common.
@@ -51,6 +57,15 @@ pub struct FileContext {
     pub store: StoreId,
     /// The term that writes.
     pub term: Term,
+}
+
+impl FileContext {
+    /// The header of a new file.
+    #[must_use]
+    pub fn header(&self, kind: FileKind, number: FileNumber, salt: u64) -> Header {
+        let Self { store, term } = *self;
+        Header { kind, store, number, term, salt, writer_features: 0 }
+    }
 }
 
 /// Why a header was refused.
@@ -84,7 +99,9 @@ impl Header {
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         out.extend_from_slice(&[self.kind as u8, 0, 0, 0]);
         // Feature masks: may be ignored; may be ignored by readers; must be known.
-        out.extend_from_slice(&[0; 12]);
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.writer_features.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.term.0.to_le_bytes());
         out.extend_from_slice(&self.store.0);
         out.extend_from_slice(&self.number.0.to_le_bytes());
@@ -109,9 +126,9 @@ impl Header {
             return Err(HeaderFault::Malformed("not a file of a store"));
         }
         let version = cursor.u32()?;
-        let [kind, ..] = cursor.array::<4>()?;
+        let [kind, unused @ ..] = cursor.array::<4>()?;
         let _ignorable = cursor.u32()?;
-        let _ignorable_by_readers = cursor.u32()?;
+        let writer_features = cursor.u32()?;
         let features = cursor.u32()?;
         if version != FORMAT_VERSION || features != 0 {
             return Err(HeaderFault::Unsupported { version, features });
@@ -122,7 +139,11 @@ impl Header {
         let term = Term(cursor.u32()?);
         let store = StoreId(cursor.array()?);
         let number = FileNumber(cursor.u64()?);
-        Ok(Self { kind: wanted, store, number, term, salt: cursor.u64()? })
+        let salt = cursor.u64()?;
+        if unused != [0; 3] || cursor.array()? != [0; 12] {
+            return Err(HeaderFault::Malformed("unused bytes of a header are not zero"));
+        }
+        Ok(Self { kind: wanted, store, number, term, salt, writer_features })
     }
 }
 
@@ -130,15 +151,36 @@ impl Header {
 mod tests {
     use super::*;
 
+    fn header() -> Header {
+        let context = FileContext { store: StoreId([7; 16]), term: Term(3) };
+        context.header(FileKind::Segment, FileNumber(9), 0x1234_5678_9ABC_DEF0)
+    }
+
+    #[test]
+    fn a_right_checksum_over_a_changed_byte_shows_in_the_value_or_is_refused() {
+        let bytes = header().encode();
+        for at in 0..HEADER_BYTES - 4 {
+            let mut changed = bytes;
+            changed[at] ^= 1;
+            let sum = checksum(0, &changed[..HEADER_BYTES - 4]);
+            changed[HEADER_BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
+            match Header::decode(&changed, FileKind::Segment) {
+                Ok(other) if (16..20).contains(&at) => assert_eq!(other, header()),
+                Ok(other) => assert_eq!(other.encode(), changed, "byte {at}"),
+                Err(fault) => {
+                    let is_unsupported = matches!(fault, HeaderFault::Unsupported { .. });
+                    let is_expected = (8..12).contains(&at) || (24..28).contains(&at);
+                    assert_eq!(is_unsupported, is_expected, "byte {at}: {fault:?}");
+                }
+            }
+        }
+        let known = Header { writer_features: 0x8000_0001, ..header() };
+        assert_eq!(Header::decode(&known.encode(), FileKind::Segment), Ok(known));
+    }
+
     #[test]
     fn every_flipped_bit_of_a_header_is_noticed() {
-        let header = Header {
-            kind: FileKind::Segment,
-            store: StoreId([7; 16]),
-            number: FileNumber(9),
-            term: Term(3),
-            salt: 0x1234_5678_9ABC_DEF0,
-        };
+        let header = header();
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes, FileKind::Segment), Ok(header));
         assert!(Header::decode(&bytes, FileKind::Run).is_err());

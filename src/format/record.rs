@@ -299,6 +299,12 @@ pub fn adoption(payload: &[u8]) -> Option<Adoption<'_>> {
     }
 }
 
+/// The first operation of a commit that no version writes, if there is any: `payload` is that of
+/// the commit. Whoever walks over operations afterwards loses none.
+pub fn malformed_operation(payload: &[u8]) -> Option<Malformed> {
+    Operations::new(payload).find_map(Result::err)
+}
+
 /// What a commit says beside adopting pages.
 pub fn without_adoption(payload: &[u8]) -> &[u8] {
     let mut operations = Operations::new(payload);

@@ -9,7 +9,7 @@ use crate::format::Malformed;
 use crate::format::history::{Bundle, CommitStart, Group, ItemKey, State};
 use crate::format::manifest::HistoryFile;
 use crate::format::page::{Page, PageKind, verified};
-use crate::format::record::Operations;
+use crate::format::record::malformed_operation;
 use crate::ids::Lsn;
 use crate::inspect::report::{Fault, Report, Scope};
 use crate::run::{Run, RunItem};
@@ -128,8 +128,7 @@ impl Walk<'_> {
         if commit.payload.len() < commit.bytes as usize {
             return Ok(false);
         }
-        Operations::new(commit.payload).try_for_each(|operation| operation.map(drop))?;
-        Ok(true)
+        malformed_operation(commit.payload).map_or(Ok(true), Err)
     }
 
     fn state(&self, key: &ItemKey, value: &[u8]) -> Result<bool, Malformed> {

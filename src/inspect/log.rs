@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::format::group::{WAL_HEADER_BYTES, WalHeader};
 use crate::format::header::HEADER_BLOCK_BYTES;
 use crate::format::manifest::Manifest;
-use crate::format::record::{Operations, RecordView};
+use crate::format::record::{RecordView, malformed_operation};
 use crate::ids::{FileNumber, LogPosition};
 use crate::inspect::adoptions::Adopted;
 use crate::inspect::files::{Listing, Role, copies, read_block, tell_copies};
@@ -64,7 +64,7 @@ pub fn check(
 }
 
 fn malformed_commit(record: &RecordView<'_>, position: LogPosition) -> Option<Fault> {
-    let fault = Operations::new(record.payload).find_map(Result::err)?;
+    let fault = malformed_operation(record.payload)?;
     let name = FileName::Wal(position.file);
     let mut found = Fault::at(name, position.offset..position.offset, fault.to_string());
     found.place.lsn = Some(record.header.lsn);

@@ -195,7 +195,7 @@ fn bundle_at(run: &Run, cursor: &RunCursor<'_>, to: &ItemKey) -> Result<Option<B
         Position::Entry(key, _) if key > &to.encode()[..] => Ok(None),
         Position::Damaged(first, _) if first > &to.encode()[..] => Ok(None),
         Position::Entry(_, value) => bundle_of(run, value).map(Some),
-        Position::Damaged(..) => Err(run.hidden()),
+        Position::Damaged(..) => Err(cursor.hidden()),
     }
 }
 

@@ -101,6 +101,9 @@ impl ObjectState {
     }
 }
 
+/// That of an object of which nobody knows in which life it was: no page is of it.
+pub const LOST_LIFE: Life = Life(0);
+
 /// What follows from a head about later commits.
 pub fn head_state(head: &Head) -> HeadState {
     HeadState {
@@ -124,10 +127,10 @@ impl Inner {
         self.is_loaded = true;
     }
 
-    /// Takes an object into memory whose head lies in a damaged part of the directory: a life that
-    /// no page is of, so that nothing below is ever taken for the object's.
+    /// Takes an object into memory whose head lies in a damaged part of the directory: what is
+    /// written then is of a life that no page is of.
     pub fn load_lost(&mut self) {
-        self.bottom = HeadState { life: Some(Life(0)), ..HeadState::default() };
+        self.bottom = HeadState { life: Some(LOST_LIFE), ..HeadState::default() };
         self.is_loaded = true;
     }
 

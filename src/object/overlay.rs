@@ -203,6 +203,17 @@ impl Layer {
         }
     }
 
+    /// The same commits above something else.
+    #[must_use]
+    pub fn over_state(&self, below: HeadState) -> Self {
+        let mut layer = Self::new(self.cut, below);
+        for record in &self.records {
+            let Ok(header) = RecordHeader::decode(record) else { continue };
+            layer.apply(Arc::clone(record), header.lsn, header.time);
+        }
+        layer
+    }
+
     /// Its commit records, the oldest first.
     pub fn records(&self) -> &[Arc<[u8]>] {
         &self.records
@@ -289,7 +300,8 @@ pub fn names_alarm(operation: &Operation<'_>) -> bool {
     key.first() == Some(&(KeyKind::Alarm as u8))
 }
 
-/// The operations of a record that this process encoded or verified.
+/// The operations of a record that this process encoded, or of which recovery has found all to be
+/// well-formed.
 fn operations(record: &[u8]) -> impl Iterator<Item = Operation<'_>> {
     Operations::new(record.get(RECORD_HEADER_BYTES..).unwrap_or_default()).map_while(Result::ok)
 }
@@ -525,7 +537,13 @@ impl Sorted {
 
     /// Whether a deleted range holds the key.
     pub fn covers(&self, key: &[u8]) -> bool {
-        self.last_range_from(key).is_some_and(|(_, end)| *key < **end)
+        self.range_over(key).is_some()
+    }
+
+    /// The deleted range that holds the key: where it begins, and where it ends, not included.
+    pub fn range_over(&self, key: &[u8]) -> Option<(&[u8], &[u8])> {
+        let (start, end) = self.last_range_from(key)?;
+        (*key < **end).then_some((&*start.0, &**end))
     }
 
     /// The first change inside the bounds.

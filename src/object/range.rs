@@ -5,6 +5,7 @@
 //!
 //! Invariants:
 //!   * `from..to` is what has not been yielded yet; it only shrinks.
+//!   * What one range has deleted costs one step, not one for each key, as long as no page says so.
 //!   * A window's stack holds every page entry of the keys inside the window's bounds.
 
 use super::View;
@@ -106,9 +107,50 @@ impl RangeIter {
                 *self.window_slot(end) = Some(window);
                 return Ok(Some(Entry { key, codec, value }));
             }
-            *self.window_slot(end) = Some(window);
+            if let Some(position) = self.leap(&key, end) {
+                self.move_to(end, position);
+            }
+            if self.is_in(&window, end) {
+                *self.window_slot(end) = Some(window);
+            }
         }
         Ok(None)
+    }
+
+    /// Where to go on behind a key that an overlay has deleted with a range: at what that overlay
+    /// or a newer one has in the range, or at its end. What older sources have of it is not looked
+    /// at.
+    fn leap(&self, key: &[u8], end: End) -> Option<Bound<Vec<u8>>> {
+        let mut overlays = self.overlays.iter().enumerate();
+        let over = |(age, sorted): (usize, &'_ Arc<Sorted>)| {
+            let (start, behind) = sorted.range_over(key)?;
+            Some((age, start.to_vec(), behind.to_vec()))
+        };
+        let (age, start, behind) = overlays.find_map(over)?;
+        let newer = self.overlays[..=age].iter();
+        Some(match end {
+            End::Front => {
+                let bounds = (Bound::Excluded(key), Bound::Excluded(&*behind));
+                let next = newer.filter_map(|sorted| Some(sorted.first(bounds.0, bounds.1)?.0));
+                Bound::Included(
+                    next.map(|key| &*key.0).min().map_or(behind.clone(), <[u8]>::to_vec),
+                )
+            }
+            End::Back => {
+                let bounds = (Bound::Included(&*start), Bound::Excluded(key));
+                let next = newer.filter_map(|sorted| Some(sorted.last(bounds.0, bounds.1)?.0));
+                let next = next.map(|key| &*key.0).max();
+                next.map_or(Bound::Excluded(start.clone()), |key| Bound::Included(key.to_vec()))
+            }
+        })
+    }
+
+    /// Whether the position of `end` has not left a window.
+    fn is_in(&self, window: &Window, end: End) -> bool {
+        match end {
+            End::Front => is_span(as_slice(&self.from), as_slice(&window.upper)),
+            End::Back => is_span(as_slice(&window.lower), as_slice(&self.to)),
+        }
     }
 
     fn finish(&mut self) -> Option<Entry> {

@@ -10,7 +10,9 @@ use super::overlay::{Found, Sorted, Word, last_word, names_alarm};
 use crate::alarm::Alarm;
 use crate::disk::bytes::SharedBytes;
 use crate::error::Result;
-use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES, RecordHeader, RecordKind};
+use crate::format::record::{
+    Operation, Operations, RECORD_HEADER_BYTES, RecordHeader, RecordKind, malformed_operation,
+};
 use crate::ids::{Address, Lsn, Timestamp};
 use crate::limits::Limits;
 use std::fmt;
@@ -206,7 +208,7 @@ impl WriteSet {
         Savepoint { bytes: self.buffer.len(), operations: self.operations }
     }
 
-    /// Undoes what came after the savepoint.
+    /// Undoes what came after the savepoint, which must be one of this write set.
     pub fn roll_back(&mut self, to: Savepoint) {
         self.buffer.truncate(to.bytes);
         self.operations = to.operations;
@@ -219,6 +221,7 @@ impl WriteSet {
 
     /// The commit record; LSN and time are still to be stamped.
     pub fn into_record(mut self, address: Address) -> Vec<u8> {
+        debug_assert_eq!(malformed_operation(&self.buffer[RECORD_HEADER_BYTES..]), None);
         let length = u32::try_from(self.buffer.len() - RECORD_HEADER_BYTES).unwrap_or(u32::MAX);
         let header =
             RecordHeader { length, kind: self.kind, lsn: Lsn::ZERO, time: Timestamp(0), address };

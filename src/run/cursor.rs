@@ -7,7 +7,7 @@
 //!   * A damaged block is one position between its neighbours: a walk passes it, never silently.
 
 use super::Run;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
 use crate::format::block::{Block, BlockCursor};
 use crate::format::run::Hole;
@@ -37,8 +37,8 @@ enum State<'a> {
     Outside,
     /// At an entry of `block`. Next: `next` and `previous` move by one entry.
     Inside(BlockCursor<'a>),
-    /// `block` is damaged. Next: `next` and `previous` go to the block beside it.
-    Damaged,
+    /// `block` is damaged, and how. Next: `next` and `previous` go to the block beside it.
+    Damaged(Error),
 }
 
 impl<'a> RunCursor<'a> {
@@ -51,10 +51,19 @@ impl<'a> RunCursor<'a> {
         match &self.state {
             State::Outside => Position::Outside,
             State::Inside(cursor) => Position::Entry(cursor.key(), cursor.value()),
-            State::Damaged => {
+            State::Damaged(_) => {
                 let index = &self.run.index;
                 Position::Damaged(index.first_key(self.block), index.last_key(self.block))
             }
+        }
+    }
+
+    /// What a question gets that the damage at the cursor hides.
+    #[cold]
+    pub(crate) fn hidden(&self) -> Error {
+        match &self.state {
+            State::Damaged(error) if error.is_unreadable() => error.clone(),
+            _ => self.run.hidden(),
         }
     }
 
@@ -89,7 +98,7 @@ impl<'a> RunCursor<'a> {
         let moved = match &mut self.state {
             State::Outside => return Ok(()),
             State::Inside(cursor) => cursor.next(),
-            State::Damaged => Ok(false),
+            State::Damaged(_) => Ok(false),
         };
         if moved.map_err(|fault| self.run.malformed(self.block, fault))? {
             return Ok(());
@@ -102,7 +111,7 @@ impl<'a> RunCursor<'a> {
         let moved = match &mut self.state {
             State::Outside => return Ok(()),
             State::Inside(cursor) => cursor.previous(),
-            State::Damaged => Ok(false),
+            State::Damaged(_) => Ok(false),
         };
         if moved.map_err(|fault| self.run.malformed(self.block, fault))? {
             return Ok(());
@@ -133,7 +142,7 @@ impl<'a> RunCursor<'a> {
                     Block::parse(bytes).map_err(|fault| self.run.malformed(block, fault))?;
                 State::Inside(BlockCursor::new(block))
             }
-            Err(error) if error.kind() == ErrorKind::Corrupt => State::Damaged,
+            Err(error) if error.kind() == ErrorKind::Corrupt => State::Damaged(error),
             Err(error) => return Err(error),
         };
         Ok(())
@@ -230,6 +239,18 @@ impl<'a> RunIter<'a> {
         match own {
             Some(own) if own.order().0 < hole.first.as_slice() => Some(own),
             _ => Some(ItemRef::Hole { first: &hole.first, last: &hole.last }),
+        }
+    }
+
+    /// What a question gets that the hole hides which the walk is at.
+    #[cold]
+    pub(crate) fn hidden(&self) -> Error {
+        match (self.holes.first(), self.cursor.position()) {
+            (Some(hole), Position::Damaged(first, _)) if hole.first.as_slice() > first => {
+                self.cursor.hidden()
+            }
+            (None, _) => self.cursor.hidden(),
+            (Some(_), _) => self.run().hidden(),
         }
     }
 

@@ -12,9 +12,9 @@
 use super::filter::Filter;
 use super::index::{Index, IndexBuilder};
 use super::writer::{SECTION_ALIGNMENT, joined};
-use super::{HEADER_END, Run, header, read_section, seed, slice};
+use super::{HEADER_END, Run, header, open_file, read_section, seed, slice, unread};
 use crate::disk::bytes::SharedBytes;
-use crate::disk::{Map, ReadDisk};
+use crate::disk::{Map, ReadDisk, ask_twice};
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::block::{BLOCK_ALIGNMENT, Block, BlockCursor, block_is_whole};
 use crate::format::header::{FileKind, HEADER_BYTES, Header, SECOND_COPY_OFFSET};
@@ -83,16 +83,11 @@ pub fn examine(
 ) -> Result<Examined> {
     let name = FileName::Run(number);
     let damaged = |code, what| Error::corrupt(code, what, Place::new(name, 0));
-    let failed = |error| Error::io(format!("opening {name}"), error);
-    let file = disk.open(name).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => damaged("run.missing", "a run is missing"),
-        _ => failed(error),
-    })?;
-    let bytes = file.bytes().map_err(failed)?;
+    let (file, bytes) = open_file(disk, name)?;
     if bytes < HEADER_END as u64 {
         return Err(damaged("run.length", "a run without a header"));
     }
-    let map = file.map(bytes).map_err(failed)?;
+    let map = ask_twice(|| file.map(bytes)).map_err(|error| unread(name, 0, error))?;
     let header = header(&*map, name)?;
     if header.store != store || header.number != number {
         return Err(damaged("run.foreign", "a run of another store or number"));
@@ -114,6 +109,7 @@ pub fn lost(facts: &RunFacts) -> Arc<Run> {
         number: facts.number,
         term: crate::ids::Term(0),
         salt: 0,
+        writer_features: 0,
     };
     let index = IndexBuilder::default().assemble(HEADER_END as u64);
     let filter = Filter::new(SharedBytes::from(vec![0xFF; 32]));
@@ -181,18 +177,25 @@ impl Exam {
         self.wounds.push(Wound { range, what, harm: Harm::Entries, keys });
     }
 
-    fn bytes_of(&self, range: Range<u64>) -> Result<Vec<u8>> {
-        Ok(slice(&*self.map, range.start, range.end, self.name)?.into_owned())
+    /// Bytes of the file; none where the medium does not give them.
+    fn bytes_of(&self, range: Range<u64>) -> Result<Option<Vec<u8>>> {
+        match slice(&*self.map, range.start, range.end, self.name) {
+            Ok(bytes) => Ok(Some(bytes.into_owned())),
+            Err(error) if error.is_unreadable() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn check_header(&mut self) -> Result<()> {
         for at in [0, SECOND_COPY_OFFSET as u64] {
             let half = at..at + SECOND_COPY_OFFSET as u64;
             let bytes = self.bytes_of(half.clone())?;
-            let is_right = Header::decode(&bytes, FileKind::Run).is_ok()
-                && RunUse::from_byte(bytes[HEADER_BYTES]).is_some()
-                && bytes[HEADER_BYTES + 1..].iter().all(|byte| *byte == 0);
-            if !is_right {
+            let is_right = |bytes: Vec<u8>| {
+                Header::decode(&bytes, FileKind::Run).is_ok()
+                    && RunUse::from_byte(bytes[HEADER_BYTES]).is_some()
+                    && bytes[HEADER_BYTES + 1..].iter().all(|byte| *byte == 0)
+            };
+            if !bytes.is_some_and(is_right) {
                 self.wound(half, "a copy of the header is damaged", Harm::None);
             }
         }
@@ -215,7 +218,8 @@ impl Exam {
             return Ok(None);
         }
         let bytes = self.bytes_of(at..self.end)?;
-        let Ok((footer, sum)) = Footer::decode(&bytes, seed(&self.header, at)) else {
+        let decoded = bytes.and_then(|it| Footer::decode(&it, seed(&self.header, at)).ok());
+        let Some((footer, sum)) = decoded else {
             self.wound(at..self.end, "the footer is damaged", Harm::Opening);
             return Ok(None);
         };
@@ -249,7 +253,8 @@ impl Exam {
         ];
         let bytes = self.bytes;
         for gap in gaps.into_iter().filter(|gap| gap.start < gap.end && gap.end <= bytes) {
-            if self.bytes_of(gap.clone())?.iter().any(|byte| *byte != 0) {
+            let is_zero = |bytes: Vec<u8>| bytes.iter().all(|byte| *byte == 0);
+            if !self.bytes_of(gap.clone())?.is_some_and(is_zero) {
                 self.wound(gap, "bytes that stand for nothing are not zero", Harm::None);
             }
         }
@@ -332,7 +337,7 @@ impl Exam {
         if !is_there || !list.is_multiple_of(SECTION_ALIGNMENT as u64) {
             return Ok(false);
         }
-        let bytes = slice(&*self.map, HEADER_END as u64, self.end, self.name)?;
+        let Some(bytes) = self.bytes_of(HEADER_END as u64..self.end)? else { return Ok(false) };
         let (before, footer) = bytes.split_at(bytes.len() - FOOTER_BYTES);
         // What wiped out the footer may have done so with the list.
         let is_wiped = footer.iter().all(|byte| *byte == 0);
@@ -345,11 +350,14 @@ impl Exam {
         if let Some(usage) = facts.map(|facts| facts.usage).or(footer.map(|it| it.usage)) {
             return Ok(usage);
         }
-        let block = self.bytes_of(0..HEADER_END as u64)?;
-        let copies = [HEADER_BYTES, SECOND_COPY_OFFSET + HEADER_BYTES];
-        let found = copies.into_iter().find_map(|at| RunUse::from_byte(block[at]));
+        for at in [HEADER_BYTES, SECOND_COPY_OFFSET + HEADER_BYTES] {
+            let byte = self.bytes_of(at as u64..at as u64 + 1)?;
+            if let Some(usage) = byte.and_then(|byte| RunUse::from_byte(byte[0])) {
+                return Ok(usage);
+            }
+        }
         let place = Place::new(self.name, 0);
-        found.ok_or_else(|| Error::corrupt("run.header", "a run for an unknown use", place))
+        Err(Error::corrupt("run.header", "a run for an unknown use", place))
     }
 
     /// Looks for blocks without the index. `is_exact` says that nothing else stands before `to`.
@@ -395,10 +403,24 @@ impl Exam {
         Ok(())
     }
 
+    /// The beginning of a range, up to what the medium does not give.
+    fn readable(&self, range: Range<u64>) -> Result<Vec<u8>> {
+        if let Some(bytes) = self.bytes_of(range.clone())? {
+            return Ok(bytes);
+        }
+        let mut readable = Vec::new();
+        for at in range.clone().step_by(BLOCK_ALIGNMENT) {
+            let part = at..(at + BLOCK_ALIGNMENT as u64).min(range.end);
+            let Some(bytes) = self.bytes_of(part)? else { break };
+            readable.extend_from_slice(&bytes);
+        }
+        Ok(readable)
+    }
+
     /// The block that begins at `at` and passes its checksum, and its bytes.
     fn block_at(&self, at: u64, to: u64) -> Result<Option<(Found, u64)>> {
         let most = (to - at).min(BLOCK_BYTES_MAX as u64);
-        let bytes = self.bytes_of(at..at + most)?;
+        let bytes = self.readable(at..at + most)?;
         let seed = seed(&self.header, at);
         for end in (BLOCK_ALIGNMENT..=bytes.len()).step_by(BLOCK_ALIGNMENT) {
             if block_is_whole(&bytes[..end], seed) {

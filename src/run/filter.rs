@@ -133,6 +133,11 @@ impl Filter {
         (whole && bytes.len() <= most).then_some(Self { bytes })
     }
 
+    /// Whether a writer makes a filter of this size for so many addresses.
+    pub(crate) fn has_room_for(&self, addresses: u64) -> bool {
+        self.bytes.len() as u64 >= blocks_for(addresses) * BLOCK_BYTES as u64
+    }
+
     pub(crate) fn may_hold(&self, hash: AddressHash) -> bool {
         let filter: &[u8] = &self.bytes;
         let start = hash.block((filter.len() / BLOCK_BYTES) as u64) * BLOCK_BYTES;

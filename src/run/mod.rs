@@ -7,6 +7,7 @@
 //!   * A run is what its facts in the manifest say, or it does not open.
 //!   * No byte of a block is looked at before the block's checksum was right once in this run.
 //!   * Where entries were lost a question fails; it is never answered with "absent".
+//!   * Bytes that the medium does not give, asked twice, are damage with a code of its own.
 
 pub mod cursor;
 pub mod examine;
@@ -21,7 +22,7 @@ pub(crate) use filter::AddressHash;
 pub use writer::RunWriter;
 
 use crate::disk::bytes::SharedBytes;
-use crate::disk::{Map, ReadDisk};
+use crate::disk::{Map, ReadDisk, ReadFile, ask_twice, is_unreadable};
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::block::{Block, block_is_whole};
 use crate::format::header::{
@@ -67,20 +68,13 @@ impl Run {
     /// Opens the run that the manifest describes. Its blocks are not read.
     pub fn open(disk: &dyn ReadDisk, store: StoreId, facts: &RunFacts) -> Result<Arc<Self>> {
         let name = FileName::Run(facts.number);
-        let failed = |error| Error::io(format!("opening {name}"), error);
-        let file = match disk.open(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let what = "a run is missing";
-                return Err(Error::corrupt("run.missing", what, Place::new(name, 0)));
-            }
-            other => other.map_err(failed)?,
-        };
-        let bytes = file.bytes().map_err(failed)?;
+        let (file, bytes) = open_file(disk, name)?;
         if bytes != facts.bytes {
             let what = format!("a run has {bytes} bytes, not {}", facts.bytes);
             return Err(Error::corrupt("run.length", what, Place::new(name, 0)));
         }
-        Self::from_map(file.map(bytes).map_err(failed)?, store, facts)
+        let map = ask_twice(|| file.map(bytes)).map_err(|error| unread(name, 0, error))?;
+        Self::from_map(map, store, facts)
     }
 
     /// Asks for what an open of the run will read, so that several are read at the same time. A
@@ -122,7 +116,9 @@ impl Run {
         let blocks_at = HEADER_BLOCK_BYTES..footer.index.offset;
         let index = Index::new(section(&footer.index)?, &blocks_at)
             .map_err(|fault| damaged("run.index", fault, footer.index.offset))?;
-        let filter = Filter::new(section(&footer.filter)?).ok_or(Malformed("not a filter"));
+        let filter = Filter::new(section(&footer.filter)?)
+            .filter(|filter| filter.has_room_for(footer.addresses))
+            .ok_or(Malformed("not a filter of so many addresses"));
         let filter = filter.map_err(|fault| damaged("run.filter", fault, footer.filter.offset))?;
         let holes = decode_holes(&section(&footer.holes)?)
             .map_err(|fault| damaged("run.holes", fault, footer.holes.offset))?;
@@ -223,7 +219,7 @@ impl Run {
     pub fn floor(&self, key: &[u8]) -> Result<Option<KeyValue>> {
         let mut cursor = self.cursor();
         cursor.seek_floor(key)?;
-        let found = self.entry(&cursor)?;
+        let found = entry(&cursor)?;
         let low = found.as_ref().map(|(low, _)| low.as_slice());
         let hides = |hole: &Hole| {
             hole.first.as_slice() <= key
@@ -236,21 +232,13 @@ impl Run {
     pub fn ceiling(&self, key: &[u8]) -> Result<Option<KeyValue>> {
         let mut cursor = self.cursor();
         cursor.seek_ceiling(key)?;
-        let found = self.entry(&cursor)?;
+        let found = entry(&cursor)?;
         let high = found.as_ref().map(|(high, _)| high.as_slice());
         let hides = |hole: &Hole| {
             hole.last.as_slice() >= key
                 && high.is_none_or(|high| high > key && high > hole.first.as_slice())
         };
         if self.holes.iter().any(hides) { Err(self.hidden()) } else { Ok(found) }
-    }
-
-    fn entry(&self, cursor: &RunCursor<'_>) -> Result<Option<KeyValue>> {
-        match cursor.position() {
-            Position::Outside => Ok(None),
-            Position::Entry(key, value) => Ok(Some((key.to_vec(), value.to_vec()))),
-            Position::Damaged(..) => Err(self.hidden()),
-        }
     }
 
     /// Walks over everything in the order of keys.
@@ -273,10 +261,17 @@ impl Run {
     pub fn verify(&self, mut damaged: impl FnMut(Error, Range<u64>, &[u8], &[u8])) -> Result<()> {
         for number in 0..self.index.blocks() {
             let range = self.index.block_range(number);
-            let bytes = slice(&*self.map, range.start, range.end, self.name())?;
-            if !block_is_whole(&bytes, seed(&self.header, range.start)) {
-                let (first, last) = (self.index.first_key(number), self.index.last_key(number));
-                damaged(self.malformed(number, CHECKSUM_DIFFERS), range, first, last);
+            let bytes = slice(&*self.map, range.start, range.end, self.name());
+            let is_whole = |bytes: Cow<'_, [u8]>| {
+                let is_whole = block_is_whole(&bytes, seed(&self.header, range.start));
+                is_whole.then_some(()).ok_or_else(|| self.malformed(number, CHECKSUM_DIFFERS))
+            };
+            match bytes.and_then(is_whole) {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    let (first, last) = (self.index.first_key(number), self.index.last_key(number));
+                    damaged(error, range, first, last);
+                }
+                checked => checked?,
             }
         }
         Ok(())
@@ -330,6 +325,14 @@ impl<'a> IntoIterator for &'a Run {
     }
 }
 
+fn entry(cursor: &RunCursor<'_>) -> Result<Option<KeyValue>> {
+    match cursor.position() {
+        Position::Outside => Ok(None),
+        Position::Entry(key, value) => Ok(Some((key.to_vec(), value.to_vec()))),
+        Position::Damaged(..) => Err(cursor.hidden()),
+    }
+}
+
 const CHECKSUM_DIFFERS: Malformed = Malformed("block checksum differs");
 
 /// The seed of what stands at `offset` of the run with this header.
@@ -338,24 +341,50 @@ fn seed(header: &Header, offset: u64) -> u64 {
 }
 
 fn slice(map: &dyn Map, start: u64, end: u64, name: FileName) -> Result<Cow<'_, [u8]>> {
-    map.slice(start..end).map_err(|error| Error::io(format!("reading {name}"), error))
+    ask_twice(|| map.slice(start..end)).map_err(|error| unread(name, start, error))
+}
+
+/// The file of a run, and its length.
+fn open_file(disk: &dyn ReadDisk, name: FileName) -> Result<(Arc<dyn ReadFile>, u64)> {
+    let opened = ask_twice(|| disk.open(name));
+    let file = opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            Error::corrupt("run.missing", "a run is missing", Place::new(name, 0))
+        }
+        _ => unread(name, 0, error),
+    })?;
+    let bytes = ask_twice(|| file.bytes()).map_err(|error| unread(name, 0, error))?;
+    Ok((file, bytes))
+}
+
+/// Why what stands at `offset` of a run cannot be had.
+#[cold]
+fn unread(name: FileName, offset: u64, error: io::Error) -> Error {
+    if is_unreadable(&error) {
+        let what = "the medium does not give a part of a run back";
+        return Error::corrupt("run.unreadable", what, Place::new(name, offset)).caused_by(error);
+    }
+    Error::io(format!("reading {name}"), error)
 }
 
 /// One bad sector does not orphan the run: either copy of the header will do.
 fn header(map: &dyn Map, name: FileName) -> Result<Header> {
-    let copy = |at: usize| -> Result<std::result::Result<Header, HeaderFault>> {
+    let copy = |at: usize| {
         let bytes = slice(map, at as u64, (at + HEADER_BYTES) as u64, name)?;
-        Ok(Header::decode(&bytes, FileKind::Run))
+        Header::decode(&bytes, FileKind::Run).map_err(|fault| header_error(fault, name))
     };
-    let first = copy(0)?;
-    let header = if first.is_ok() { first } else { copy(SECOND_COPY_OFFSET)?.or(first) };
-    header.map_err(|fault| match fault {
+    copy(0).or_else(|first| copy(SECOND_COPY_OFFSET).map_err(|_| first))
+}
+
+#[cold]
+fn header_error(fault: HeaderFault, name: FileName) -> Error {
+    match fault {
         HeaderFault::Malformed(what) => Error::corrupt("run.header", what, Place::new(name, 0)),
         HeaderFault::Unsupported { version, features } => {
             let what = format!("a run of format {version} with features {features:#x}");
             Error::new(ErrorKind::Unsupported, "run.version", what).at(Place::new(name, 0))
         }
-    })
+    }
 }
 
 fn read_section(
@@ -368,8 +397,8 @@ fn read_section(
     let end = section.offset.checked_add(section.bytes);
     let end = end.filter(|end| *end <= map.bytes() && section.offset >= HEADER_BLOCK_BYTES);
     let end = end.ok_or_else(|| damaged("a section outside its file"))?;
-    let bytes = SharedBytes::from_map(map, section.offset..end)
-        .map_err(|error| Error::io(format!("reading {name}"), error))?;
+    let bytes = ask_twice(|| SharedBytes::from_map(map, section.offset..end))
+        .map_err(|error| unread(name, section.offset, error))?;
     if checksum(seed(header, section.offset), &bytes) != section.crc {
         return Err(damaged("section checksum differs"));
     }

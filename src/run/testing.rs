@@ -68,6 +68,10 @@ impl MemoryDisk {
         self.files.lock()[&name].bytes.lock()[offset] ^= bits;
     }
 
+    pub(crate) fn change(&self, name: FileName, change: impl FnOnce(&mut Vec<u8>)) {
+        change(&mut self.files.lock()[&name].bytes.lock());
+    }
+
     pub(crate) fn truncate(&self, name: FileName, bytes: usize) {
         self.files.lock()[&name].bytes.lock().truncate(bytes);
     }

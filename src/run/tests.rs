@@ -219,3 +219,25 @@ fn an_entry_that_fits_no_block_is_refused() {
     let run = disk.open_run(&writer.finish().unwrap()).unwrap();
     assert_eq!(run.get(&[1], <[u8]>::len).unwrap(), Some((1 << 16) - 65));
 }
+
+#[test]
+fn a_footer_is_not_believed_of_more_addresses_than_its_filter_has_room_for() {
+    let disk = MemoryDisk::new(true);
+    let key = |number: u8| (vec![number; 20], vec![1]);
+    let mut facts = write(&disk, &(0..100).map(key).collect(), &[]);
+    assert_eq!(disk.open_run(&facts).unwrap().addresses(), 100);
+    for (addresses, is_believed) in [(99, true), (10_000, false), (u64::MAX, false)] {
+        disk.change(FileName::Run(facts.number), |bytes| {
+            let header = Header::decode(bytes, FileKind::Run).unwrap();
+            let at = bytes.len() - FOOTER_BYTES;
+            let seed = seed(&header, at as u64);
+            let (footer, _) = Footer::decode(&bytes[at..], seed).unwrap();
+            let (footer, sum) = Footer { addresses, ..footer }.encode(seed);
+            bytes[at..].copy_from_slice(&footer);
+            facts.checksum = sum;
+        });
+        let opened = disk.open_run(&facts).map(|run| run.addresses());
+        let code = opened.map_err(|error| error.code());
+        assert_eq!(code, if is_believed { Ok(addresses) } else { Err("run.filter") });
+    }
+}

@@ -60,13 +60,7 @@ impl RunWriter {
         let failed = |error| Error::io(format!("creating {name}"), error);
         let mut salt = [0; 8];
         disk.random(&mut salt).map_err(failed)?;
-        let header = Header {
-            kind: FileKind::Run,
-            store: context.store,
-            number,
-            term: context.term,
-            salt: u64::from_le_bytes(salt),
-        };
+        let header = context.header(FileKind::Run, number, u64::from_le_bytes(salt));
         let mut file = PacedFile::new(disk.create(name).map_err(failed)?, pace);
         file.append(&header_block(&header, usage)).map_err(failed)?;
         let is_history = usage == RunUse::History;

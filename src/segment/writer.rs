@@ -12,7 +12,7 @@ use crate::disk::pace::Pace;
 use crate::disk::piece::PacedFile;
 use crate::error::{Error, Result};
 use crate::format::entry::{PageLocation, PagePart};
-use crate::format::header::{FileContext, FileKind, HEADER_BYTES, Header, SECOND_COPY_OFFSET};
+use crate::format::header::{FileContext, FileKind, HEADER_BYTES, SECOND_COPY_OFFSET};
 use crate::format::page::{BuiltPage, Packed, SegmentFacts, store_dictionary};
 use crate::format::place_seed;
 use crate::ids::FileNumber;
@@ -59,8 +59,7 @@ impl SegmentWriter {
         let file = disk
             .create(FileName::Segment(number))
             .map_err(|error| Error::io(format!("creating segment {number}"), error))?;
-        let FileContext { store, term } = context;
-        let header = Header { kind: FileKind::Segment, store, number, term, salt }.encode();
+        let header = context.header(FileKind::Segment, number, salt).encode();
         let mut block = header.to_vec();
         block.resize(SECOND_COPY_OFFSET, 0);
         block.extend_from_slice(&header);

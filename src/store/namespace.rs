@@ -94,7 +94,7 @@ impl Namespace {
     }
 
     /// The id that 32 bytes are, as [`ObjectId::as_bytes`] gives them. Fails with `id.foreign` for
-    /// an id of another namespace.
+    /// an id of another namespace, unless that was made with the same `unique_key`.
     pub fn id_from_bytes(&self, bytes: [u8; 32]) -> Result<ObjectId> {
         let id = ObjectId(bytes);
         self.address(id).map(|_| id)

@@ -18,12 +18,14 @@ use crate::engine::recovery::load_version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordView, adoption};
-use crate::ids::{Address, LogPoint, Lsn, NamespaceNumber, ObjectId, ShortId, Timestamp};
+use crate::ids::{
+    Address, LogPoint, LogPosition, Lsn, NamespaceNumber, ObjectId, ShortId, Timestamp,
+};
 use crate::manifest;
 use crate::names::{FileName, Folder};
 use crate::object::version::Version;
 use crate::object::{Inner, View};
-use crate::wal::reader::{Live, replay_proven};
+use crate::wal::reader::{Live, check_operations, replay_proven};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -254,7 +256,7 @@ impl Moment {
         let (from, after) = (self.resume, self.position);
         let files = Live(&**disk);
         let mut last = after;
-        let mut sink = |record: RecordView<'_>, _| {
+        let mut sink = |record: RecordView<'_>, position| {
             // A term leaves out the LSNs that the one before it may have lost.
             if record.header.lsn != last.next() {
                 self.ends.push(last);
@@ -267,7 +269,7 @@ impl Moment {
             if Roll::is_changed_by(&record) {
                 Arc::make_mut(&mut self.namespaces).follow(&record)?;
             }
-            self.apply(&record)
+            self.apply(&record, position)
         };
         let replayed = replay_proven(&files, store, from, after, cut, &mut sink)?;
         if replayed.end.lsn > last {
@@ -280,7 +282,7 @@ impl Moment {
     }
 
     /// Lays a commit over its object. Damage in one object concerns no other.
-    fn apply(&mut self, view: &RecordView<'_>) -> Result<()> {
+    fn apply(&mut self, view: &RecordView<'_>, position: LogPosition) -> Result<()> {
         let RecordHeader { address, lsn, time, .. } = view.header;
         let tail = Arc::make_mut(self.objects.entry(address).or_default());
         if !tail.inner.is_loaded && tail.fault.is_none() {
@@ -290,6 +292,9 @@ impl Moment {
                 Err(error) if error.kind() == ErrorKind::Corrupt => tail.inner.load_lost(),
                 Err(error) => return Err(error),
             }
+        }
+        if tail.fault.is_none() {
+            tail.fault = check_operations(view, position).err();
         }
         if tail.fault.is_none()
             && let Some(adoption) = adoption(view.payload)

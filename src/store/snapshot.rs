@@ -17,7 +17,8 @@ use crate::planted::{Mistake, planted};
 use std::ops::RangeBounds;
 
 /// An object as it was when the snapshot was taken. Later commits do not show. Holding one keeps
-/// the files that it reads from being removed.
+/// the files that it reads from being removed until the store is closed: from then on a read fails
+/// with `store.closed` where the next writer has removed what it needs.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     view: View,

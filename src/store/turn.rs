@@ -1,4 +1,8 @@
 //! A turn: changes of one object that commit together or not at all.
+//!
+//! Invariants:
+//!   * A savepoint undoes something of the turn that it was made in, or nothing: who holds it may
+//!     have put another turn in that one's place.
 
 use super::alarms::calls::times;
 use super::alarms::{Failure, Fired, Outcome};
@@ -11,6 +15,10 @@ use crate::error::Result;
 use crate::ids::{Codec, Timestamp};
 use crate::object::write_set;
 use std::ops::{Deref, DerefMut, RangeBounds};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tells savepoints apart, over all turns.
+static SAVEPOINTS: AtomicU64 = AtomicU64::new(0);
 
 /// Changes that are not committed yet. Reads through it see them. Dropping it forgets them.
 #[derive(Debug)]
@@ -18,11 +26,13 @@ use std::ops::{Deref, DerefMut, RangeBounds};
 pub struct Turn<'o> {
     object: &'o mut Object,
     draft: Draft,
+    /// The savepoints that were not undone or released, the outermost first.
+    open: Vec<(u64, write_set::Savepoint)>,
 }
 
 impl<'o> Turn<'o> {
     pub(crate) fn new(object: &'o mut Object) -> Self {
-        Self { object, draft: Draft::new() }
+        Self { object, draft: Draft::new(), open: Vec::new() }
     }
 
     /// The value of a key as this turn sees it. Fails with `Corrupt` where its page is damaged.
@@ -140,10 +150,22 @@ impl<'o> Turn<'o> {
         self.draft.range(self.object, &range)
     }
 
-    /// A part of the turn that can be undone by itself.
+    /// A part of the turn that can be undone by itself. Where another turn takes the place of this
+    /// one meanwhile, nothing is undone.
     pub fn savepoint(&mut self) -> Savepoint<'_, 'o> {
-        let begin = self.draft.savepoint();
-        Savepoint { turn: self, begin, is_kept: false }
+        let number = SAVEPOINTS.fetch_add(1, Ordering::Relaxed);
+        self.open.push((number, self.draft.savepoint()));
+        Savepoint { turn: self, number, is_kept: false }
+    }
+
+    /// Ends a savepoint and all that were made in it.
+    fn end_savepoint(&mut self, number: u64, is_kept: bool) {
+        let Some(at) = self.open.iter().rposition(|(other, _)| *other == number) else { return };
+        let (_, begin) = self.open[at];
+        self.open.truncate(at);
+        if !is_kept {
+            self.draft.roll_back(begin);
+        }
     }
 
     /// Logs the turn. From here on the object's own reads see it, and it will be durable when the
@@ -154,7 +176,7 @@ impl<'o> Turn<'o> {
     ///
     /// A turn without changes commits as what was committed before it.
     pub fn commit(self) -> Result<Commit> {
-        let Self { object, draft } = self;
+        let Self { object, draft, .. } = self;
         object.commit(draft)
     }
 
@@ -169,7 +191,7 @@ impl<'o> Turn<'o> {
 #[must_use = "a savepoint that is dropped undoes what was done in it"]
 pub struct Savepoint<'t, 'o> {
     turn: &'t mut Turn<'o>,
-    begin: write_set::Savepoint,
+    number: u64,
     is_kept: bool,
 }
 
@@ -196,8 +218,6 @@ impl<'o> DerefMut for Savepoint<'_, 'o> {
 
 impl Drop for Savepoint<'_, '_> {
     fn drop(&mut self) {
-        if !self.is_kept {
-            self.turn.draft.roll_back(self.begin);
-        }
+        self.turn.end_savepoint(self.number, self.is_kept);
     }
 }

@@ -15,7 +15,8 @@ use crate::disk::ReadFile;
 use crate::error::{Error, Place, Result};
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, WalHeader, unmask_part};
 use crate::format::record::{
-    FinalPayload, PartPayload, RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordView, records,
+    FinalPayload, PartPayload, RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordView,
+    malformed_operation, records,
 };
 use crate::format::{Malformed, checksum};
 use crate::ids::{Address, LogPoint, LogPosition, Lsn};
@@ -303,6 +304,14 @@ impl Chain {
         }
         Ok(payload)
     }
+}
+
+/// Fails with `log.record` for a commit with an operation that no version writes. To take those
+/// before it would be half a commit, so whoever applies commits asks first.
+pub fn check_operations(record: &RecordView<'_>, position: LogPosition) -> Result<()> {
+    let lsn = Some(record.header.lsn);
+    let fault = malformed_operation(record.payload);
+    fault.map_or(Ok(()), |fault| Err(damaged(position, lsn, "log.record", fault.0)))
 }
 
 fn place(position: LogPosition, lsn: Option<Lsn>) -> Place {

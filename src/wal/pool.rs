@@ -16,7 +16,7 @@ use crate::disk::piece::PIECE_BYTES;
 use crate::disk::{Clock, Disk, File, SyncFailed, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::group::WalHeader;
-use crate::format::header::{FileContext, FileKind, HEADER_BLOCK_BYTES, Header};
+use crate::format::header::{FileContext, FileKind, HEADER_BLOCK_BYTES};
 use crate::ids::{FileNumber, LogEnd, Lsn};
 use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
@@ -269,13 +269,7 @@ impl Pool {
 
     /// Takes a ready file into use: its header says exactly where its predecessor ends.
     pub fn write_header(&self, file: &LogFile, predecessor: LogEnd, first_lsn: Lsn) -> Result<()> {
-        let header = Header {
-            kind: FileKind::Wal,
-            store: self.context.store,
-            number: file.number,
-            term: self.context.term,
-            salt: file.salt,
-        };
+        let header = self.context.header(FileKind::Wal, file.number, file.salt);
         let bytes = WalHeader { header, predecessor, first_lsn, bytes: file.bytes }.encode();
         let failed = |cause| Error::io(format!("writing the header of {}", file.name()), cause);
         write_all_at(&*file.file, &bytes, 0).map_err(failed)?;

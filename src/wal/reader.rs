@@ -28,7 +28,7 @@ use crate::planted::{Mistake, planted};
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use super::assembly::Sink;
+pub use super::assembly::{Sink, check_operations};
 pub use super::files::{Live, LogFiles, Medium};
 pub use super::recovery::Verdict;
 

@@ -4,7 +4,7 @@ use super::files::LogFiles;
 use crate::disk::{Map, ReadFile};
 use crate::error::{Error, Result};
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, GroupKind, WalHeader, seal};
-use crate::format::header::{FileKind, Header};
+use crate::format::header::{FileContext, FileKind};
 use crate::format::record::{FinalPayload, PartPayload, RecordHeader, RecordKind};
 use crate::format::{checksum, place_seed};
 use crate::ids::{
@@ -110,7 +110,8 @@ impl Writer {
 
     pub(super) fn write_header(&mut self, number: FileNumber, predecessor: LogEnd, term: Term) {
         let salt = number.0 * 0x1234_5678_9ABC;
-        let header = Header { kind: FileKind::Wal, store: STORE, number, term, salt };
+        let context = FileContext { store: STORE, term };
+        let header = context.header(FileKind::Wal, number, salt);
         let first_lsn = self.first.unwrap_or(self.next);
         let bytes = self.file_bytes as u64;
         let mut bytes = WalHeader { header, predecessor, first_lsn, bytes }.encode();

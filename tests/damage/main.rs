@@ -8,6 +8,7 @@ mod adoption;
 mod bits;
 mod golden;
 mod guess;
+mod half_commit;
 mod imports;
 mod layout;
 #[path = "../ledger/mod.rs"]

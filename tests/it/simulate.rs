@@ -26,6 +26,8 @@ const REACHED_ELSEWHERE: &[Mark] = &[
     Mark::HintStale,
     Mark::HintsFoundAgain,
     Mark::ClockSetBack,
+    Mark::HeadFoundAgain,
+    Mark::RunLetBe,
 ];
 
 /// The steps in which most crashes are wanted.

@@ -232,9 +232,7 @@ impl World {
             ErrorKind::Invalid => matches!(error.code(), "limit.operations" | "limit.commit"),
             ErrorKind::Full => self.has_faults || self.is_short_of_space,
             // A read that fails twice in a row.
-            ErrorKind::Corrupt => {
-                self.has_faults && matches!(error.code(), "page.unreadable" | "segment.unreadable")
-            }
+            ErrorKind::Corrupt => self.has_faults && error.code().ends_with(".unreadable"),
             _ => false,
         };
         if !is_allowed {

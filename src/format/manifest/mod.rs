@@ -99,6 +99,9 @@ pub struct Manifest {
     pub term: Term,
     /// One more for each manifest of the store.
     pub generation: u64,
+    /// A bit for each feature of any file of the store that a reader may ignore and a writer must
+    /// know.
+    pub writer_features: u32,
     /// Pages and runs cover every commit up to here.
     pub cut: Lsn,
     /// The time of that commit.
@@ -158,6 +161,7 @@ impl Manifest {
             number: FileNumber(0),
             term: self.term,
             salt: self.generation,
+            writer_features: self.writer_features,
         };
         let mut out = header.encode().to_vec();
         put_u64(&mut out, 0);
@@ -257,6 +261,7 @@ impl Manifest {
             store: header.store,
             term: header.term,
             generation: header.salt,
+            writer_features: header.writer_features,
             cut: Lsn(cursor.counted()?),
             cut_time: Timestamp(cursor.u64()?),
             replay: take_point(cursor)?,

@@ -91,6 +91,7 @@ fn manifest() -> impl Strategy<Value = Manifest> {
                 store: StoreId(store),
                 term: Term(term),
                 generation: numbers[0],
+                writer_features: term.rotate_left(9),
                 cut: Lsn(numbers[1]),
                 cut_time: Timestamp(numbers[2]),
                 replay: replay.point,

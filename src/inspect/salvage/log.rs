@@ -10,14 +10,16 @@ use crate::error::{Error, Result};
 use crate::format::group::WalHeader;
 use crate::format::header::HEADER_BLOCK_BYTES;
 use crate::format::own_keys::IMPORT_KEY;
-use crate::format::record::{Operation, Operations, RecordKind, RecordView, records};
+use crate::format::record::{
+    Operation, Operations, RecordKind, RecordView, malformed_operation, records,
+};
 use crate::ids::{Address, FileNumber, LogPosition, Lsn};
 use crate::inspect::catalog::CATALOG;
 use crate::inspect::files::{Listing, read_block};
 use crate::inspect::lost::KNOWN_MAX;
 use crate::names::FileName;
 use crate::wal::examine::{Sight, body_of, examine};
-use crate::wal::reader::{Live, LogFiles, replay};
+use crate::wal::reader::{Live, LogFiles, check_operations, replay};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -102,7 +104,8 @@ impl Source<'_> {
         let unfinished = std::mem::take(&mut self.unfinished);
         let mut left_out = LeftOut { adopted: BTreeSet::new(), unfinished };
         let mut position = self.manifest.cut;
-        let damage = self.replay(&mut |record, _| {
+        let damage = self.replay(&mut |record, place| {
+            check_operations(&record, place)?;
             let handed = self.hand_out_commit(&record, &mut left_out, target);
             match handed {
                 Ok(is_known) => {
@@ -149,7 +152,7 @@ impl Source<'_> {
         if !self.namespaces.contains_key(&address.namespace) {
             return Ok(false);
         }
-        // A commit with a malformed operation is handed out up to there; verification tells.
+        // A commit that is not whole was refused before.
         let operations = Operations::new(record.payload).map_while(std::result::Result::ok);
         let operations: Vec<Operation<'_>> = operations.collect();
         let mut content = operations.iter().filter(|it| !matches!(it, Operation::Restored(_)));
@@ -212,10 +215,12 @@ impl Source<'_> {
                 };
                 for record in records(&body).map_while(std::result::Result::ok) {
                     let kind = record.header.kind;
-                    if matches!(kind, RecordKind::Commit | RecordKind::Purge) {
-                        self.hand_out_commit(&record, left_out, target)?;
-                    } else {
+                    if !matches!(kind, RecordKind::Commit | RecordKind::Purge) {
                         self.done.note("a long commit behind damage of the log was left out");
+                    } else if malformed_operation(record.payload).is_some() {
+                        self.done.note("a malformed commit behind damage of the log was left out");
+                    } else {
+                        self.hand_out_commit(&record, left_out, target)?;
                     }
                 }
             }
