@@ -59,6 +59,7 @@ pub fn named(id: &str) -> Option<&'static dyn Engine> {
 mod tests {
     use super::*;
     use crate::cells::Cell;
+    use crate::workload::{KEYS, Layout};
     use std::collections::BTreeSet;
 
     #[test]
@@ -84,6 +85,10 @@ mod tests {
             for object in 0..50 {
                 let bytes = peer.read(object).unwrap_or_else(|error| panic!("{id}: {error}"));
                 assert_eq!(bytes, crate::workload::OBJECT_BYTES, "{id}");
+            }
+            if cell.layout == Layout::One {
+                let keys = peer.scan().unwrap_or_else(|error| panic!("{id}: {error}"));
+                assert_eq!(keys, 50 * KEYS as u64, "{id}");
             }
             peer.close().unwrap_or_else(|error| panic!("{id}: {error}"));
         }

@@ -144,8 +144,10 @@ impl KeySpace for Opened {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(&from[..]);
         options.set_iterate_upper_bound(&to[..]);
-        // All keys of the scan have one prefix: filters may say that a file has none of it.
-        options.set_prefix_same_as_start(true);
+        // Where all keys have one prefix, filters may say that a file has none of it.
+        let is_one_prefix = from[..PLACE_BYTES] == to[..PLACE_BYTES];
+        options.set_prefix_same_as_start(is_one_prefix);
+        options.set_total_order_seek(!is_one_prefix);
         let mode = IteratorMode::From(from, rocksdb::Direction::Forward);
         for item in self.database.iterator_opt(mode, options) {
             visit(&item?.1);
