@@ -130,6 +130,24 @@ impl Engine {
         }
     }
 
+    /// The same with the lock of another object, `beside`, which is not changed. Whoever locks two
+    /// does it here, in the order of their addresses, so that nobody waits for the other for ever.
+    pub fn with_two<R>(
+        &self,
+        address: Address,
+        beside: Address,
+        change: impl FnOnce(&Arc<ObjectState>, &mut Inner, &Inner) -> Result<R>,
+    ) -> Result<R> {
+        if beside < address {
+            return self.with_object(beside, |_, beside| {
+                self.with_object(address, |object, inner| change(object, inner, beside))
+            });
+        }
+        self.with_object(address, |object, inner| {
+            self.with_object(beside, |_, beside| change(object, inner, beside))
+        })
+    }
+
     /// The object as it is now, without bringing it into memory.
     pub fn view(&self, address: Address) -> Result<View> {
         if let Some(object) = self.table.get(&address) {
@@ -230,6 +248,25 @@ mod tests {
             assert!(engine.with_object(address, |_, _| Ok(())).is_ok());
         }
         assert_eq!(engine.table.count(), before);
+    }
+
+    #[test]
+    fn who_locks_two_objects_waits_for_nobody_who_locks_them_the_other_way_round() {
+        let disk = Arc::new(crate::disk::sim::SimDisk::new(2));
+        let options = crate::options::Options::default().threads(false);
+        let engine = Engine::open(disk, options).unwrap();
+        let address = |id| Address { id: crate::ids::ShortId([id; 16]), ..Address::default() };
+        let (one, other) = (address(1), address(2));
+        let lock_both = |first, second| {
+            for _ in 0..2_000 {
+                engine.with_two(first, second, |_, _, _| Ok(())).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| lock_both(one, other));
+            lock_both(other, one);
+        });
+        assert_eq!(engine.table.count(), 0);
     }
 
     #[test]

@@ -90,16 +90,6 @@ impl Engine {
         self.commit_from_outside(address, changes)
     }
 
-    /// The last commit that purged an object, if one did. Reads nothing from the disk.
-    pub fn last_purge(&self, address: Address) -> Option<Lsn> {
-        // Before the version: a checkpoint publishes it first, and then drops the layer.
-        let object = self.table.get(&address);
-        let layers = object.map(|object| object.inner.lock().layers.clone()).unwrap_or_default();
-        let committed = layers.iter().filter_map(|layer| layer.purged).max();
-        let version = self.version();
-        committed.max(version.manifest.purge_of(address).map(|purge| purge.lsn))
-    }
-
     /// Commits changes of an object that no handle of it asks for, and fences its open handle.
     pub fn commit_from_outside(&self, address: Address, changes: WriteSet) -> Result<Grant> {
         self.check_alive()?;

@@ -49,7 +49,8 @@ pub struct ObjectState {
     /// Grows when open handles lose their right to the object. Changed under the lock only; so who
     /// has it knows, and who only looks needs no lock.
     fence: AtomicU64,
-    /// Its content. After a table shard and before the log in the lock order.
+    /// Its content. After a table shard and before the log in the lock order; before that of an
+    /// object with a higher address.
     pub inner: Mutex<Inner>,
 }
 

@@ -131,7 +131,7 @@ fn try_to_apply(
         let stale = planted(Mistake::RestoreStale).then(|| Lsn(seen.0.saturating_sub(1)));
         let stale = stale.and_then(|at| engine.view_at(request.address, at).ok());
         let changes = (way.changes)(stale.as_ref().unwrap_or(&now))?;
-        let granted = engine.with_object(request.address, |object, inner| {
+        let granted = locked(engine, request, |object, inner| {
             if inner.state().last_lsn != seen {
                 return Ok(None);
             }
@@ -141,10 +141,34 @@ fn try_to_apply(
             return Ok(grant);
         }
     }
-    engine.with_object(request.address, |object, inner| {
+    locked(engine, request, |object, inner| {
         let now = View::of_inner(request.address, inner, || engine.version());
         let changes = (way.changes)(&now)?;
         commit(engine, request, (object, inner), (changes, way.prepared), accept)
+    })
+}
+
+/// Runs `change` under the object's lock, if no purge has put the state wanted out of reach. None
+/// of the object that it is of can come between: a fork holds that one's lock too.
+fn locked<R>(
+    engine: &Engine,
+    request: &Request<'_>,
+    change: impl FnOnce(&Arc<ObjectState>, &mut Inner) -> Result<R>,
+) -> Result<R> {
+    let (address, source) = (request.address, request.restoration.from);
+    let check = |inner: &Inner| {
+        let now = View::of_inner(source, inner, || engine.version());
+        request.check_purge(now.last_purge())
+    };
+    if source == address {
+        return engine.with_object(address, |object, inner| {
+            check(inner)?;
+            change(object, inner)
+        });
+    }
+    engine.with_two(address, source, |object, inner, source| {
+        check(source)?;
+        change(object, inner)
     })
 }
 
@@ -156,10 +180,6 @@ fn commit(
     (changes, prepared): (WriteSet, Option<&Prepared<'_>>),
     accept: Accept<'_>,
 ) -> Result<Grant> {
-    if !request.is_fork {
-        let now = View::of_inner(request.address, inner, || engine.version());
-        request.check_purge(now.last_purge(), Lsn::MAX)?;
-    }
     let rights = Rights::of(object, inner);
     accept(object, inner)?;
     let granted = engine.commit(object, inner, changes);
@@ -307,9 +327,8 @@ impl Namespace {
     /// `object.open` while a handle is open on it. The name is not copied. Costs as
     /// [`Object::restore`] does.
     ///
-    /// Fails with `history.purged` where the source is purged meanwhile. If that came when the fork
-    /// was committed already, the target is purged as well, and what it had been before with it:
-    /// nothing of the source must be left there.
+    /// Fails with `history.purged` where the source is purged before the fork is committed. A purge
+    /// that comes later leaves the fork as it is.
     pub fn fork(
         &self,
         id: ObjectId,
@@ -358,14 +377,6 @@ impl Namespace {
             }
             Ok(())
         })?;
-        // Two objects are never locked at once, so a purge of the source may have come between.
-        let purged = engine.last_purge(source);
-        if let Err(error) = request.check_purge(purged, grant.lsn) {
-            // Who is told that there is no fork must not find one after a crash.
-            let ended = engine.purge(address)?;
-            engine.wait_durable(ended.lsn)?;
-            return Err(error);
-        }
         Ok(Commit::of_grant(self.store.clone(), address, &grant))
     }
 }

@@ -181,9 +181,9 @@ impl Plan {
 }
 
 impl Request<'_> {
-    /// That no purge, before `until`, has put the state wanted out of reach since it was looked up.
-    pub fn check_purge(&self, purged: Option<Lsn>, until: Lsn) -> Result<()> {
-        if purged.is_none_or(|purged| purged <= self.restoration.at || purged >= until) {
+    /// That no purge has put the state wanted out of reach since it was looked up.
+    pub fn check_purge(&self, purged: Option<Lsn>) -> Result<()> {
+        if purged.is_none_or(|purged| purged <= self.restoration.at) {
             return Ok(());
         }
         let what = "the object was purged meanwhile";

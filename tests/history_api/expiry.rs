@@ -92,6 +92,15 @@ fn g22_what_is_older_than_its_retention_goes_and_nothing_else() {
     let lobby = scene.lobby();
     assert!(lobby.history(..).unwrap().next().unwrap().unwrap().bookmark.lsn() > from);
     assert_eq!(code(lobby.bookmark_at(std::time::UNIX_EPOCH)), "history.expired");
+    // What is refused says from when on there is history, and that is so to the microsecond.
+    let told = lobby.at(&scene.moments[0].0).unwrap_err().to_string();
+    assert!(told.contains(&format!("from commit {from} on")), "{told}");
+    let (_, told) = told.split_once("made at ").unwrap();
+    let micros = told.split(' ').next().unwrap().parse().unwrap();
+    let at = |micros| std::time::UNIX_EPOCH + Duration::from_micros(micros);
+    let first = lobby.bookmark_at(at(micros)).unwrap();
+    assert!(first.lsn() >= from && lobby.at(&first).is_ok());
+    assert_eq!(code(lobby.bookmark_at(at(micros - 1))), "history.expired");
     drop(lobby);
     // The horizon is durable.
     let has = scene.readable();

@@ -156,12 +156,17 @@ fn a_purge_that_overtakes_a_restoration_has_it_refused() {
 }
 
 #[test]
-fn a_purge_that_overtakes_a_fork_takes_it_for_good() {
+fn a_purge_that_overtakes_a_fork_has_it_refused_and_takes_nothing_else() {
     for operations in WAYS {
         let stage = Stage::new(4, operations);
+        let own = put(&mut stage.rooms.open_by_name("copy").unwrap(), "own");
+        let copy = stage.rooms.id_from_name("copy");
+        stage.rooms.delete(copy).unwrap().wait().unwrap();
         stage.purge_meanwhile("lobby");
-        // Whoever is told so is not told wrong by a crash right then.
         assert_eq!(stage.fork().unwrap_err().code(), "history.purged");
+        let past = stage.rooms.at(copy, &own).unwrap();
+        assert_eq!(past.list(ListOptions::new()).unwrap().count(), KEYS as usize);
+        drop(past);
         stage.check(0, 0);
     }
 }
