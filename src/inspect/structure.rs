@@ -313,7 +313,8 @@ fn run(
         tell(Part::damaged(end..end + 1, "no right footer"));
     }
     // What stands where a footer would is told below, and blocks that are lost are damage.
-    let is_wound = |wound: &Wound| growing.is_none_or(|end| wound.range.end <= end);
+    let is_before = |range: &Range<u64>, end| range.start < end && range.end <= end;
+    let is_wound = |wound: &Wound| growing.is_none_or(|end| is_before(&wound.range, end));
     for wound in examined.wounds.into_iter().filter(is_wound) {
         tell(Part::damaged(wound.range, wound.what));
     }
