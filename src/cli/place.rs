@@ -70,8 +70,8 @@ pub fn space(reader: &Reader, name: &str) -> Result<ReaderNamespace, Failure> {
     Ok(found)
 }
 
-/// The objects of a namespace from one on, now or as of a time. Of what was purged since there is
-/// nothing to be shown.
+/// The objects of a namespace from one on, now or as of a time; those whose names are lost without
+/// them, and an error behind. Of what was purged since there is nothing to be shown.
 pub fn objects(
     space: &ReaderNamespace,
     from: Option<ObjectId>,
@@ -83,7 +83,7 @@ pub fn objects(
         None => space.objects_from(from)?,
     };
     let is_purged = |error: &Error| error.code() == "history.purged";
-    Ok(objects.filter(move |object| !object.as_ref().is_err_and(is_purged)))
+    Ok(objects.nameless().filter(move |object| !object.as_ref().is_err_and(is_purged)))
 }
 
 /// An object of a namespace, now or as of a time.

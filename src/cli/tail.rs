@@ -10,6 +10,7 @@ use super::place::{Place, space};
 use super::table::Columns;
 use super::time::{short, span};
 use super::usage;
+use crate::error::{Error, Result as Stored};
 use crate::ids::Lsn;
 use crate::store::reader::Reader;
 use crate::store::reader_commits::StoreCommit;
@@ -23,6 +24,9 @@ Examples:
   dostore tail -n 3 --format jsonl";
 
 const COLUMNS: Columns = &["?TIME", "COMMIT", "OBJECT", "?-PUT", "?-DEL", "?-BYTES"];
+
+/// Damages of one look that are kept.
+const LOST_MAX: usize = 100;
 
 /// Commits of one look that are kept at most.
 const KEPT_MAX: usize = 100_000;
@@ -76,7 +80,11 @@ impl Arguments {
             if let Some(address) = &wanted.0 {
                 space(reader, &address.space)?;
             }
-            let found = self.last(reader, &wanted)?;
+            let mut lost = Vec::new();
+            let found = self.last(reader, &wanted, &mut lost)?;
+            for error in lost {
+                call.readable::<()>(Err(error))?;
+            }
             seen = reader.position();
             print(call, reader, &found, !self.follow)?;
             Ok(DONE)
@@ -88,19 +96,25 @@ impl Arguments {
         loop {
             call.sleep(interval)?;
             reader.refresh()?;
-            let found = reader.read(|reader| of(reader, &wanted, seen, KEPT_MAX))?;
+            let found =
+                reader.read(|reader| of(reader, &wanted, (seen, KEPT_MAX), &mut Vec::new()))?;
             seen = reader.position().max(seen);
             print(call, &reader, &found, false)?;
         }
     }
 
     /// The last commits: looked for further and further back, as long as they are too few.
-    fn last(&self, reader: &Reader, wanted: &Wanted) -> Result<Found, Failure> {
+    fn last(
+        &self,
+        reader: &Reader,
+        wanted: &Wanted,
+        lost: &mut Vec<Error>,
+    ) -> Result<Found, Failure> {
         let most = if wanted.0.is_none() { self.limit } else { KEPT_MAX };
         let near = reader.position().0.saturating_sub((self.limit as u64).saturating_mul(64));
         let mut found = Vec::new();
         for after in [reader.checkpoint(), Lsn(near), Lsn::ZERO] {
-            found = of(reader, wanted, after, most)?;
+            found = of(reader, wanted, (after, most), lost)?;
             if found.len() >= self.limit {
                 break;
             }
@@ -113,14 +127,25 @@ impl Arguments {
 
 type Found = Vec<(Place, StoreCommit)>;
 
-/// The commits behind an LSN that are wanted.
-fn of(reader: &Reader, wanted: &Wanted, after: Lsn, most: usize) -> crate::error::Result<Found> {
+/// The commits behind an LSN that are wanted, past damage.
+fn of(
+    reader: &Reader,
+    wanted: &Wanted,
+    (after, most): (Lsn, usize),
+    lost: &mut Vec<Error>,
+) -> Stored<Found> {
     let mut found = Vec::new();
-    for commit in reader.commits_behind(after, most)? {
+    let mut keep = |error| {
+        if lost.len() < LOST_MAX {
+            lost.push(error);
+        }
+        Ok(())
+    };
+    for commit in reader.commits_around(after, most, &mut keep)? {
         let (space, id) = (commit.namespace.clone(), commit.object);
         let mut place = Place { space, id, name: None };
         if wanted.has(&place) {
-            place.name = place.space.snapshot(id)?.name()?;
+            place = Place::of(place.space, id)?;
             found.push((place, commit));
         }
     }

@@ -64,32 +64,33 @@ impl Objects {
 
 /// What a view shows of its object; none for one without content.
 pub(crate) fn info_of(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
+    let Some(info) = nameless_of(view, id)? else { return Ok(None) };
+    Ok(Some(ObjectInfo { name: name_of(view)?, ..info }))
+}
+
+/// The same without asking for the name.
+pub(super) fn nameless_of(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
     if view.state.life.is_none() {
         return Ok(None);
     }
     let head = view.head()?;
-    let Some((keys, bytes, is_approximate)) = count(view, head.as_ref())? else {
-        return Ok(None);
-    };
-    Ok(Some(ObjectInfo {
-        id,
-        name: name_of(view)?,
-        keys,
-        bytes,
-        is_approximate,
-        is_unfinished: view.state.unfinished,
-        alarm: view.state.alarm.as_ref().map(|alarm| alarm.time),
-        last_lsn: view.state.last_lsn,
-        last_time: view.state.last_time,
+    let counted = count(view, head.as_ref())?;
+    Ok(counted.map(|(keys, bytes, about)| ObjectInfo {
+        is_approximate: about,
+        ..counted_info(view, id, (keys, bytes))
     }))
 }
 
-/// What a view shows of its object, all of it counted; none for one without content.
-pub(crate) fn info_at(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
-    let Some((keys, bytes)) = count_all(view)? else { return Ok(None) };
-    Ok(Some(ObjectInfo {
+/// What a view shows of its object, all of it counted and without the name; none for one without
+/// content.
+pub(super) fn nameless_at(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
+    Ok(count_all(view)?.map(|counts| counted_info(view, id, counts)))
+}
+
+fn counted_info(view: &View, id: ObjectId, (keys, bytes): (u64, u64)) -> ObjectInfo {
+    ObjectInfo {
         id,
-        name: name_of(view)?,
+        name: None,
         keys,
         bytes,
         is_approximate: false,
@@ -97,7 +98,7 @@ pub(crate) fn info_at(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
         alarm: view.state.alarm.as_ref().map(|alarm| alarm.time),
         last_lsn: view.state.last_lsn,
         last_time: view.state.last_time,
-    }))
+    }
 }
 
 /// Every entry of a view that makes its object be there: all from the first key of this kind on.

@@ -2,7 +2,7 @@
 
 use super::history::HistoryEntry;
 use super::reader::{Moment, Reader, ReaderNamespace};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Address, Lsn, ObjectId};
 use crate::object::commits::PastCommit;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,15 +31,25 @@ impl Reader {
     /// Costs in proportion to the commits, and one look at each object where `after` is before the
     /// [checkpoint](Reader::checkpoint).
     pub fn commits_behind(&self, after: Lsn, most: usize) -> Result<Vec<StoreCommit>> {
+        self.commits_around(after, most, &mut Err)
+    }
+
+    /// The same past damage, of which `lost` is told.
+    pub(crate) fn commits_around(
+        &self,
+        after: Lsn,
+        most: usize,
+        lost: &mut dyn FnMut(Error) -> Result<()>,
+    ) -> Result<Vec<StoreCommit>> {
         let moment = self.moment();
         let namer = moment.namer()?;
         let spaces = self.spaces();
         let mut kept: BTreeMap<Lsn, (Address, HistoryEntry)> = BTreeMap::new();
-        for address in changed_behind(moment, after)? {
+        for address in changed_behind(moment, after, lost)? {
             if !spaces.contains_key(&address.namespace) {
                 continue;
             }
-            let view = moment.view(address)?;
+            let Some(view) = past_damage(moment.view(address), lost)? else { continue };
             let mut keep = |commit: PastCommit<'_>| {
                 let is_late = kept.first_key_value().is_none_or(|(first, _)| *first < commit.lsn);
                 if kept.len() < most || is_late {
@@ -57,7 +67,7 @@ impl Reader {
                 Err(error) if error.kind() == ErrorKind::NotRetained => {
                     view.recent_commits(after, moment.position).for_each(keep);
                 }
-                told => told?,
+                told => drop(past_damage(told, lost)?),
             }
         }
         let told = kept.into_values().filter_map(|(address, entry)| {
@@ -69,14 +79,26 @@ impl Reader {
     }
 }
 
+/// What was read; none where it is damaged, of which `lost` is told.
+fn past_damage<T>(read: Result<T>, lost: &mut dyn FnMut(Error) -> Result<()>) -> Result<Option<T>> {
+    match read {
+        Err(error) if error.kind() == ErrorKind::Corrupt => lost(error).map(|()| None),
+        read => read.map(Some),
+    }
+}
+
 /// The objects with commits behind an LSN.
-fn changed_behind(moment: &Moment, after: Lsn) -> Result<BTreeSet<Address>> {
+fn changed_behind(
+    moment: &Moment,
+    after: Lsn,
+    lost: &mut dyn FnMut(Error) -> Result<()>,
+) -> Result<BTreeSet<Address>> {
     let recent = moment.objects.iter();
     let recent = recent.filter(|(_, tail)| tail.inner.state().last_lsn > after);
     let mut found: BTreeSet<Address> = recent.map(|(address, _)| *address).collect();
     if after < moment.version.manifest.cut {
         for head in moment.version.directory.heads(Address::default()) {
-            let (address, head) = head?;
+            let Some((address, head)) = past_damage(head, lost)? else { continue };
             if head.last_lsn > after {
                 found.insert(address);
             }

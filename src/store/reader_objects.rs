@@ -4,9 +4,9 @@
 //!   * Memory does not grow with the namespace.
 
 use super::addresses::{Pages, rest_of_namespace};
-use super::objects::{ObjectInfo, info_at, info_of};
+use super::objects::{ObjectInfo, name_of, nameless_at, nameless_of};
 use super::reader::ReaderNamespace;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Head;
 use crate::ids::{Address, ObjectId, ShortId, Timestamp};
 use crate::object::retention;
@@ -47,6 +47,10 @@ pub struct ReaderObjects {
     namespace: ReaderNamespace,
     at: Option<Timestamp>,
     pages: Pages,
+    /// Whether objects whose names are lost are shown, and the errors behind them.
+    shows_nameless: bool,
+    /// The error behind the object that was shown last.
+    lost_name: Option<Error>,
 }
 
 impl ReaderObjects {
@@ -55,17 +59,37 @@ impl ReaderObjects {
         range: RangeInclusive<Address>,
         at: Option<Timestamp>,
     ) -> Self {
-        Self { namespace: namespace.clone(), at, pages: Pages::of(range) }
+        let (namespace, pages) = (namespace.clone(), Pages::of(range));
+        Self { namespace, at, pages, shows_nameless: false, lost_name: None }
     }
 
-    fn info(&self, address: Address) -> Result<Option<ObjectInfo>> {
+    /// Shows objects whose names are lost to damage as if they had none, each with the error behind
+    /// it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn nameless(self) -> Self {
+        Self { shows_nameless: true, ..self }
+    }
+
+    fn info(&mut self, address: Address) -> Result<Option<ObjectInfo>> {
         let id = self.namespace.id_from_short(address.id);
-        let view = self.namespace.moment.view(address)?;
-        let Some(at) = self.at else { return info_of(&view, id) };
-        match retention::moment_at(&view, at)? {
-            Some(lsn) => info_at(&view.as_of(lsn)?, id),
-            None => info_at(&view, id),
+        let mut view = self.namespace.moment.view(address)?;
+        let info = match self.at {
+            None => nameless_of(&view, id)?,
+            Some(at) => {
+                if let Some(lsn) = retention::moment_at(&view, at)? {
+                    view = view.as_of(lsn)?;
+                }
+                nameless_at(&view, id)?
+            }
+        };
+        let Some(mut info) = info else { return Ok(None) };
+        match name_of(&view) {
+            Err(error) if self.shows_nameless && error.kind() == ErrorKind::Corrupt => {
+                self.lost_name = Some(error);
+            }
+            name => info.name = name?,
         }
+        Ok(Some(info))
     }
 
     /// The next address, or why some are not there.
@@ -86,6 +110,9 @@ impl Iterator for ReaderObjects {
     type Item = Result<ObjectInfo>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(error) = self.lost_name.take() {
+            return Some(Err(error));
+        }
         loop {
             let address = self.next_address()?;
             match address.and_then(|address| self.info(address)).transpose() {

@@ -441,11 +441,19 @@ impl Current {
         let is_boundary = from.offset >= HEADER_BLOCK_BYTES
             && from.offset.is_multiple_of(GROUP_ALIGNMENT)
             && window.rest(from.offset.saturating_sub(1)) > 0;
-        if !is_boundary {
-            let what = "replay would begin where no group can";
-            return Err(Error::corrupt("log.point", what, Place::new(name, from.offset)));
+        let current = Self { window, header };
+        if is_boundary {
+            return Ok(current);
         }
-        Ok(Self { window, header })
+        if let Some(lost) = current.lost()? {
+            let (has, had) = (lost.start, lost.end);
+            let what = format!(
+                "the file was cut short, to {has} of its {had} bytes, before replay begins"
+            );
+            return Err(Error::corrupt("log.short", what, Place::new(name, has)));
+        }
+        let what = "replay would begin where no group can";
+        Err(Error::corrupt("log.point", what, Place::new(name, from.offset)))
     }
 
     /// The bytes at its end that the file had when its header was written and has no more. Asked

@@ -456,6 +456,9 @@ fn a_file_that_lost_what_nobody_needs_is_no_damage() {
     let end = usize::try_from(writer.end.point.offset).unwrap();
     assert!(run_all(&cut(&writer, 2, end)).1.unwrap().closed);
     assert_eq!(code(&cut(&writer, 2, end - 4096)), "log.short");
+    // Before the point from which all is in pages: it is told what happened to the file.
+    let gone = run(&cut(&writer, 2, 5000), writer.end.point, Lsn(0), Lsn(0)).1;
+    assert_eq!(gone.unwrap_err().code(), "log.short");
     // A file that was never used: its length may not have been durable.
     writer.prepare_file();
     for left in [0, 1, 4095, 4096, 10_000] {

@@ -305,6 +305,26 @@ fn with_lost_heads() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (folder, whole, hurt)
 }
 
+#[test]
+fn objects_whose_names_are_lost_are_listed_without_them() {
+    let (_folder, whole, _) = with_lost_heads();
+    let all = ids(&call(&whole, &["ls", "rooms", "--json"]));
+    let manifest =
+        dostore::manifest::read(&dostore::disk::real::RealReadDisk::open(&whole).unwrap());
+    let manifest = manifest.unwrap().unwrap();
+    let run = manifest.runs.iter().find(|facts| facts.usage == RunUse::Names).unwrap();
+    flip(&whole.join(FileName::Run(run.number).to_string()), |_| 2 * 4096 + 9);
+    let listed = call(&whole, &["ls", "rooms", "--json"]);
+    assert!(listed.code == 4 && listed.errors.contains("`dostore verify`"), "{listed:?}");
+    assert_eq!(ids(&listed), all);
+    let list: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    let mut items = list["items"].as_array().unwrap().iter();
+    let nameless = items.find(|item| item["name"].is_null()).unwrap();
+    let place = format!("rooms/~{}:k", nameless["id"].as_str().unwrap());
+    let got = call(&whole, &["get", &place, "--format", "raw"]);
+    assert!(got.code == 0 && got.out.starts_with("value "), "{got:?}");
+}
+
 /// The ids of a list of objects.
 fn ids(done: &Done) -> BTreeSet<String> {
     let list: serde_json::Value = serde_json::from_str(&done.out).unwrap();
@@ -343,6 +363,7 @@ fn lists_have_all_that_damage_leaves_and_end_with_its_exit_code() {
         &["inspect"],
         &["inspect", "rooms"],
         &["dump", "rooms"],
+        &["tail"],
     ] {
         let done = call(&hurt, words);
         check_hurt(&done);
