@@ -4,10 +4,13 @@ use super::stage::{Stage, code, options};
 use dostore::bookmark::Bookmark;
 use dostore::disk::sim::{Fault, SimDisk};
 use dostore::error::ErrorKind;
+use dostore::ids::Timestamp;
 use dostore::inspect::verify::verify;
 use dostore::names::FileName;
+use dostore::store::Store;
 use dostore::store::list::ListOptions;
 use dostore::store::object::Object;
+use dostore::store::restore::RestoreOptions;
 use dostore::store::snapshot::Snapshot;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -214,4 +217,34 @@ fn a_backup_has_what_was_adopted_and_its_past() {
     let copy = self::stage(&target.fork()).unwrap();
     assert_eq!((now(&copy), keys(&copy.rooms.at(id, &last.undo).unwrap())), (MANY, 2));
     assert_eq!(code(copy.rooms.restore(stage.id("other"), &many)), "bookmark.foreign");
+}
+
+#[test]
+fn more_alarms_than_a_commit_may_have_are_refused_and_nothing_is_changed() {
+    let disk = SimDisk::new(9);
+    let store = Store::options().threads(false).open_on(disk.clone()).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    let mut lobby = rooms.open_by_name("lobby").unwrap();
+    // Together beyond the 32 MiB of a commit.
+    for half in 0..2 {
+        let mut turn = lobby.turn();
+        for number in 0..17_000 {
+            let name = format!("{half}{number:0999}");
+            turn.set_named_alarm(&name, Timestamp(u64::MAX / 4)).unwrap();
+        }
+        turn.put("half", [half]).unwrap();
+        turn.commit().unwrap().wait().unwrap();
+    }
+    let full = lobby.current_bookmark().unwrap();
+    let mut turn = lobby.turn();
+    turn.delete_all().unwrap();
+    turn.commit().unwrap().wait().unwrap();
+    let (names, last) = (disk.names(), store.durable());
+    let with_alarms = RestoreOptions::new().alarms(true);
+    assert_eq!(code(lobby.restore_with(&full, with_alarms)), "restore.large");
+    assert_eq!((disk.names(), store.durable()), (names, last));
+    assert_eq!(lobby.get("half").unwrap(), None);
+    // Without them it goes.
+    lobby.restore(&full).unwrap().commit.wait().unwrap();
+    assert_eq!(lobby.get("half").unwrap().as_deref(), Some(&[1][..]));
 }
