@@ -4,7 +4,7 @@ use super::address::{self, Address};
 use super::call::{Call, Past};
 use super::failure::{DONE, Failure, Outcome};
 use super::listing::{LAYOUTS, Listing};
-use super::place::{Place, moment, space};
+use super::place::{Place, moment, moment_of_many, objects, snapshot_of, space};
 use super::table::Columns;
 use super::time::{When, length, machine};
 use super::usage;
@@ -21,14 +21,15 @@ Examples:
   dostore alarms --overdue
   dostore alarms rooms --limit 10
   dostore alarms rooms/lobby --json
+  dostore alarms rooms --at -15m
   dostore alarms --failed";
 
 const COLUMNS: Columns = &["OBJECT", "ALARM", "?DUE", "WHEN", "?-FAILED", "~LAST FAILURE"];
 
 /// Lists alarms by the time when they are due
 ///
-/// --failed lists those whose attempts have failed, and those that were abandoned; for the latter
-/// every object is read.
+/// --failed lists those whose attempts have failed, and those that were abandoned; for the latter,
+/// and with --at, every object is read.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -62,17 +63,11 @@ impl Arguments {
             return Err(usage("alarms are of objects, not of keys: write NS/NAME"));
         }
         let object = address.as_ref().filter(|address| address.who.is_some());
-        let when = match object {
-            Some(object) => moment(call, object, self.past.at.as_deref())?,
-            None if self.past.at.is_some()
-                || address.as_ref().is_some_and(|it| it.when.is_some()) =>
-            {
-                return Err(usage(
-                    "alarms of the past are those of one object: alarms NS/NAME --at TIME",
-                ));
-            }
-            None => None,
-        };
+        let past = self.past.at.as_deref();
+        let when = object.map(|it| moment(call, it, past)).transpose()?.flatten();
+        let of_many = address.as_ref().filter(|_| object.is_none());
+        let past = past.filter(|_| object.is_none());
+        let at = moment_of_many(call, of_many.and_then(|it| it.when.as_deref()), past)?;
         call.count("objects");
         call.reading(|reader, call| {
             let mut listing = Listing::new("alarms", COLUMNS, reader);
@@ -81,13 +76,20 @@ impl Arguments {
                     let place = Place::find(reader, object)?;
                     self.of_object(call, &mut listing, &place, when)?
                 }
-                (None, Some(address)) => {
-                    let only = space(reader, &address.space)?;
-                    self.of_many(call, &mut listing, reader, Some(&only))?
+                (None, address) => {
+                    let only = address.as_ref().map(|it| space(reader, &it.space)).transpose()?;
+                    match at {
+                        Some(at) => {
+                            self.of_many_then(call, &mut listing, reader, (only.as_ref(), at))?
+                        }
+                        None => self.of_many(call, &mut listing, reader, only.as_ref())?,
+                    }
                 }
-                (None, None) => self.of_many(call, &mut listing, reader, None)?,
             };
-            let mut foot = call.position_text(reader.position(), reader.time());
+            let mut foot = match at {
+                Some(at) => format!("as of {}", call.calendar.show(at)),
+                None => call.position_text(reader.position(), reader.time()),
+            };
             if more {
                 foot = format!("more are not shown; {foot}");
             }
@@ -100,8 +102,8 @@ impl Arguments {
         self.limit.is_some_and(|limit| listing.rows() >= limit as u64)
     }
 
-    fn is_wanted(&self, call: &Call<'_>, alarm: &Alarm) -> bool {
-        (!self.overdue || alarm.due <= call.calendar.now) && (!self.failed || alarm.attempt() > 0)
+    fn is_wanted(&self, now: Timestamp, alarm: &Alarm) -> bool {
+        (!self.overdue || alarm.due <= now) && (!self.failed || alarm.attempt() > 0)
     }
 
     /// Says whether there are more.
@@ -117,7 +119,7 @@ impl Arguments {
         alarms.sort_by_key(|(_, alarm)| alarm.due);
         let row = |name| Row { space: &place.space, id: place.id, name };
         for (name, alarm) in &alarms {
-            if self.is_wanted(call, alarm) {
+            if self.is_wanted(call.calendar.now, alarm) {
                 if self.is_full(listing) {
                     return Ok(true);
                 }
@@ -135,6 +137,46 @@ impl Arguments {
         Ok(false)
     }
 
+    /// Those of many objects as of a time: each object that there was is read, and all alarms are
+    /// held, to be told by when they are due.
+    fn of_many_then(
+        &self,
+        call: &mut Call<'_>,
+        listing: &mut Listing,
+        reader: &Reader,
+        (only, at): (Option<&ReaderNamespace>, Timestamp),
+    ) -> Result<bool, Failure> {
+        let (mut set, mut given_up) = (Vec::new(), Vec::new());
+        let is_meant = |space: &ReaderNamespace| only.is_none_or(|it| it.name() == space.name());
+        for space in reader.namespaces().into_iter().filter(is_meant) {
+            for object in objects(&space, None, Some(at))? {
+                call.step();
+                let Some(id) = call.readable(object.map(|object| object.id))? else { continue };
+                let then = snapshot_of(&space, id, Some(at));
+                let read = then.and_then(|it| Ok((it.alarm_states()?, it.last_failures()?)));
+                let Some((alarms, failures)) = call.readable(read)? else { continue };
+                let wanted = alarms.into_iter().filter(|(_, alarm)| self.is_wanted(at, alarm));
+                set.extend(wanted.map(|(name, alarm)| (alarm, space.clone(), id, name)));
+                let failures = failures.into_iter().filter(|_| self.failed);
+                given_up.extend(failures.map(|(name, it)| (it, space.clone(), id, name)));
+            }
+        }
+        set.sort_by_key(|(alarm, ..)| alarm.due);
+        for (alarm, space, id, name) in &set {
+            if self.is_full(listing) {
+                return Ok(true);
+            }
+            show(call, listing, &Row { space, id: *id, name: name.as_deref() }, alarm)?;
+        }
+        for (failure, space, id, name) in &given_up {
+            if self.is_full(listing) {
+                return Ok(true);
+            }
+            show_failure(call, listing, &Row { space, id: *id, name: name.as_deref() }, failure)?;
+        }
+        Ok(false)
+    }
+
     fn of_many(
         &self,
         call: &mut Call<'_>,
@@ -148,7 +190,7 @@ impl Arguments {
             if self.overdue && alarm.alarm.due > call.calendar.now {
                 break;
             }
-            if is_meant(&alarm.namespace) && self.is_wanted(call, &alarm.alarm) {
+            if is_meant(&alarm.namespace) && self.is_wanted(call.calendar.now, &alarm.alarm) {
                 if self.is_full(listing) {
                     return Ok(true);
                 }

@@ -25,8 +25,17 @@ fn alarms_are_listed_by_when_they_are_due() {
     let of_one = stage.call(&["alarms", "rooms/lobby@-8d 1h", "--json"]).json();
     assert_eq!((items(&of_one).len(), &items(&of_one)[0]["state"]), (1, &"set".into()));
     assert!(items(&stage.call(&["alarms", "users", "--json"]).json()).is_empty());
-    let many = stage.call(&["alarms", "rooms", "--at", "-1d"]);
-    assert!(many.code == 2 && many.errors.contains("NS/NAME --at"), "{many:?}");
+    // Of many as of then: the same, also without saying of which namespace.
+    for words in
+        [&["alarms", "rooms@-8d 1h", "--json"][..], &["alarms", "--at", "-8d 1h", "--json"]]
+    {
+        assert_eq!(items(&stage.call(words).json()), items(&of_one), "{words:?}");
+    }
+    assert_eq!(items(&stage.call(&["alarms", "--at", "-9d 1h", "--json"]).json()).len(), 0);
+    let late = stage.call(&["alarms", "--at", "-1d", "--overdue", "--json"]).json();
+    assert_eq!((items(&late).len(), &items(&late)[0]["alarm"]), (1, &"late".into()), "{late}");
+    let cut = stage.call(&["alarms", "--at", "-1d", "--limit", "1"]).text();
+    assert!(cut.contains("more are not shown") && cut.contains("as of 2026-11-"), "{cut}");
 }
 
 fn fail(store: &dostore::store::Store, disk: &SimDisk, rooms: &Namespace, times: usize) {
