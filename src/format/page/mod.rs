@@ -24,6 +24,7 @@ use super::{Cursor, Malformed};
 use crate::disk::bytes::SharedBytes;
 use crate::ids::{Address, Codec, FileNumber, KeyKind, Life, Lsn};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 const TAG_DELETED: u8 = 0xFF;
@@ -218,16 +219,19 @@ impl Page {
     /// The entry with this key, or where it would be.
     fn search(&self, key: &[u8]) -> Result<(usize, Entry<'_>), usize> {
         let body = self.body();
-        let wanted = prefix(key, key.len());
+        let wanted = prefix(key);
         let (mut low, mut high) = (0, self.count());
         while low < high {
             let middle = usize::midpoint(low, high);
-            let (own, at) = key_at(body, middle).unwrap_or_default();
-            // Most keys differ in their first bytes, or are no longer than these.
-            match at.cmp(&wanted).then_with(|| own.cmp(key)) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Ok((middle, entry(body, middle))),
-                std::cmp::Ordering::Greater => high = middle,
+            // Most keys differ in their first bytes.
+            let order = match prefix_at(body, middle).cmp(&wanted) {
+                Ordering::Equal => entry(body, middle).key.cmp(key),
+                order => order,
+            };
+            match order {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Ok((middle, entry(body, middle))),
+                Ordering::Greater => high = middle,
             }
         }
         Err(low)
@@ -335,43 +339,39 @@ impl<'a> Entry<'a> {
     #[inline]
     fn read(body: &'a [u8], at: usize) -> Option<Self> {
         let rest = body.get(at..)?;
-        let (head, key_bytes, value_bytes, tag) = head_of(rest)?;
+        let (head, key_bytes, value_bytes, tag) = match *rest {
+            [key, value, tag, ..] if (key | value) < 0x80 => {
+                (3, usize::from(key), usize::from(value), tag)
+            }
+            _ => long_head(rest)?,
+        };
         let (key, values) = rest.get(head..)?.split_at_checked(key_bytes)?;
         let value = values.get(..value_bytes)?;
         Some(Self { key, tag, value, value_at: at + head + key_bytes })
     }
 }
 
-/// How long the head of an entry is, its key and its value, and its tag.
+/// The first eight bytes of a key as a number: where two differ, they order as the keys do.
+fn prefix(key: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let length = key.len().min(first.len());
+    first[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(first)
+}
+
+/// The prefix of an entry's key; as of an empty one where there is no entry.
 #[inline]
-fn head_of(rest: &[u8]) -> Option<(usize, usize, usize, u8)> {
-    match *rest {
-        [key, value, tag, ..] if (key | value) < 0x80 => {
-            Some((3, usize::from(key), usize::from(value), tag))
-        }
-        _ => long_head(rest),
+fn prefix_at(body: &[u8], index: usize) -> u64 {
+    let rest = offset(body, index).and_then(|at| body.get(at..)).unwrap_or_default();
+    if let [key_bytes, value_bytes, _, first @ ..] = rest
+        && (key_bytes | value_bytes) < 0x80
+        && let Some(first) = first.first_chunk()
+    {
+        let behind = 8 * u32::from(8_u8.saturating_sub(*key_bytes));
+        let kept = u64::from_be_bytes(*first).checked_shr(behind);
+        return kept.map_or(0, |kept| kept << behind);
     }
-}
-
-/// The first eight bytes of a key as a number: where two differ, they order as the keys do. `from`
-/// begins with the key; what is behind its `key_bytes` does not count.
-#[inline]
-fn prefix(from: &[u8], key_bytes: usize) -> u64 {
-    let word = match from.first_chunk() {
-        Some(chunk) => u64::from_be_bytes(*chunk),
-        None => from.iter().rev().fold(0, |word, byte| word >> 8 | u64::from(*byte) << 56),
-    };
-    let behind = 8 * u32::try_from(8_usize.saturating_sub(key_bytes)).unwrap_or(0);
-    word.checked_shr(behind).map_or(0, |kept| kept << behind)
-}
-
-/// The key of an entry, and its prefix.
-#[inline]
-fn key_at(body: &[u8], index: usize) -> Option<(&[u8], u64)> {
-    let rest = body.get(offset(body, index)?..)?;
-    let (head, key_bytes, ..) = head_of(rest)?;
-    let from = rest.get(head..)?;
-    Some((from.get(..key_bytes)?, prefix(from, key_bytes)))
+    prefix(entry(body, index).key)
 }
 
 #[cold]

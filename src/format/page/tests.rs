@@ -101,14 +101,32 @@ proptest! {
 
     #[test]
     fn prefixes_order_as_keys_do_whatever_stands_behind_them(
-        one in prop::collection::vec(prop::sample::select(vec![0, 1, u8::MAX]), 0..12),
-        other in prop::collection::vec(prop::sample::select(vec![0, 1, u8::MAX]), 0..12),
-        behind in prop::collection::vec(any::<u8>(), 0..12),
+        keys in prop::collection::btree_map(
+            prop::collection::vec(prop::sample::select(vec![0, 1, u8::MAX]), 0..12),
+            prop_oneof![0..9usize, 126..130usize],
+            1..9,
+        ),
+        long in any::<bool>(),
     ) {
-        let of = |key: &[u8]| prefix(&[key, &behind].concat(), key.len());
-        prop_assert_eq!(of(&one), prefix(&one, one.len()));
-        let ordered = of(&one).cmp(&of(&other));
-        prop_assert!(ordered.is_eq() || ordered == one.cmp(&other));
+        let mut builder = PageBuilder::new(meta(PageKind::Page, b""));
+        let keys: Vec<_> = keys.into_iter().map(|(key, bytes)| {
+            let tail = vec![7; if long { 130 } else { 0 }];
+            ([&user(&key)[..], &tail].concat(), bytes)
+        }).collect();
+        let mut sorted = keys.clone();
+        sorted.sort();
+        for (key, bytes) in &sorted {
+            builder.push(key, Codec::Raw, &vec![u8::MAX; *bytes]);
+        }
+        let page = reread(&builder.finish());
+        for (index, (key, _)) in sorted.iter().enumerate() {
+            prop_assert_eq!(prefix_at(page.body(), index), prefix(key));
+            prop_assert_eq!(page.lower_bound(key), index);
+            for (other, _) in &sorted {
+                let ordered = prefix(key).cmp(&prefix(other));
+                prop_assert!(ordered.is_eq() || ordered == key.cmp(other));
+            }
+        }
     }
 
     #[test]
