@@ -24,7 +24,6 @@ use super::{Cursor, Malformed};
 use crate::disk::bytes::SharedBytes;
 use crate::ids::{Address, Codec, FileNumber, KeyKind, Life, Lsn};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 const TAG_DELETED: u8 = 0xFF;
@@ -224,14 +223,18 @@ impl Page {
         while low < high {
             let middle = usize::midpoint(low, high);
             // Most keys differ in their first bytes.
-            let order = match prefix_at(body, middle).cmp(&wanted) {
-                Ordering::Equal => entry(body, middle).key.cmp(key),
-                order => order,
-            };
-            match order {
-                Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Ok((middle, entry(body, middle))),
-                Ordering::Greater => high = middle,
+            let mut order = prefix_at(body, middle).cmp(&wanted);
+            if order.is_eq() {
+                let found = entry(body, middle);
+                order = found.key.cmp(key);
+                if order.is_eq() {
+                    return Ok((middle, found));
+                }
+            }
+            if order.is_lt() {
+                low = middle + 1;
+            } else {
+                high = middle;
             }
         }
         Err(low)
