@@ -102,9 +102,9 @@ pub struct Faults {
     pub sync_folder_loses: f64,
     /// EIO of an open.
     pub open: f64,
-    /// EIO of a create.
+    /// EIO or ENOSPC of a create.
     pub create: f64,
-    /// EIO of a rename.
+    /// EIO or ENOSPC of a rename.
     pub rename: f64,
     /// EIO of a remove.
     pub remove: f64,

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //!   * Everything here changes under one lock, in the order of the calls.
-//!   * A file lives while a name, seen or durable or pending, or a handle leads to it.
+//!   * A file lives while a name, seen or durable or pending, or a handle leads to it; its blocks
+//!     are taken while a name that is seen or a handle does.
 
 use super::content::{Content, blocks, whole_blocks};
 use super::faults::{Call, Chance, Fault, Faults};
@@ -190,7 +191,10 @@ impl State {
 
     fn draw(&mut self, call: Call) -> Option<Fault> {
         if self.chance.happens(self.faults.rate(call)) {
-            let full = matches!(call, Call::Sync | Call::SyncFolder) && self.chance.coin();
+            // A name takes room as well.
+            let may_be_full =
+                matches!(call, Call::Sync | Call::SyncFolder | Call::Create | Call::Rename);
+            let full = may_be_full && self.chance.coin();
             return Some(if full { Fault::NoSpace } else { Fault::Io });
         }
         let short = match call {
@@ -325,13 +329,21 @@ impl State {
         }
     }
 
-    /// The file has no name any more; its blocks are free.
+    /// The file has no name any more; its blocks are free once no handle leads to it.
     pub(super) fn release(&mut self, file: u64) {
-        if let Some(content) = self.files.get_mut(&file) {
-            self.used = self.used.saturating_sub(content.charged);
-            content.charged = 0;
+        if self.files.contains_key(&file) {
             self.nameless.insert(file);
+            self.free_blocks(file);
             self.reap(file);
+        }
+    }
+
+    /// Frees the blocks of a file without a name and without handles: a snapshot that maps a file
+    /// keeps its space as well as its bytes.
+    fn free_blocks(&mut self, file: u64) {
+        let content = self.files.get_mut(&file).filter(|content| content.handles == 0);
+        if let Some(content) = content.filter(|_| self.nameless.contains(&file)) {
+            self.used = self.used.saturating_sub(std::mem::take(&mut content.charged));
         }
     }
 
@@ -339,6 +351,7 @@ impl State {
     pub(super) fn close(&mut self, file: u64) {
         if let Some(content) = self.files.get_mut(&file) {
             content.handles = content.handles.saturating_sub(1);
+            self.free_blocks(file);
             self.reap(file);
         }
     }
@@ -376,6 +389,9 @@ impl State {
     pub(super) fn kill(&mut self) {
         for content in self.files.values_mut() {
             content.handles = 0;
+        }
+        for file in self.nameless.clone() {
+            self.free_blocks(file);
         }
         self.descriptors = 0;
         self.lock = None;

@@ -217,6 +217,8 @@ fn space_runs_out_but_not_inside_what_was_allocated() {
     assert_eq!(file.write_at(&[1; 4096], 0).unwrap(), 4096);
     disk.set_faults(Faults::none());
     disk.remove(wal(2)).unwrap();
+    file.allocate(8192).unwrap_err();
+    drop(other);
     file.allocate(8192).unwrap();
     let mut bytes = [1; 4096];
     read_exact_at(&*file, &mut bytes, 4096).unwrap();
@@ -370,4 +372,31 @@ fn the_same_seed_gives_the_same_run_and_another_a_different_one() {
         assert_eq!(run(seed), run(seed));
         assert_ne!(run(seed).0, run(seed + 1).0);
     }
+}
+
+#[test]
+fn a_removed_file_keeps_its_space_while_a_handle_or_a_map_is_there() {
+    let disk = SimDisk::new(1);
+    disk.make_folders().unwrap();
+    disk.set_free_bytes(1 << 20);
+    let name = FileName::Run(FileNumber(1));
+    let used = |disk: &SimDisk| (1 << 20) - disk.space().unwrap().free;
+    let file = disk.create(name).unwrap();
+    write_all_at(&*file, &[1; 100_000], 0).unwrap();
+    let map = disk.open(name).unwrap().map(100_000).unwrap();
+    let taken = used(&disk);
+    assert!(taken >= 100_000);
+    disk.remove(name).unwrap();
+    assert_eq!(used(&disk), taken);
+    drop(file);
+    assert_eq!(used(&disk), taken);
+    assert_eq!(&*map.slice(0..3).unwrap(), [1; 3]);
+    drop(map);
+    assert_eq!(used(&disk), 0);
+    let _held = disk.create(name).unwrap();
+    write_all_at(&*disk.create(FileName::Run(FileNumber(2))).unwrap(), &[1; 9], 0).unwrap();
+    let before = used(&disk);
+    disk.remove(FileName::Run(FileNumber(2))).unwrap();
+    assert!(used(&disk) < before);
+    assert_eq!(used(&disk.kill()), 0);
 }
