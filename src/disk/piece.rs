@@ -303,7 +303,9 @@ mod tests {
             with_writers(writers, |disk, pace| {
                 let mut files = [begin(disk, pace, 1), begin(disk, pace, 2)];
                 for part in parts() {
-                    files.iter_mut().for_each(|file| file.append(&part).unwrap());
+                    for file in &mut files {
+                        file.append(&part).unwrap();
+                    }
                 }
                 let all: Vec<u8> = parts().flatten().collect();
                 assert!(files.iter().all(|file| file.offset() == all.len() as u64));
@@ -393,17 +395,16 @@ mod tests {
         let disk = SimDisk::new(3);
         disk.make_folders().unwrap();
         let pace = Arc::new(Pace::new(disk.clock()));
-        let writer = std::thread::spawn({
-            let pace = Arc::clone(&pace);
-            move || pace.pieces().serve()
-        });
-        while pace.pieces().queue.lock().writers == 0 {
-            std::thread::yield_now();
-        }
         let mut bomb = PacedFile::new(Arc::new(Bomb), Arc::clone(&pace));
         let bytes = vec![1; PIECE_BYTES];
-        bomb.append(&bytes).unwrap();
-        assert!(writer.join().is_err());
+        scope(|scope| {
+            let writer = scope.spawn(|| pace.pieces().serve());
+            while pace.pieces().queue.lock().writers == 0 {
+                std::thread::yield_now();
+            }
+            bomb.append(&bytes).unwrap();
+            assert!(writer.join().is_err());
+        });
         assert!(matches!(bomb.finish(), Err(FinishError::Write(_))));
         let mut file = begin(&disk, &pace, 1);
         file.append(&bytes).unwrap();

@@ -382,7 +382,7 @@ fn a_removed_file_keeps_its_space_while_a_handle_or_a_map_is_there() {
     let name = FileName::Run(FileNumber(1));
     let used = |disk: &SimDisk| (1 << 20) - disk.space().unwrap().free;
     let file = disk.create(name).unwrap();
-    write_all_at(&*file, &[1; 100_000], 0).unwrap();
+    write_all_at(&*file, &vec![1; 100_000], 0).unwrap();
     let map = disk.open(name).unwrap().map(100_000).unwrap();
     let taken = used(&disk);
     assert!(taken >= 100_000);
