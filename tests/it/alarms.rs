@@ -407,7 +407,8 @@ impl World {
         self.change_alarms()?;
         let done = self.store().steps().write_group();
         self.said(done)?;
-        self.disk.fail_call(1, Fault::Io);
+        // Not `Io`: a read that fails with it is asked for again.
+        self.disk.fail_call(1, Fault::ReadOnly);
         let failed = self.store().steps().checkpoint().is_err();
         assert!(failed, "it writes nothing, though something was changed");
         for _ in 0..self.chance.between(2, 6) {
