@@ -170,6 +170,21 @@ impl<'e> Builder<'e> {
         self.archive.pauses.insist(&*self.engine.clock, ask)
     }
 
+    /// Does something to an object's pages, and does it again, from where it began, where the medium
+    /// does not give a part of the directory.
+    fn insist_from_here<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+        let (before, kept) = (self.liveness.clone(), self.archive.mark());
+        let (pauses, engine) = (self.archive.pauses.clone(), self.engine);
+        let done = pauses.insist(&*engine.clock, || {
+            work(self).inspect_err(|_| {
+                self.liveness = before.clone();
+                self.archive.back_to(kept);
+            })
+        });
+        self.archive.pauses = pauses;
+        done
+    }
+
     /// Takes back hints that mean no alarm any more.
     pub fn take_back(&mut self, stale: &[Hint]) {
         self.hints.extend(stale.iter().map(|hint| (hint.clone(), false)));
@@ -242,15 +257,7 @@ impl<'e> Builder<'e> {
         head: &Head,
         changes: &Changes<'_>,
     ) -> Result<Content> {
-        let (before, kept) = (self.liveness.clone(), self.archive.mark());
-        let (pauses, engine) = (self.archive.pauses.clone(), self.engine);
-        let changed = pauses.insist(&*engine.clock, || {
-            self.change_large(address, head, changes).inspect_err(|_| {
-                self.liveness = before.clone();
-                self.archive.back_to(kept);
-            })
-        });
-        self.archive.pauses = pauses;
+        let changed = self.insist_from_here(|builder| builder.change_large(address, head, changes));
         match changed {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 self.archive.lost(Lsn::ZERO, life, every_key());
@@ -286,12 +293,31 @@ impl<'e> Builder<'e> {
         self.release_pages(address, old.life, logged)
     }
 
-    /// The same for all that have entries of their own.
+    /// The same for all that have entries of their own. What the directory has lost stays counted as
+    /// live: a delete works all the same. What may only be out of reach is waited for first.
     pub(super) fn release_pages(
         &mut self,
         address: Address,
         life: Life,
         logged: u64,
+    ) -> Result<()> {
+        let released = self.insist_from_here(|builder| {
+            builder.release_each(address, life, logged, |error| !error.is_unreadable())
+        });
+        match released {
+            Err(error) if error.is_unreadable() => {
+                self.release_each(address, life, logged, |_| true)
+            }
+            released => released,
+        }
+    }
+
+    fn release_each(
+        &mut self,
+        address: Address,
+        life: Life,
+        logged: u64,
+        is_lost: impl Fn(&Error) -> bool,
     ) -> Result<()> {
         let mut before: Option<(Vec<u8>, PageEntry)> = None;
         let version = self.version;
@@ -304,8 +330,7 @@ impl<'e> Builder<'e> {
                         self.archive.entry(life, &(fence, next), (&entry, None), logged);
                     }
                 }
-                // What the directory has lost stays counted as live: a delete works all the same.
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                Err(error) if error.kind() == ErrorKind::Corrupt && is_lost(&error) => {
                     self.archive.lost(Lsn::ZERO, life, every_key());
                 }
                 Err(error) => return Err(error),

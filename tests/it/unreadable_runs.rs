@@ -274,3 +274,37 @@ fn what_could_not_be_read_at_open_is_joined_with_the_log_when_it_can_be() {
     let report = verify(disk.clone());
     assert!(report.faults.iter().all(|fault| fault.object != Some(address)), "{report}");
 }
+
+/// What is given up while its entries are out of reach for a moment is not counted as live for ever.
+#[test]
+fn a_deletion_waits_for_the_entries_of_the_pages_that_it_gives_up() {
+    let disk = SimDisk::new(6);
+    let (store, rooms) = open(&disk);
+    let mut room = rooms.open_by_name("large").unwrap();
+    for first in (0..6000).step_by(500) {
+        let mut turn = room.turn();
+        for key in first..first + 500 {
+            turn.put(format!("key {key:05}"), vec![0xA5; 1000]).unwrap();
+        }
+        turn.commit().unwrap().wait().unwrap();
+    }
+    drop((room, rooms));
+    store.close().unwrap();
+    let store_id = manifest::read(&disk).unwrap().unwrap().store;
+    let facts = directory_runs(&disk);
+    let run = Run::open(&disk, store_id, facts.last().unwrap()).unwrap();
+    assert!(run.blocks() > 2, "the entries are in {} blocks", run.blocks());
+    let (name, sector) = (run.name(), run.block_at(1).0.start / SECTOR_BYTES);
+
+    let healing = Healing { disk: disk.clone(), lost: (name, sector), waits: AtomicU32::new(0) };
+    let interposed = Interposed::new(disk.clone()).with_clock(Arc::new(healing));
+    let store = options().open_on(interposed).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    rooms.delete(rooms.id_from_name("large")).unwrap().wait().unwrap();
+    disk.damage(name, Damage::Unreadable(sector)).unwrap();
+    assert!(store.steps().checkpoint().unwrap());
+    drop(rooms);
+    store.close().unwrap();
+    let report = verify(disk.clone());
+    assert!(report.faults.is_empty(), "{report}");
+}
