@@ -79,6 +79,14 @@ impl Engine {
         true
     }
 
+    /// Whether an object of which the directory had nothing when a merge began may have something
+    /// by now. What was committed behind the cut of the checkpoint that found it empty took it for
+    /// named, and does not say its name again.
+    fn may_be_there(&self, address: Address) -> bool {
+        // Memory first: what has left it is in the version that comes after.
+        self.table.get(&address).is_some() || !matches!(self.version().head(address), Ok(None))
+    }
+
     /// Merges all runs of each use into one, as often as it takes.
     pub(super) fn merge_all(&self) -> Result<()> {
         for place in 0..USES {
@@ -131,8 +139,9 @@ impl Engine {
             }
             RunUse::Alarms => directory::merge_hints(runs, *is_bottom, purged, &mut out)?,
             _ => {
-                let forgotten = forgotten(heads);
-                directory::merge_names(runs, *is_bottom, purged, forgotten, &mut out)?
+                let mut forgotten = forgotten(heads);
+                let is_gone = |address| forgotten(address) && !self.may_be_there(address);
+                directory::merge_names(runs, *is_bottom, purged, is_gone, &mut out)?
             }
         };
         let facts = out.finish()?;

@@ -130,3 +130,29 @@ fn nothing_goes_that_a_manifest_names_which_a_crash_may_bring_back() {
     }
     assert!(poisoned >= 3, "{poisoned}");
 }
+
+/// What is committed behind the cut of the checkpoint that finds an object empty takes the object
+/// for named. The head goes with the next merge, and the name must stay.
+#[test]
+fn the_name_of_an_object_that_was_empty_for_one_checkpoint_stays() {
+    let disk = SimDisk::new(6);
+    let store = open(disk.clone());
+    put(&store, "room", "before");
+    // More runs than stay beside each other: all will be merged.
+    for round in 0..16 {
+        put(&store, &format!("room {round}"), "value");
+        store.steps().checkpoint().unwrap();
+    }
+    let rooms = store.namespace("rooms").unwrap();
+    let mut room = rooms.open_by_name("room").unwrap();
+    room.delete("key").unwrap().wait().unwrap();
+    disk.fail_call(1, Fault::ReadOnly);
+    store.steps().checkpoint().unwrap_err();
+    room.put("key", "after").unwrap().wait().unwrap();
+    assert!(store.steps().checkpoint().unwrap());
+    while store.steps().merge().unwrap() {}
+    drop(room);
+    let names: Vec<_> = rooms.objects().map(|found| found.unwrap().name).collect();
+    assert_eq!(names.len(), 17);
+    assert!(names.contains(&Some("room".to_owned())), "{names:?}");
+}
