@@ -170,8 +170,8 @@ impl<'e> Builder<'e> {
         self.archive.pauses.insist(&*self.engine.clock, ask)
     }
 
-    /// Does something to an object's pages, and does it again, from where it began, where the medium
-    /// does not give a part of the directory.
+    /// Does something to an object's pages, and does it again, from where it began, where the
+    /// medium does not give a part of the directory.
     fn insist_from_here<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
         let (before, kept) = (self.liveness.clone(), self.archive.mark());
         let (pauses, engine) = (self.archive.pauses.clone(), self.engine);
@@ -293,8 +293,8 @@ impl<'e> Builder<'e> {
         self.release_pages(address, old.life, logged)
     }
 
-    /// The same for all that have entries of their own. What the directory has lost stays counted as
-    /// live: a delete works all the same. What may only be out of reach is waited for first.
+    /// The same for all that have entries of their own. What the directory has lost stays counted
+    /// as live: a delete works all the same. What may only be out of reach is waited for first.
     pub(super) fn release_pages(
         &mut self,
         address: Address,
