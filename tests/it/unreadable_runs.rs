@@ -275,7 +275,7 @@ fn what_could_not_be_read_at_open_is_joined_with_the_log_when_it_can_be() {
     assert!(report.faults.iter().all(|fault| fault.object != Some(address)), "{report}");
 }
 
-/// What is given up while its entries are out of reach for a moment is not counted as live for ever.
+/// What is given up while its entries are out of reach for a moment stays no live bytes for ever.
 #[test]
 fn a_deletion_waits_for_the_entries_of_the_pages_that_it_gives_up() {
     let disk = SimDisk::new(6);
