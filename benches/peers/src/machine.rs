@@ -117,9 +117,9 @@ mod tests {
 
     #[test]
     fn a_file_system_is_that_of_the_innermost_mount() {
-        let mounts = "a / ext4 rw 0 0\nb /tmp tmpfs rw 0 0\nc /tmp/deep xfs rw 0 0\n";
+        let mounts = "a / ext4 rw 0 0\nb /data tmpfs rw 0 0\nc /data/deep xfs rw 0 0\n";
         let of = |folder: &str| file_system(mounts, Path::new(folder));
-        assert_eq!([of("/home"), of("/tmp/x"), of("/tmp/deep/x")], ["ext4", "tmpfs", "xfs"]);
+        assert_eq!([of("/elsewhere"), of("/data/x"), of("/data/deep/x")], ["ext4", "tmpfs", "xfs"]);
     }
 
     #[test]
