@@ -1,5 +1,5 @@
 //! The one limiter of background bytes: zeroing, pages, runs and merges all spend from it, so that
-//! commits keep their latency.
+//! commits keep their latency. It leads to the threads that write what most of them make.
 //!
 //! Background work may not fall behind: the rate that was set holds while nothing is dirty, and
 //! grows with what is, to [`RATE_AT_BUDGET`] times as much where the whole budget is dirty and on

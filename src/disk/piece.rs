@@ -2,8 +2,8 @@
 //! threads of their own where a store has them, so that who makes the bytes goes on meanwhile, and
 //! by who makes them otherwise.
 //!
-//! Copying into new pages of the system's cache takes a third of what a checkpoint takes, and with
-//! the device behind it waits besides.
+//! Copying into new pages of the system's cache costs processor time, and waits for the device
+//! besides; docs/decisions/0006 has what it came to.
 //!
 //! Invariants:
 //!   * The pieces of a file are written one after the other, and a file is synced behind its last.

@@ -8,6 +8,8 @@
 //!   * Written without the publisher lock; thrown away if any input is gone when it is done, and
 //!     given up where somebody waits for it to end.
 //!   * A merge takes long and holds no version: one that is held keeps every file of its time.
+//!   * A name goes only when neither the directory, nor memory, nor what was published meanwhile
+//!     has its object.
 
 use super::Engine;
 use super::history::forgets;
