@@ -34,21 +34,25 @@ const RUNS_MAX: usize = 12;
 
 impl Engine {
     /// Whether any use has runs to merge.
-    pub fn wants_merge(&self) -> bool {
-        self.choose_runs(&self.version()).is_some() || self.wants_history_merge()
+    pub fn wants_merge_of_runs(&self) -> bool {
+        self.choose_runs(&self.version()).is_some()
     }
 
-    /// Merges runs of one use, or files of history. Says whether there were any to merge. A run
-    /// that cannot be merged for now is let be, and newer ones are merged without it.
+    /// Merges runs of one use, or else files of history. Says whether there were any to merge.
     pub fn merge(&self) -> Result<bool> {
+        Ok(self.merge_runs()? || self.merge_history()?)
+    }
+
+    /// Merges runs of one use. Says whether there were any to merge. A run that cannot be merged
+    /// for now is let be, and newer ones are merged without it.
+    pub fn merge_runs(&self) -> Result<bool> {
         self.check_alive()?;
         loop {
+            // Moved into the merge, which lets go of it: a version keeps every file of its time.
             let version = self.version();
-            let Some((usage, count)) = self.choose_runs(&version) else {
-                return self.merge_history();
-            };
-            match self.merge_newest(Arc::clone(&version), usage, count) {
-                Err(error) if self.note_unmerged(&version, &error) => mark(Mark::RunLetBe),
+            let Some((usage, count)) = self.choose_runs(&version) else { return Ok(false) };
+            match self.merge_newest(version, usage, count) {
+                Err(error) if self.note_unmerged(&error) => mark(Mark::RunLetBe),
                 merged => return merged.map(|_| true),
             }
         }
@@ -67,8 +71,9 @@ impl Engine {
 
     /// Has the run be for a while that the medium did not give, for which a merge failed. Says
     /// whether there is such a one.
-    fn note_unmerged(&self, version: &Version, error: &Error) -> bool {
-        let all = runs_by_use(version);
+    fn note_unmerged(&self, error: &Error) -> bool {
+        let version = self.version();
+        let all = runs_by_use(&version);
         let mut all = all.iter().flat_map(|(_, runs)| runs.iter());
         let Some(run) = all.find(|run| error.is_unreadable() && error.is_of(run.name())) else {
             return false;
@@ -295,7 +300,7 @@ mod tests {
         engine.purge(address).unwrap();
         assert_eq!(engine.erase().unwrap_err().code(), "store.closed");
         engine.give_up(false);
-        assert!(engine.wants_merge() && engine.merge().unwrap() && engine.wants_erase());
+        assert!(engine.wants_merge_of_runs() && engine.merge().unwrap() && engine.wants_erase());
         assert!(engine.erase().unwrap());
     }
 }

@@ -1,7 +1,7 @@
 //! The threads of a store: one that writes the log, one that publishes pages, one that has files of
-//! the log made ready and old ones removed, one that merges runs, two that write the pieces of
-//! files that these make, a few that read, a few that listen to operators. None of them belongs to
-//! an object.
+//! the log made ready and old ones removed, one that merges runs, one that merges history, two that
+//! write the pieces of files that these make, a few that read, a few that listen to operators. None
+//! of them belongs to an object.
 //!
 //! Invariants:
 //!   * Threads only call the engine's steps; every decision of what is durable is the engine's.
@@ -144,10 +144,11 @@ impl Threads {
         }
         let (stop, owner) = (Arc::clone(&self.stop), Arc::clone(engine));
         self.spawn(starter, "dostore-log", move || write_log(&owner, &stop))?;
-        let maintaining: [(_, &[Step]); 3] = [
+        let maintaining: [(_, &[Step]); 4] = [
             ("dostore-publish", &PUBLISHING),
             ("dostore-files", &TENDING),
-            ("dostore-tidy", &TIDYING),
+            ("dostore-merge", &MERGING),
+            ("dostore-history", &TIDYING),
         ];
         for (name, steps) in maintaining {
             let (stop, owner) = (Arc::clone(&self.stop), Arc::clone(engine));
@@ -350,9 +351,15 @@ const TENDING: [Step; 2] = [
     },
 ];
 
-/// What takes long, and needs the publisher lock for moments.
+/// What takes a while, and needs the publisher lock for moments: runs that wait for their merge
+/// take space.
+const MERGING: [Step; 1] =
+    [|engine| if engine.wants_merge_of_runs() { engine.merge_runs() } else { Ok(false) }];
+
+/// What takes long, minutes where much history is retained, and needs the publisher lock for
+/// moments.
 const TIDYING: [Step; 2] = [
-    |engine| if engine.wants_merge() { engine.merge() } else { Ok(false) },
+    |engine| if engine.wants_history_merge() { engine.merge_history() } else { Ok(false) },
     |engine| if engine.wants_erase() { engine.erase_what_is_due() } else { Ok(false) },
 ];
 
@@ -393,7 +400,7 @@ mod tests {
     #[test]
     fn a_thread_that_cannot_be_started_leaves_none_and_no_lock() {
         let disk = SimDisk::new(1);
-        for most in 0..8 {
+        for most in 0..9 {
             let engine = open(&disk).unwrap();
             let mut started = 0;
             let starter: &mut Starter = &mut |builder, body| {

@@ -62,6 +62,9 @@ fn files_that_are_given_up_while_a_merge_is_written_do_not_wait_for_its_end() {
     for others in 0..MERGES {
         merge_with(others, |store, disk| {
             let rooms = store.namespace("rooms").unwrap();
+            // What was given up before the merge goes first, and counts for nothing.
+            disk.advance(Duration::from_hours(1));
+            store.steps().remove_retired().unwrap();
             let before = segments(disk);
             for room in 0..ROOMS {
                 drop(rooms.delete(rooms.id_from_name(&room.to_string())).unwrap());
