@@ -460,7 +460,7 @@ mod tests {
             })
         };
         Threads::start_by(&engine, starter).unwrap().stop(&engine);
-        assert_eq!(*given_up.lock(), [true; 8]);
+        assert_eq!(*given_up.lock(), [true; 9]);
         engine.check_wanted().unwrap();
     }
 }
