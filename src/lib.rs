@@ -41,8 +41,16 @@
 //!   durable, but to the object's own actor.
 //! * [`Reader`](store::reader::Reader): a store that another process may have open, read without a
 //!   lock and without writing.
+//! * [`Bookmark`](bookmark::Bookmark): a moment of an object, to read ([`store::past`]), to list
+//!   commits from ([`store::history`]) and to restore ([`store::restore`]), for as long as its
+//!   [`Retention`](retention::Retention) says.
+//! * [`Alarms`](store::alarms::Alarms): wake-ups of objects, at least once, over any crash.
 //! * [`Storage`](actor::Storage): an object as the code of an actor sees it: what one poll of a
 //!   future writes is one commit, what leaves waits at a gate, and critical sections run alone.
+//! * [`Host`](actor::host::Host): actors that come into memory with their first message, answer
+//!   when it is durable, and leave when they are idle.
+//! * [`store::backup`] and [`store::transfer`]: a copy of a store as of one commit; objects as
+//!   streams; what can be had of a damaged store.
 //! * [`Error`](error::Error): one type, with a [kind](error::ErrorKind) that says what to do, a
 //!   stable code, and the file and byte concerned where there is one.
 //!
@@ -50,8 +58,10 @@
 //! power cuts, for tests of the code that uses a store: open one on it with
 //! [`Options::open_on`](store::Options::open_on).
 //!
-//! What is promised, and what is not, is in `docs/guarantees.md`; how to run a store, in
-//! `docs/operating.md`.
+//! In the repository, `docs/actors.md` tells how a runtime is built on this, `docs/history.md` how
+//! the past is read and restored, `docs/guarantees.md` what is promised and what is not,
+//! `docs/operating.md` how a store is run and what each error means, and `docs/glossary.md` what
+//! the words mean.
 //!
 //! # What it deliberately does not do
 //!

@@ -10,7 +10,26 @@ use std::time::Duration;
 
 /// Settings of a store, given by value and finished by `open`.
 ///
-/// None of them is part of the format: each may change from one open to the next.
+/// None of them is part of the format: each may change from one open to the next. One that is out
+/// of its range fails the open, with `option` and its name as the code. The defaults are those of
+/// [`Store::open`](crate::store::Store::open); `docs/operating.md` says what to size by them.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> dostore::error::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// use dostore::retention::Retention;
+/// use dostore::store::Store;
+///
+/// let store = Store::options()
+///     .dirty_bytes(32 << 20)
+///     .cache_bytes(16 << 20)
+///     .retention(Retention::days(7))
+///     .open(dir.path())?;
+/// # store.close()
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 #[cfg_attr(
@@ -74,13 +93,15 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Whether a folder without a store becomes one. On by default.
+    /// Whether a folder without a store becomes one; without, its open fails with `store.missing`.
+    /// On by default.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// What the store accepts.
+    /// What the store accepts; by default all that the format can hold. Limits may be lowered at a
+    /// later open: what is there already can still be read and deleted.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -106,7 +127,8 @@ impl Options {
     }
 
     /// Bytes of committed changes in memory from which on a checkpoint starts; 128 MiB by default.
-    /// Memory may pass it while the checkpoint runs; commits then slow down smoothly.
+    /// Above zero. Memory may pass it while the checkpoint runs; the further it does, the longer
+    /// groups of commits are held back, 400 ms at most.
     pub fn dirty_bytes(mut self, bytes: usize) -> Self {
         self.dirty_bytes = bytes;
         self
@@ -118,7 +140,8 @@ impl Options {
         self
     }
 
-    /// Bytes of a file of pages from which on the next one is begun; 256 MiB by default.
+    /// Bytes of a file of pages from which on the next one is begun; 256 MiB by default, 16 KiB at
+    /// least.
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
         self

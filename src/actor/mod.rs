@@ -5,7 +5,7 @@
 //!
 //! Read [`storage`] (what an actor calls), then [`turns`] (one poll is one turn), [`gate`] (what
 //! leaves waits) and `sections` (what runs alone). `docs/actors.md` tells how a runtime is built
-//! on them.
+//! on them; [`host`] is a small, complete one.
 
 pub mod alarms;
 mod attachments;

@@ -55,7 +55,30 @@ impl Default for StorageOptions {
 /// anywhere else is a turn of its own; it waits while another thread is inside a turn.
 ///
 /// Writes are seen by later reads at once and are durable soon after. What must not be seen outside
-/// before, goes through [`Storage::gate`] or [`Storage::gated`].
+/// before, goes through [`Storage::gate`] or [`Storage::gated`]. Dropping the last clone lets the
+/// object go; what is sealed stays, and becomes durable all the same.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> dostore::error::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = dostore::store::Store::open(dir.path())?;
+/// use dostore::actor::Storage;
+/// use dostore::error::Result;
+///
+/// let storage = Storage::open(store.namespace("rooms")?.open_by_name("lobby")?);
+/// let answer = storage.enter(|| -> Result<_> {
+///     storage.put("topic", "rust")?;
+///     storage.put("visitors", "1")?; // In the same commit.
+///     Ok(storage.gated("done"))
+/// })??;
+/// assert_eq!(answer.wait()?, "done"); // Both are durable.
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
 ///
 /// After [`Storage::abort`], a panic or a failed section, the object is broken: each call fails
 /// with the kind `Broken`. So it is after a turn of [`Storage::run`] that could not be logged, and
@@ -139,7 +162,8 @@ impl Storage {
         self.in_turn(|core| core.edit(is_confirmed, change))
     }
 
-    /// The value of a key.
+    /// The value of a key as the open turn sees it, else as it is sealed; none where it is not
+    /// there.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let key = key.as_ref();
         self.read(|draft, object| draft.get(object, key), |object| object.get(key))
@@ -200,7 +224,9 @@ impl Storage {
         self.core.object.snapshot_unconfirmed()
     }
 
-    /// Sets a key. Fails with `Invalid` beyond a limit.
+    /// Sets a key. Beyond a limit of the store it fails with `limit.key`, `limit.value`,
+    /// `limit.pair`, `limit.commit` or `limit.operations`, kind `Invalid`, and the open turn is as
+    /// it was. From outside an open transaction it fails with `storage.transaction`, kind `Busy`.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.put_with(true, Codec::Raw, key.as_ref(), value.as_ref())
     }

@@ -1,4 +1,7 @@
 //! What a store has done since it was opened, and where its bytes are.
+//!
+//! Invariants:
+//!   * Each file that is there stands in exactly one account.
 
 use super::Engine;
 use crate::disk::ReadDisk;
@@ -61,7 +64,7 @@ pub struct Stats {
     pub late_files: u64,
     /// Objects in memory: open, or with changes that no page holds yet.
     pub objects_in_memory: u64,
-    /// Alarms set since the last checkpoint, and those set for times that have passed: what alarms
+    /// Alarms set since the last checkpoint, and those set for times that had passed: what alarms
     /// cost in memory. All others lie in runs.
     pub alarms_in_memory: u64,
     /// Committed bytes that no page holds yet.
@@ -82,7 +85,7 @@ pub struct Stats {
     pub pool_bytes: u64,
     /// Bytes of files that no manifest names any more and that wait to be removed.
     pub retired_bytes: u64,
-    /// Bytes of the manifest and the lock.
+    /// Bytes of the manifest, the lock and `admin.sock`.
     pub other_bytes: u64,
     /// Bytes of files that are not the store's.
     pub foreign_bytes: u64,

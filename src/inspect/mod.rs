@@ -8,6 +8,23 @@
 //!
 //! Invariants:
 //!   * Takes no lock and writes nothing: it holds a [`ReadDisk`](crate::disk::ReadDisk) only.
+//!
+//! # Examples
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path();
+//! # dostore::store::Store::open(path)?.close()?;
+//! use dostore::disk::real::RealReadDisk;
+//! use dostore::inspect;
+//!
+//! let report = inspect::verify(RealReadDisk::open(path)?);
+//! println!("{}", report.conclusion());
+//! assert!(report.is_clean());
+//! # Ok(())
+//! # }
+//! ```
 
 mod adoptions;
 pub mod catalog;

@@ -1,4 +1,8 @@
 //! Opening an object off the caller's thread.
+//!
+//! Invariants:
+//!   * An object that nobody waits for any more is given back, or not opened.
+//!   * No waker is made, called or dropped under the lock.
 
 use super::namespace::Namespace;
 use super::object::Object;

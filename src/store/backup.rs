@@ -1,4 +1,7 @@
 //! Backups: a copy of the store as of one commit, made while commits go on.
+//!
+//! Invariants:
+//!   * An error leaves the earlier backup in the folder as it was.
 
 use super::Store;
 use super::commit::Position;

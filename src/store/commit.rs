@@ -1,4 +1,8 @@
 //! A commit that is logged, and the future of its durability.
+//!
+//! Invariants:
+//!   * It resolves when the log is synced up to it, and not before.
+//!   * Dropping it takes nothing back.
 
 use super::Store;
 use crate::bookmark::Bookmark;
@@ -25,6 +29,24 @@ pub struct Position {
 /// whether the commit is there. Dropping it takes nothing back: the commit becomes durable soon all
 /// the same; in a store without threads, when somebody waits for it or a later one, calls
 /// [`Steps::write_group`](crate::store::Steps::write_group), or closes the store.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> dostore::error::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = dostore::store::Store::open(dir.path())?;
+/// let people = store.namespace("people")?;
+/// let mut commits = Vec::new();
+/// for name in ["ann", "bob", "eve"] {
+///     commits.push(people.open_by_name(name)?.put("seen", "today")?);
+/// }
+/// for commit in commits {
+///     commit.wait()?; // Or `.await`; one sync may serve all three.
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a commit is not durable before it is waited for"]
 pub struct Commit {
@@ -80,7 +102,7 @@ impl Commit {
         Ok(self.position)
     }
 
-    /// Does not wait for it. [`crate::store::Store::durable`] tells when it is durable.
+    /// Does not wait for it. It is durable once [`Store::durable`] reaches its LSN.
     pub fn detach(self) -> Position {
         self.position
     }

@@ -1,4 +1,8 @@
 //! Listing keys: options as in Durable Objects, bounds as in Rust.
+//!
+//! Invariants:
+//!   * Options that contradict each other are refused before anything is read.
+//!   * A list shows the moment at which it was made.
 
 use super::value::Value;
 use crate::error::{Error, Result};

@@ -1,6 +1,23 @@
 //! The public face of the engine: a store, its namespaces, objects and turns.
 //!
 //! Reads and writes are ordinary calls; durability is a future. Owns the threads.
+//!
+//! Begin with [`Store`], then [`namespace`], [`object`], [`turn`] and [`commit`]. Beside these:
+//! [`past`], [`history`] and [`restore`] for what was, [`alarms`] for what is to come, [`reader`]
+//! for other processes, [`backup`] and [`transfer`] for copies.
+//!
+//! # Errors
+//!
+//! A call says which errors are its own. Beside those
+//!
+//! * calls on a store that was closed fail with `store.closed`, kind `Broken`;
+//! * calls on a poisoned store fail with the kind `Poisoned`: a write or a sync of its log failed,
+//!   and it must be dropped and opened again;
+//! * whatever reads fails with the kind `Corrupt` where bytes that it needs are damaged, and with
+//!   `Io` where the operating system refuses. What cannot be read is never told as absent.
+//!
+//! An error means that nothing was changed, unless the call says otherwise or the kind is
+//! `Poisoned`: then only reopening tells. `docs/operating.md` explains each code.
 
 pub mod activate;
 mod addresses;
@@ -58,6 +75,10 @@ use timer::Timer;
 
 /// A store, open for writing. Cloning is cheap; all clones are the same store.
 ///
+/// Objects, commits and whatever else comes from a store keep it open. When the last of them is
+/// dropped the threads stop, once they have logged what was committed; only [`Store::close`] says
+/// whether that worked, and spares the next open the replay of the log.
+///
 /// # Examples
 ///
 /// ```
@@ -113,8 +134,15 @@ struct Shared {
 }
 
 impl Options {
-    /// Opens the store in a folder. Fails with `store.locked` while another process has it open
-    /// for writing, and with `Corrupt` where what a crash cannot explain is missing or damaged.
+    /// Opens the store in a folder. Costs time in proportion to the log after the last checkpoint,
+    /// and a few reads of each run; starts the threads.
+    ///
+    /// Fails with `store.locked` while it is open for writing, in another process or in this one;
+    /// with `store.missing` where there is none and [`Options::create`] is off; with an `option`
+    /// code, kind `Invalid`, for a setting out of its range; with `Corrupt` where what a crash
+    /// cannot explain is missing or damaged; with `Unsupported` for a store of another version;
+    /// with `Full` where there is no room for a file of the log. Nothing was lost by that: the same
+    /// call may be tried again.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         let opened = if self.create { RealDisk::create(path) } else { RealDisk::open(path) };
@@ -140,7 +168,8 @@ impl Options {
 }
 
 impl Store {
-    /// Opens the store in a folder, with the defaults; makes one where there is none.
+    /// Opens the store in a folder, with the defaults; makes one where there is none. Fails as
+    /// [`Options::open`] does.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
     }
@@ -180,7 +209,7 @@ impl Store {
         Ok(Namespace::new(self.clone(), name, entry))
     }
 
-    /// Every namespace, by name.
+    /// Every namespace, by name. Memory only.
     pub fn namespaces(&self) -> Vec<Namespace> {
         let all = self.engine().namespaces();
         all.into_iter().map(|(name, entry)| Namespace::new(self.clone(), &name, entry)).collect()
@@ -192,8 +221,8 @@ impl Store {
         self.engine().wal.durable()
     }
 
-    /// Blocks until everything up to `lsn` is durable. Fails with `Invalid` where no commit has
-    /// that LSN yet.
+    /// Blocks until everything up to `lsn` is durable. Fails with `commit.unknown` where no commit
+    /// has that LSN yet, and with `commit.indeterminate` when a sync failed.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
         if lsn > self.engine().wal.last_lsn() {
             return Err(Error::invalid("commit.unknown", "no commit has this LSN yet"));
@@ -203,24 +232,22 @@ impl Store {
 
     /// Why the last step of the store's threads failed; none if none has failed since the store was
     /// opened. Stays when the step, which is tried again, succeeds: [`Stats::failed_rounds`]
-    /// counts.
-    /// Costs a lock; steps that somebody calls by [`Store::steps`] tell their caller instead.
+    /// counts. Costs a lock; steps that somebody calls by [`Store::steps`] tell their caller
+    /// instead.
     ///
     /// ```
-    /// # let folder = std::env::temp_dir().join(format!("dostore-failure-{}", std::process::id()));
-    /// let store = dostore::store::Store::open(&folder)?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = dostore::store::Store::open(folder.path())?;
     /// if let Some(error) = store.last_failure() {
     ///     eprintln!("background work failed: {error:?}");
     /// }
-    /// # drop(store);
-    /// # std::fs::remove_dir_all(&folder).ok();
     /// # Ok::<(), dostore::error::Error>(())
     /// ```
     pub fn last_failure(&self) -> Option<Error> {
         self.engine().last_failure()
     }
 
-    /// Figures of this moment. Lists the store's folders.
+    /// Figures of this moment. Lists the store's folders, and waits for no other work.
     pub fn stats(&self) -> Result<Stats> {
         self.engine().stats()
     }
@@ -230,7 +257,7 @@ impl Store {
         self.engine().report()
     }
 
-    /// The alarms that are due, of all objects.
+    /// The alarms that are due, of all objects: see [`alarms`].
     pub fn alarms(&self) -> Alarms {
         Alarms::new(self.clone())
     }
@@ -269,11 +296,14 @@ impl Store {
         self.held.shared.threads.lock().as_ref().is_some_and(|threads| threads.run(job).is_ok())
     }
 
-    /// Writes everything into pages, marks the log as closed and stops the threads. What is left
-    /// open fails from here on; commits do so from the call on, however many others go on with
-    /// them. If it fails, without the store being poisoned, commits are taken again, and another
-    /// handle of the store may close it. Without it nothing is lost, but the next open replays the
-    /// log.
+    /// Writes everything into pages, marks the log as closed and stops the threads. Blocks for one
+    /// checkpoint, at no limited rate. What is left open fails from here on with `store.closed`;
+    /// commits do so from the call on, however many others go on with them.
+    ///
+    /// Fails as a checkpoint may: with `Full`, `Io` or `Poisoned`. If it does, without the store
+    /// being poisoned, commits are taken again, and another handle of the store may close it; the
+    /// lock is let go of only by a close that succeeds, or with the last handle. Without a close no
+    /// acknowledged commit is lost, but the next open replays the log.
     pub fn close(self) -> Result<()> {
         self.held.shared.stop_threads();
         let closed = self.engine().close();
@@ -305,6 +335,9 @@ impl Drop for Shared {
 }
 
 /// What a store does in the background, one step at a time: for simulations and for tools.
+///
+/// A step may be called in a store with threads too; it waits for its turn then. One that fails has
+/// changed nothing and may be called again, unless the store is poisoned.
 #[derive(Clone, Copy, Debug)]
 pub struct Steps<'s> {
     engine: &'s Engine,
@@ -317,7 +350,8 @@ impl Steps<'_> {
         self.engine.wal.write_group()
     }
 
-    /// Writes a mark that proves the last group durable to whoever reads the log later.
+    /// Writes a mark that proves the last group durable to whoever reads the log later. Says
+    /// whether one was written: not where no file has room for it.
     pub fn write_mark(&self) -> Result<bool> {
         self.engine.wal.write_mark(GroupKind::Mark)
     }

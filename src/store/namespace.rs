@@ -1,4 +1,8 @@
 //! A namespace: objects by id or by name.
+//!
+//! Invariants:
+//!   * An id is taken only where the namespace's key proves it.
+//!   * What deletes an object from outside its handle takes the handle's right to it.
 
 use super::Store;
 use super::activate::{Activate, Which};
@@ -43,7 +47,26 @@ impl NamespaceOptions {
     }
 }
 
-/// A namespace of a store. Cloning is cheap.
+/// A namespace of a store. Cloning is cheap; a clone keeps the store open.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> dostore::error::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = dostore::store::Store::open(dir.path())?;
+/// let rooms = store.namespace("rooms")?;
+/// let id = rooms.id_from_name("lobby"); // Always the same one.
+/// rooms.open_by_name("lobby")?.put("topic", "rust")?.wait()?;
+/// for object in rooms.objects() {
+///     let object = object?;
+///     assert_eq!((object.id, object.keys), (id, 1));
+/// }
+/// rooms.delete(id)?.wait()?;
+/// assert!(rooms.snapshot(id)?.is_empty()?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Namespace {
     pub(crate) store: Store,
@@ -66,20 +89,21 @@ impl Namespace {
         self.store.engine().retention(self.entry.number)
     }
 
-    /// Sets how long its history is kept; none for as long as the store's. Durable when this
-    /// returns, in force from the next checkpoint on. Switching history off ends it: what there was
+    /// Sets how long its history is kept; none for as long as the store's. Blocks until that is
+    /// durable; in force from the next checkpoint on. Switching history off ends it: what there was
     /// cannot be read any more, and is removed; history switched on again begins there.
     pub fn set_retention(&self, retention: Option<Retention>) -> Result<()> {
         self.store.engine().check_alive()?;
         self.store.engine().set_retention(&self.name, retention)
     }
 
-    /// The id of the object with this name: always the same one.
+    /// The id of the object with this name: always the same one. Computes a hash, reads nothing.
     pub fn id_from_name(&self, name: &str) -> ObjectId {
         self.entry.key.named(name)
     }
 
-    /// A new id that no other object has.
+    /// A new id that no other object has, drawn at random. Fails with `Io` where the system gives
+    /// no randomness.
     pub fn random_id(&self) -> Result<ObjectId> {
         let mut half = [0; 16];
         let drawn = self.store.engine().disk.random(&mut half);
@@ -122,13 +146,18 @@ impl Namespace {
     }
 
     /// Opens an object, there or not: one look-up in the directory, on this thread. Its page is
-    /// read when something is read from it. Fails with `object.open` while another handle is open.
+    /// read when something is read from it. A restoration that waits for this open is done first,
+    /// see [`Object::restore_on_next_open`].
+    ///
+    /// Fails with `object.open` while another handle is open, with `object.unfinished` where an
+    /// import of it was not completed, and with `id.foreign` for an id of another namespace.
     pub fn open(&self, id: ObjectId) -> Result<Object> {
         let address = self.address(id)?;
         Object::open(self.store.clone(), address, id, None)
     }
 
-    /// Opens the object with this name; from its first commit on the name is kept with it.
+    /// Opens the object with this name, as [`Namespace::open`] does; from its first commit on the
+    /// name is kept with it. Fails with `limit.name` for a name of more than 1,024 bytes.
     pub fn open_by_name(&self, name: &str) -> Result<Object> {
         check_name(name)?;
         let id = self.id_from_name(name);
@@ -137,7 +166,8 @@ impl Namespace {
     }
 
     /// The same as [`Namespace::open`] and a first read, as a future: the look-up and the read of
-    /// its page happen on a thread of the store. Dropping the future gives the object back.
+    /// its page happen on a thread of the store. Dropping the future gives the object back. Fails
+    /// with `Corrupt` too, where the first page is damaged; [`Namespace::open`] opens it then.
     pub fn activate(&self, id: ObjectId) -> Activate {
         Activate::new(self.clone(), Which::Id(id))
     }
@@ -147,7 +177,8 @@ impl Namespace {
         Activate::new(self.clone(), Which::Name(name.into()))
     }
 
-    /// An object as of now, without opening it, once what it shows is durable.
+    /// An object as of now, there or not, without opening it. Blocks until what it shows is
+    /// durable. Fails with `object.unfinished` where an import of it was not completed.
     pub fn snapshot(&self, id: ObjectId) -> Result<Snapshot> {
         let engine = self.store.engine();
         engine.check_alive()?;
@@ -174,7 +205,9 @@ impl Namespace {
         Ok(engine.bookmark(address, last.max(durable)))
     }
 
-    /// The objects of the namespace, by id, without opening any.
+    /// The objects of the namespace, by id, without opening any. Lazy: each costs the look-ups of
+    /// its entry and its name, and waits until its last commit is durable; memory is that of some
+    /// hundred addresses.
     pub fn objects(&self) -> Objects {
         Objects::new(self.clone(), self.first_address())
     }
@@ -184,8 +217,9 @@ impl Namespace {
         Ok(Objects::new(self.clone(), self.address(id)?))
     }
 
-    /// Deletes an object with everything in it, at a cost that does not depend on its size. An
-    /// open handle loses its right to the object: its next call fails with `handle.fenced`.
+    /// Deletes an object with everything in it, at a cost that does not depend on its size; its
+    /// history stays. An open handle loses its right to the object: its next call fails with
+    /// `handle.fenced`.
     pub fn delete(&self, id: ObjectId) -> Result<Commit> {
         let engine = self.store.engine();
         let mut changes = WriteSet::new();

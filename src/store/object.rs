@@ -1,4 +1,8 @@
 //! The one handle on an object that may change it.
+//!
+//! Invariants:
+//!   * One handle at a time has the right to an object: the one whose fence is the object's.
+//!   * Its reads see all that was committed through it, durable or not.
 
 use super::Store;
 use super::alarms::calls::{Chance, alarm_of, all_alarms, find_failure, times};
@@ -32,7 +36,13 @@ use std::sync::Arc;
 ///
 /// Its reads see everything committed through it, durable or not: whoever lets what it read leave
 /// the process must wait first ([`Object::sync`]). Dropping it lets the object go; what was
-/// committed stays.
+/// committed stays, and becomes durable as if it were held.
+///
+/// Once the object was deleted, purged, restored or changed from outside this handle, calls on what
+/// it is now fail with `handle.fenced`, kind `Broken`: open it again. A read of a page that is in
+/// memory makes no system call; the first one of an object costs a read of that page from its file.
+///
+/// See [`Store`] for an example.
 #[derive(Debug)]
 pub struct Object {
     /// Keeps the store's threads running for as long as commits may come.
@@ -143,7 +153,8 @@ impl Object {
         Ok(inner)
     }
 
-    /// The value of a key. Memory only, once the object's page is loaded.
+    /// The value of a key; none where it is not there. Memory only, once the page that may have it
+    /// is loaded. The value is a slice of that page, and keeps it in memory.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.entry(&FullKey::user(key.as_ref()))
     }
@@ -208,7 +219,8 @@ impl Object {
         Ok(if last == Lsn::ZERO { self.engine().wal.last_lsn() } else { last })
     }
 
-    /// Keys and values as of now.
+    /// Keys and values as of now; what is committed later does not show. Fails with `list.limit` or
+    /// `list.start` for options that contradict each other.
     pub fn list(&self, options: ListOptions) -> Result<Entries> {
         let bounds = options.bounds()?;
         Ok(options.entries(RangeIter::new(self.view()?, None, bounds)))
@@ -225,36 +237,36 @@ impl Object {
         Ok(View::of_inner(self.state.address, &inner, || self.engine().version()))
     }
 
-    /// The object as of now, fixed, once it is durable: blocks until then.
+    /// The object as of now, fixed, once it is durable: blocks until then. Copies nothing.
     pub fn snapshot(&self) -> Result<Snapshot> {
         Snapshot::durable(self.engine(), self.view()?)
     }
 
-    /// The object as of now, fixed, durable or not.
+    /// The object as of now, fixed, durable or not: a crash may take back what it shows.
     pub fn snapshot_unconfirmed(&self) -> Result<Snapshot> {
         Ok(Snapshot::new(self.view()?))
     }
 
-    /// Begins a turn.
+    /// Begins a turn, which borrows the object until it is committed or dropped.
     pub fn turn(&mut self) -> Turn<'_> {
         Turn::new(self)
     }
 
-    /// Sets one key, as a turn of its own.
+    /// Sets one key, as a turn of its own. Fails as [`Turn::put`] and [`Turn::commit`] do.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Commit> {
         let mut turn = self.turn();
         turn.put(key, value)?;
         turn.commit()
     }
 
-    /// Deletes one key, as a turn of its own.
+    /// Deletes one key, there or not, as a turn of its own.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<Commit> {
         let mut turn = self.turn();
         turn.delete(key)?;
         turn.commit()
     }
 
-    /// What resolves when everything committed so far is durable.
+    /// What resolves when everything committed to the object so far is durable. Commits nothing.
     pub fn sync(&self) -> Result<Commit> {
         let inner = self.inner()?;
         let position = last_position(&inner);

@@ -31,7 +31,7 @@ pub struct ObjectInfo {
     pub is_approximate: bool,
     /// Whether an import of it was not completed: it cannot be opened or read.
     pub is_unfinished: bool,
-    /// When its alarm is due, if it has one.
+    /// What its plain alarm was set for, if it has one.
     pub alarm: Option<Timestamp>,
     /// Its last commit.
     pub last_lsn: Lsn,

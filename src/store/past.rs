@@ -135,7 +135,8 @@ impl Object {
     ///
     /// Fails with `bookmark.foreign` for a bookmark of another object, `bookmark.lost` for a moment
     /// that a crash took back, and `history.expired`, which says from when on there is history, or
-    /// `history.off`. What the object is now can be read at any age.
+    /// `history.off`; with `history.purged` for one before a purge. What the object is now can be
+    /// read at any age.
     pub fn at(&self, bookmark: &Bookmark) -> Result<Snapshot> {
         at(self.store().engine(), self.address(), bookmark)
     }
@@ -159,7 +160,8 @@ impl Object {
         History::new(self.store().engine(), self.address(), &range)
     }
 
-    /// The keys that two moments of the object have differently.
+    /// The keys that two moments of the object have differently, in order. Blocks until both are
+    /// durable; fails as [`Object::at`] does. Lazy: pages are read as the iterator reaches them.
     pub fn diff(&self, before: &Bookmark, after: &Bookmark) -> Result<Changes> {
         diff(self.store().engine(), self.address(), [before, after])
     }
@@ -182,7 +184,7 @@ impl Namespace {
         History::new(self.store.engine(), self.address(id)?, &range)
     }
 
-    /// The keys that two moments of an object have differently.
+    /// The keys that two moments of an object have differently: see [`Object::diff`].
     pub fn diff(&self, id: ObjectId, before: &Bookmark, after: &Bookmark) -> Result<Changes> {
         diff(self.store.engine(), self.address(id)?, [before, after])
     }

@@ -38,9 +38,14 @@ const CACHE_BYTES: usize = 64 << 20;
 /// The cut number of all that is replayed: no checkpoint ever comes.
 const CUT: u64 = 1;
 
-/// A store, open for reading only, also while another process writes to it.
+/// A store, open for reading only, also while another process writes to it. Needs no right to write
+/// to its folder.
 ///
-/// Memory is that of the commits which no page holds yet: the writer's budget for them.
+/// It shows one moment, until [`Reader::refresh`]. Memory is that of the commits which no page
+/// holds yet: the writer's budget for them. The writer does not know of it and may remove a file
+/// that it has not read yet: a read that needs that file fails with `Io`, and [`Reader::read`] does
+/// it again. Files that it has open take their place on the disk until it, and all that it has
+/// handed out, is dropped.
 ///
 /// # Examples
 ///
@@ -106,7 +111,10 @@ impl Clone for Tail {
 }
 
 impl Reader {
-    /// Opens the store in a folder. Fails with `store.missing` where there is none.
+    /// Opens the store in a folder. Costs what an open for writing costs: the log after the last
+    /// checkpoint is read. Fails with `store.missing` where there is no store, with `Unsupported`
+    /// for one of another version, and with `Corrupt` where the manifest, the log or the frame of a
+    /// run is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let disk = RealReadDisk::open(path).map_err(|cause| match cause.kind() {
             io::ErrorKind::NotFound => missing(),
@@ -133,6 +141,10 @@ impl Reader {
     }
 
     /// Moves to what is durable now; says how far that is. What was handed out stays as it is.
+    /// Costs reading what was logged since; behind a checkpoint of the writer, what an open costs.
+    ///
+    /// Fails with `reader.replaced`, kind `Broken`, where another store or an earlier state of this
+    /// one is in the folder. After an error it shows what it showed before.
     pub fn refresh(&mut self) -> Result<Lsn> {
         let newest = manifest::read(&*self.disk)?.ok_or_else(missing)?;
         if newest.store != self.moment.version.manifest.store {
@@ -187,7 +199,7 @@ impl Reader {
         all.map(|space| (space.entry.number, space)).collect()
     }
 
-    /// Every namespace, by name.
+    /// Every namespace of this moment, by name.
     pub fn namespaces(&self) -> Vec<ReaderNamespace> {
         let all = self.moment.namespaces.by_name().iter();
         all.map(|(name, entry)| ReaderNamespace::new(&self.moment, name, entry)).collect()
@@ -339,7 +351,8 @@ fn missing_now(disk: &Arc<dyn ReadDisk>, version: &Version, error: Error) -> Res
     Ok(Error::new(ErrorKind::Corrupt, "adopt.lost", what).caused_by(error))
 }
 
-/// A namespace at one moment. Cloning is cheap.
+/// A namespace at one moment, which stays that of the reader when it was handed out. Cloning is
+/// cheap.
 #[derive(Clone, Debug)]
 pub struct ReaderNamespace {
     pub(super) moment: Arc<Moment>,

@@ -1,4 +1,7 @@
 //! The commits of all objects of a store, as a reader shows them, in their one order.
+//!
+//! Invariants:
+//!   * Each commit is told once, and they ascend.
 
 use super::history::HistoryEntry;
 use super::reader::{Moment, Reader, ReaderNamespace};

@@ -1,4 +1,8 @@
 //! An object at one moment.
+//!
+//! Invariants:
+//!   * What it shows does not change.
+//!   * One that may leave the process shows nothing that a crash could take back.
 
 use super::alarms::LastFailure;
 use super::alarms::calls::{all_alarms, all_failures, find_alarm, find_failure, times};
@@ -18,7 +22,13 @@ use std::ops::RangeBounds;
 
 /// An object as it was when the snapshot was taken. Later commits do not show. Holding one keeps
 /// the files that it reads from being removed until the store is closed: from then on a read fails
-/// with `store.closed` where the next writer has removed what it needs.
+/// with `store.closed` where the next writer has removed what it needs. So hold one for as long as
+/// it is read and no longer: `Stats::retired_bytes` counts what waits for it.
+///
+/// Taken by [`Namespace::snapshot`](super::namespace::Namespace::snapshot),
+/// [`Object::snapshot`](super::object::Object::snapshot), as of a bookmark by `at` of both, and by
+/// a [reader](super::reader). Cloning is cheap. Reads cost what those of an
+/// [`Object`](super::object::Object) cost; of the past, the files of history besides.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     view: View,
@@ -43,7 +53,7 @@ impl Snapshot {
         &self.view
     }
 
-    /// The last commit that it shows.
+    /// The last commit of the object that it shows; [`Lsn::ZERO`] where none is known.
     pub fn last_lsn(&self) -> Lsn {
         self.view.state.last_lsn
     }
@@ -63,7 +73,7 @@ impl Snapshot {
         is_empty(&self.view)
     }
 
-    /// The value of a key.
+    /// The value of a key; none where it was not there.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         Ok(match self.view.find(&FullKey::user(key.as_ref()))? {
             Some(Found::Value(codec, value)) => Some(Value::new(codec, value)),
@@ -101,7 +111,8 @@ impl Snapshot {
         all_failures(self.view.clone())
     }
 
-    /// Keys and values.
+    /// Keys and values. Fails with `list.limit` or `list.start` for options that contradict each
+    /// other.
     pub fn list(&self, options: ListOptions) -> Result<Entries> {
         let bounds = options.bounds()?;
         Ok(options.entries(RangeIter::new(self.view.clone(), None, bounds)))

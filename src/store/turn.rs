@@ -21,6 +21,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static SAVEPOINTS: AtomicU64 = AtomicU64::new(0);
 
 /// Changes that are not committed yet. Reads through it see them. Dropping it forgets them.
+///
+/// A call that fails leaves the turn as it was before the call. Beyond a limit of the store
+/// ([`Limits`](crate::limits::Limits)) it fails with the kind `Invalid`: `limit.key`,
+/// `limit.value`, `limit.pair` for one entry, `limit.commit` and `limit.operations` for all of the
+/// turn.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> dostore::error::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = dostore::store::Store::open(dir.path())?;
+/// # let mut lobby = store.namespace("rooms")?.open_by_name("lobby")?;
+/// let mut turn = lobby.turn();
+/// turn.put("topic", "rust")?;
+/// let mut part = turn.savepoint();
+/// part.put("topic", "oops")?;
+/// drop(part); // Undone; `part.release()` keeps it.
+/// assert_eq!(turn.get("topic")?.as_deref(), Some(&b"rust"[..]));
+/// turn.commit()?.wait()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a turn that is dropped changes nothing"]
 pub struct Turn<'o> {
@@ -35,12 +58,12 @@ impl<'o> Turn<'o> {
         Self { object, draft: Draft::new(), open: Vec::new() }
     }
 
-    /// The value of a key as this turn sees it. Fails with `Corrupt` where its page is damaged.
+    /// The value of a key as this turn sees it. Costs what [`Object::get`] costs.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.draft.get(self.object, key.as_ref())
     }
 
-    /// Sets a key. Fails with `Invalid` beyond a limit; the turn is as it was then.
+    /// Sets a key. Key and value are copied; neither is kept borrowed.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<&mut Self> {
         self.put_as(key, Codec::Raw, value)
     }
@@ -62,7 +85,8 @@ impl<'o> Turn<'o> {
         Ok(self)
     }
 
-    /// Deletes every key in a range, without looking at them.
+    /// Deletes every key in a range, without looking at them: one operation, however many there
+    /// are.
     pub fn delete_range<K: AsRef<[u8]>>(
         &mut self,
         range: impl RangeBounds<K>,
@@ -72,7 +96,7 @@ impl<'o> Turn<'o> {
     }
 
     /// Deletes everything in the object, alarms included, at a cost that does not depend on how
-    /// much there is.
+    /// much there is. What the turn sets after it stays.
     pub fn delete_all(&mut self) -> Result<&mut Self> {
         self.draft.delete_all(self.object)?;
         Ok(self)
@@ -170,6 +194,7 @@ impl<'o> Turn<'o> {
 
     /// Logs the turn. From here on the object's own reads see it, and it will be durable when the
     /// returned commit says so; the next turn may begin at once. On an error nothing was logged.
+    /// Fails with `Full` or `Io` where no file of the log can be made, and with `handle.fenced`.
     ///
     /// Does not wait for the turn's own sync. Blocks for the disk where 4 MiB of commits wait
     /// already, or where no file of the log stands ready. A full disk is told here, not by waiting.
@@ -180,7 +205,8 @@ impl<'o> Turn<'o> {
         object.commit(draft)
     }
 
-    /// The same, waiting until the turn is durable.
+    /// The same, blocking until the turn is durable. An error of the wait, `commit.indeterminate`,
+    /// leaves open whether the turn is there.
     pub fn commit_durable(self) -> Result<Position> {
         self.commit()?.wait()
     }

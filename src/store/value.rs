@@ -1,4 +1,7 @@
 //! Keys and values as callers get them, and the full keys below.
+//!
+//! Invariants:
+//!   * The bytes of a value do not change, and are shown by no `Debug`.
 
 use crate::disk::bytes::SharedBytes;
 use crate::ids::{Codec, KeyKind};

@@ -6,10 +6,36 @@
 //! [`Turn::fail_alarm`](super::turn::Turn::fail_alarm): so that the alarm is gone exactly when what
 //! it did is durable. One that was not reported fires again.
 //!
+//! How often a failed attempt is tried again: [`RetryPolicy`](crate::alarm::RetryPolicy). An
+//! [actor host](crate::actor::host) does all of this for its objects.
+//!
 //! Invariants:
 //!   * An alarm whose setting is durable fires until a commit clears or moves it, also over a
 //!     crash, and never before it is due by the machine's clock.
 //!   * Dropping a future or a [`Fired`] loses nothing.
+//!
+//! # Examples
+//!
+//! ```
+//! # fn main() -> dostore::error::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let store = dostore::store::Store::open(dir.path())?;
+//! use std::time::SystemTime;
+//!
+//! let mut lobby = store.namespace("rooms")?.open_by_name("lobby")?;
+//! let mut turn = lobby.turn();
+//! turn.set_alarm(SystemTime::now())?;
+//! turn.commit()?.wait()?;
+//!
+//! let fired = store.alarms().next().wait()?; // Or `.await`, on any runtime.
+//! assert_eq!(fired.object_id()?, lobby.id());
+//! let mut turn = lobby.turn();
+//! turn.put("closed", "yes")?.complete_alarm(&fired)?;
+//! turn.commit()?.wait()?;
+//! assert_eq!(lobby.alarm()?, None);
+//! # Ok(())
+//! # }
+//! ```
 
 pub(crate) mod calls;
 pub(crate) mod scheduler;
@@ -59,7 +85,8 @@ impl Alarms {
         Next { alarms: self.clone(), number, timer: None }
     }
 
-    /// An alarm that is due now, if there is one. Does not block for time to pass.
+    /// An alarm that is due now, if there is one. Does not block for time to pass, nor for a commit
+    /// that set one to become durable. Fails as [`Alarms::next`] does.
     pub fn try_next(&self) -> Result<Option<Fired>> {
         let firing = self.store.scheduler().try_next(self.store.engine())?;
         Ok(firing.map(|firing| Fired::new(self.store.clone(), firing)))
