@@ -76,6 +76,18 @@ impl fmt::Display for Place {
 }
 
 /// Why a call failed. One word wide; cheap to clone.
+///
+/// `Display` gives the message and the place, `Debug` the kind, the code and the cause as well.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use dostore::error::ErrorKind;
+/// use dostore::store::Store;
+///
+/// let error = Store::options().create(false).open(dir.path()).unwrap_err();
+/// assert_eq!((error.kind(), error.code()), (ErrorKind::NotFound, "store.missing"));
+/// assert!(!error.is_retryable());
+/// ```
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 

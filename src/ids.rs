@@ -161,7 +161,9 @@ pub struct LogEnd {
     pub time: Timestamp,
 }
 
-/// An object's id as users see it: 16 bytes that identify and 16 that prove the namespace.
+/// An object's id as users see it: 16 bytes that identify and 16 that prove the namespace. Prints
+/// as 64 hex digits; a namespace makes it, and takes it back from digits or bytes
+/// ([`Namespace::id_from_hex`](crate::store::namespace::Namespace::id_from_hex)).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId(pub(crate) [u8; 32]);
 

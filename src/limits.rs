@@ -62,6 +62,24 @@ const _: () = assert!(COMMIT_BYTES_MAX + NAME_BYTES_MAX + 64 < LOGGED_COMMIT_BYT
 const _: () = assert!(WAL_FILE_BYTES_MIN.is_multiple_of(GROUP_ALIGNMENT));
 
 /// What a store accepts. Options of a store, not of its format: each may be lowered at any open.
+///
+/// What is beyond one is refused by the call that would write it, before anything is changed, with
+/// the kind `Invalid` and `limit.key`, `limit.value`, `limit.pair`, `limit.commit` or
+/// `limit.operations`.
+///
+/// ```
+/// # fn main() -> dostore::error::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// use dostore::limits::Limits;
+/// use dostore::store::Store;
+///
+/// let store = Store::options().limits(Limits::durable_objects()).open(dir.path())?;
+/// let mut lobby = store.namespace("rooms")?.open_by_name("lobby")?;
+/// let refused = lobby.put("topic", vec![0; 2 << 20]).unwrap_err();
+/// assert_eq!(refused.code(), "limit.pair");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes in a key: 8 to [`KEY_BYTES_MAX`].

@@ -93,15 +93,17 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Whether a folder without a store becomes one; without, its open fails with `store.missing`.
-    /// On by default.
+    /// Whether a folder without a store becomes one, and a folder is made where there is none. On
+    /// by default; where it is off, an open fails with `store.missing`, or with `Io` without a
+    /// folder.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// What the store accepts; by default all that the format can hold. Limits may be lowered at a
-    /// later open: what is there already can still be read and deleted.
+    /// What the store accepts; by default all that the format can hold, and by
+    /// [`Limits::durable_objects`] what Durable Objects do. Limits may be lowered at a later open:
+    /// what is there already can still be read and deleted.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self

@@ -138,11 +138,11 @@ impl Options {
     /// and a few reads of each run; starts the threads.
     ///
     /// Fails with `store.locked` while it is open for writing, in another process or in this one;
-    /// with `store.missing` where there is none and [`Options::create`] is off; with an `option`
-    /// code, kind `Invalid`, for a setting out of its range; with `Corrupt` where what a crash
-    /// cannot explain is missing or damaged; with `Unsupported` for a store of another version;
-    /// with `Full` where there is no room for a file of the log. Nothing was lost by that: the same
-    /// call may be tried again.
+    /// with `store.missing` where the folder has no store and [`Options::create`] is off, with `Io`
+    /// where there is no folder; with an `option` code, kind `Invalid`, for a setting out of its
+    /// range; with `Corrupt` where what a crash cannot explain is missing or damaged; with
+    /// `Unsupported` for a store of another version; with `Full` where there is no room for a file
+    /// of the log. Nothing was lost by that: the same call may be tried again.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         let opened = if self.create { RealDisk::create(path) } else { RealDisk::open(path) };
@@ -168,8 +168,8 @@ impl Options {
 }
 
 impl Store {
-    /// Opens the store in a folder, with the defaults; makes one where there is none. Fails as
-    /// [`Options::open`] does.
+    /// Opens the store in a folder, with the defaults; makes both where there is none, but not the
+    /// folder's parent. Fails as [`Options::open`] does.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
     }

@@ -123,7 +123,9 @@ impl<T: Serialize + DeserializeOwned> Cell<T> {
     }
 }
 
-/// Values under the keys that begin with a prefix.
+/// Values under the keys that begin with a prefix. All keys that begin so are the map's, and one
+/// that is not of its type is told as `key.decode` in its place: so end the prefix with what no
+/// other constant's key goes on with, as `/`.
 ///
 /// # Examples
 ///
@@ -257,7 +259,8 @@ impl<K: MapKey, V: Serialize + DeserializeOwned> Map<K, V> {
         })
     }
 
-    /// Every entry in the order of the keys, as of this call.
+    /// Every entry in the order of the keys, as of this call. An entry fails with `key.decode` or
+    /// `value.decode` where it is not of the map's types; the others follow.
     pub fn entries(&self, storage: &Storage) -> Result<MapEntries<K, V>> {
         self.range(storage, ..)
     }
