@@ -23,6 +23,32 @@ struct State {
 
 /// Confirms or fails each commit when told to, in any order. Cloning is cheap; all clones are the
 /// same. What was logged before the object was opened counts as safe.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> dostore::error::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = dostore::store::Store::open(dir.path())?;
+/// # let lobby = store.namespace("rooms")?.open_by_name("lobby")?;
+/// use dostore::actor::testing::ManualDurability;
+/// use dostore::actor::{Storage, StorageOptions};
+/// use std::sync::Arc;
+///
+/// let by_hand = ManualDurability::new();
+/// let options = StorageOptions {
+///     durability: Some(Arc::new(by_hand.clone())),
+///     ..StorageOptions::default()
+/// };
+/// let storage = Storage::with_options(lobby, options);
+/// storage.put("topic", "rust")?;
+/// let gate = storage.gate();
+/// assert!(!gate.is_open());
+/// by_hand.confirm_all();
+/// assert!(gate.is_open());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ManualDurability {
     state: Arc<Mutex<State>>,

@@ -136,7 +136,31 @@ impl Iterator for RestoreAll {
 
 impl Namespace {
     /// Makes every object that was changed since a time what it was then, one by one as the
-    /// iterator is asked. Handles that are open on them are fenced.
+    /// iterator is asked. Handles that are open on them are fenced. Costs a look-up of each object
+    /// of the namespace, and of those that were changed what [`Namespace::restore`] costs.
+    ///
+    /// ```
+    /// # fn main() -> dostore::error::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = dostore::store::Store::open(dir.path())?;
+    /// use dostore::store::restore::RestoreOptions;
+    ///
+    /// let rooms = store.namespace("rooms")?;
+    /// let mut lobby = rooms.open_by_name("lobby")?;
+    /// let then = lobby.put("topic", "rust")?.wait()?.time;
+    /// lobby.put("topic", "oops")?.wait()?;
+    /// drop(lobby);
+    ///
+    /// for restored in rooms.restore_all(then.into(), RestoreOptions::new()) {
+    ///     let object = restored?;
+    ///     let undo = object.restored?.undo;
+    ///     println!("{} was restored; back to {undo} undoes it", object.id);
+    /// }
+    /// let lobby = rooms.open_by_name("lobby")?;
+    /// assert_eq!(lobby.get("topic")?.as_deref(), Some(&b"rust"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn restore_all(&self, time: SystemTime, options: RestoreOptions) -> RestoreAll {
         RestoreAll::new(vec![self.clone()], time, options)
     }
@@ -163,7 +187,8 @@ impl Namespace {
 }
 
 impl Store {
-    /// Makes every object of every namespace that was changed since a time what it was then.
+    /// Makes every object of every namespace that was changed since a time what it was then: see
+    /// [`Namespace::restore_all`].
     pub fn restore_all(&self, time: SystemTime, options: RestoreOptions) -> RestoreAll {
         RestoreAll::new(self.namespaces(), time, options)
     }
