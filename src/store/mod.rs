@@ -75,9 +75,9 @@ use timer::Timer;
 
 /// A store, open for writing. Cloning is cheap; all clones are the same store.
 ///
-/// Objects, commits and whatever else comes from a store keep it open. When the last of them is
-/// dropped the threads stop, once they have logged what was committed; only [`Store::close`] says
-/// whether that worked, and spares the next open the replay of the log.
+/// Namespaces, objects and commits keep their store open; snapshots do not. When the last of them
+/// is dropped the threads stop, once they have logged what was committed; only [`Store::close`]
+/// says whether that worked, and spares the next open the replay of the log.
 ///
 /// # Examples
 ///
