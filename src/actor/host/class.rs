@@ -229,13 +229,13 @@ impl<A: Actor> Recipient<A> {
     ///
     /// A message that finds the mailbox full waits behind it for as long as its reply lives
     /// ([`Reply::accepted`]). Never blocks; costs one allocation and no system call while the
-    /// host is busy.
+    /// host is busy. Once the host closes nothing is taken, and the reply fails with `host.closed`.
     pub fn send(&self, message: A::Message) -> Reply<A> {
         self.0.send(message, true).expect("it may wait outside the mailbox")
     }
 
-    /// Sends a message unless the mailbox is full. Fails with `mailbox.full`; the message is gone
-    /// then.
+    /// Sends a message unless the mailbox is full. Fails with `mailbox.full`, kind `Busy`; the
+    /// message is gone then.
     pub fn try_send(&self, message: A::Message) -> Result<Reply<A>> {
         self.0.send(message, false).ok_or_else(|| {
             let what = "the object's mailbox is full";

@@ -215,6 +215,15 @@ impl<A: Actor> Drop for Answer<A> {
 /// an error of kind `Broken` where the object was reset meanwhile, and then it is not known whether
 /// the message took effect. Dropping it takes nothing back once the message is in the mailbox
 /// ([`Reply::accepted`]); before, the message is dropped with it.
+///
+/// # Errors
+///
+/// Those that the handler returns, and the host's own as [`Actor::Error`], all of kind `Broken`:
+///
+/// * `host.closed`, `actor.start`: the message was not handled; of a start that failed, the source
+///   says why.
+/// * `actor.panicked`, `actor.reset`, `actor.dropped`, `gate.broken`: whether the message took
+///   effect is not known.
 #[must_use = "a message that found its mailbox full is dropped with its reply"]
 pub struct Reply<A: Actor> {
     slot: Arc<Slot<A>>,
