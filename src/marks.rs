@@ -26,6 +26,8 @@ marks! {
     TornBody,
     /// The log goes on in a file whose predecessor it names.
     CrossedFiles,
+    /// A group is damaged or not there, and a later file names an end of the log behind it.
+    HoleBetweenFiles,
     /// Parts of a commit without their final.
     PartsCut,
     /// A commit of more than one part was replayed.

@@ -22,10 +22,10 @@ use std::ops::Bound;
 
 /// Deltas beside a damaged base from which on they are joined.
 const DELTAS_OF_DAMAGED_MAX: usize = 8;
-/// Bytes of one change beyond which a base that cannot be read is given up, and the change with it:
-/// an entry has no room for more deltas, and nobody can read either without the base.
-const GIVEN_UP_BYTES: usize = if cfg!(test) { 1 << 20 } else { 1 << 30 };
-/// What an entry has room for.
+/// Joined deltas are in memory at once. Where they are more than their base and so many times the
+/// dirty budget, they are given up, and the base with them, without which nobody can read them.
+const JOINED_PER_BUDGET: usize = 8;
+/// What an entry has room for; what would be more is given up in the same way.
 const PARTS_MAX: usize = 255;
 
 /// Bytes of a delta page, where that does not make too many pages.
@@ -58,6 +58,9 @@ impl Builder<'_> {
             (sorted, kept) = self.join_deltas(address, life, entry, changes)?;
             joined = Changes::of_sorted(&sorted);
             changes = &joined;
+            if changes.bytes_between(bounds.0, bounds.1) > self.joined_bytes_max(entry) {
+                return self.give_up_base((address, life), entry, &changed, bounds);
+            }
             self.until = entry.deltas.get(kept).map_or(until, |oldest| oldest.until);
             for part in changed.deltas.drain(kept..) {
                 self.liveness.remove(part.location.file, part.location.bytes);
@@ -65,14 +68,9 @@ impl Builder<'_> {
         }
         let written = write_deltas(self, (address, life, fence), changes, bounds);
         self.until = until;
-        match written? {
-            Some(written) if changed.deltas.len() + written.len() <= PARTS_MAX => {
-                changed.deltas.extend(written);
-            }
-            written => {
-                changed.deltas.extend(written.unwrap_or_default());
-                return self.give_up_base((address, life), entry, &changed, bounds);
-            }
+        changed.deltas.extend(written?);
+        if changed.deltas.len() > PARTS_MAX {
+            return self.give_up_base((address, life), entry, &changed, bounds);
         }
         let logged: u64 = changed.deltas[entry.deltas.len().min(changed.deltas.len())..]
             .iter()
@@ -80,6 +78,14 @@ impl Builder<'_> {
             .sum();
         changed.logged_since_archived = changed.logged_since_archived.saturating_add(logged);
         Ok(changed)
+    }
+
+    /// Bytes that deltas beside a base which cannot be read may have when they are joined. Those
+    /// from before it was damaged have less than the base.
+    fn joined_bytes_max(&self, entry: &PageEntry) -> usize {
+        let budget = self.engine.options.dirty_bytes;
+        let base_bytes = entry.base.as_ref().map_or(0, |base| base.location.bytes as usize);
+        budget.saturating_mul(JOINED_PER_BUDGET).saturating_add(base_bytes)
     }
 
     /// What an entry's newest deltas say, with `newer` on top, and how many older ones there are.
@@ -132,13 +138,13 @@ impl Builder<'_> {
 }
 
 /// Writes what `changes` say inside the bounds, which begin included and end excluded, as delta
-/// pages: the lowest first, and one at least. None where that is too much.
+/// pages: the lowest first, and one at least.
 fn write_deltas(
     builder: &mut Builder<'_>,
     (address, life, fence): (Address, Life, &[u8]),
     changes: &Changes<'_>,
     (from, to): (Bound<&[u8]>, Bound<&[u8]>),
-) -> Result<Option<Vec<PagePart>>> {
+) -> Result<Vec<PagePart>> {
     let changed = changes.between(from, to);
     let bytes = |(key, word): &ChangedKey<'_>| match word {
         Word::Value(_, value) => key.len() + value.len(),
@@ -148,9 +154,6 @@ fn write_deltas(
         changes.ranges_between(from, to).iter().map(|(start, end)| start.len() + end.len());
     let all = changed.iter().map(bytes).chain(ranges);
     let total: usize = all.map(|bytes| bytes + ENTRY_OVERHEAD_BYTES).sum();
-    if total > GIVEN_UP_BYTES {
-        return Ok(None);
-    }
     let page_bytes = (total / DELTAS_MAX).clamp(DELTA_BYTES, VALUE_BYTES_MAX);
     let (page, done) = (None, Vec::new());
     let mut pages = DeltaPages { address, life, fence, page_bytes, page, done };
@@ -167,7 +170,7 @@ fn write_deltas(
             (key, Word::Deleted) => page.push_deleted(key),
         }
     }
-    pages.finish(builder).map(Some)
+    pages.finish(builder)
 }
 
 /// The delta pages of one change of one key range.
@@ -261,17 +264,25 @@ mod tests {
         address
     }
 
-    /// An object to which more than an entry takes was committed beside a damaged page.
+    const BUDGET: usize = 16 << 10;
+
+    /// An object to which more than is joined was committed beside a damaged page.
     fn after_too_much(damage: fn(u64) -> Damage) -> (Arc<Engine>, Address) {
         let disk = SimDisk::new(1);
-        let options = Options::default().threads(false);
+        let options = Options::default().threads(false).dirty_bytes(BUDGET);
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let engine = Engine::open(shared, options).unwrap();
         let (hit, other) = (put(&engine, 1, b'a', 3_000), put(&engine, 2, b'a', 3_000));
         engine.checkpoint().unwrap();
         let at = engine.version().head(hit).unwrap().unwrap().page.unwrap().base.unwrap().location;
         disk.damage(FileName::Segment(at.file), damage(at.offset / 512 + 1)).unwrap();
-        put(&engine, 1, b'b', GIVEN_UP_BYTES);
+        for key in 1..=8 {
+            put(&engine, 1, key, BUDGET);
+            engine.checkpoint().unwrap();
+            let entry = engine.version().head(hit).unwrap().unwrap().page.unwrap();
+            assert!(entry.base.is_some() && entry.deltas.len() == usize::from(key));
+        }
+        put(&engine, 1, b'b', BUDGET);
         engine.checkpoint().unwrap();
         let version = engine.version();
         let head = version.head(other).unwrap().unwrap();

@@ -342,7 +342,11 @@ impl<'a> Walk<'a> {
     fn end(&mut self, mut found: Found) -> Result<()> {
         let point = self.point();
         let is_missing = self.assembly.next_lsn().is_some_and(|next| self.proof >= next);
-        let mut is_proven = is_missing || self.survey.names_beyond(point.group);
+        let is_hole = self.survey.names_beyond(point.group);
+        if is_hole {
+            mark(Mark::HoleBetweenFiles);
+        }
+        let mut is_proven = is_missing || is_hole;
         if self.is_live {
             let found = if is_proven { found } else { Found::Zeros };
             return self.judge(found, is_proven);

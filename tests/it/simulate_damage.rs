@@ -31,6 +31,7 @@ enum Harm {
 }
 
 /// A damaged copy of the machine, and what its store should say.
+#[derive(Clone)]
 pub struct Patient {
     pub disk: SimDisk,
     pub told: String,
@@ -63,6 +64,11 @@ impl Patient {
             Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
             Err(error) => self.wrong(format_args!("opening says {error:?}")),
         }
+    }
+
+    /// Another such copy.
+    pub fn fork(&self) -> Self {
+        Self { disk: self.disk.fork(), ..self.clone() }
     }
 
     /// Reads every object whole and by key; says which of them the store refuses.

@@ -186,7 +186,7 @@ pub struct Plan {
     pub has_bulk: bool,
     pub is_damaged_at_the_end: bool,
     wal_file_bytes: u64,
-    dirty_bytes: usize,
+    pub dirty_bytes: usize,
     page_bytes: usize,
     segment_bytes: u64,
     clean_bytes: u64,
