@@ -21,7 +21,7 @@ pub enum HintStep {
 }
 
 /// Hints of one run between two keys, both included, that were lost to damage.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lost {
     /// The run.
     pub run: FileName,

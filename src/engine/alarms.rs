@@ -9,31 +9,31 @@
 //!
 //! Invariants:
 //!   * Each alarm that is set has a hint: in a map, in a run of the version installed now, or among
-//!     those handed out.
+//!     those handed out; or a range of hints that is lost stands for it, and is looked for.
 //!   * A hint enters a map only after its commit was applied: whoever finds it sees the alarm.
 //!   * The map of a cut goes in the same critical section in which its run comes.
 //!   * No waker is made, called or dropped under a lock.
 
 use super::Engine;
+use super::lost_hints::{LostHints, hints_between};
 use crate::alarm::Alarm;
 use crate::directory::{HintStep, Hints, Lost};
-use crate::error::{ErrorKind, Result};
-use crate::format::alarm::{ALARM_KEYS, Hint, behind_due, name_in_key};
+use crate::error::Result;
+use crate::format::alarm::{Hint, behind_due, name_in_key};
 use crate::format::record::{Operation, Operations, RECORD_HEADER_BYTES};
 use crate::ids::{Address, Lsn, NamespaceNumber, ShortId, Timestamp};
 use crate::marks::{Mark, mark};
+use crate::object::Inner;
 use crate::object::overlay::{Found, Layer};
-use crate::object::range::RangeIter;
 use crate::object::version::Version;
-use crate::object::{Inner, View};
 use crate::planted::{Mistake, planted};
 use crate::wakes::Wakes;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
 /// Stale hints that are remembered until the next checkpoint takes them back.
 const STALE_MAX: usize = 64 << 10;
@@ -62,8 +62,8 @@ struct Index {
     stale: BTreeSet<Hint>,
     /// Checkpoints installed.
     installs: u64,
-    /// Hints of runs that were lost and have been found again.
-    found_again: HashSet<Lost>,
+    /// Ranges of hints that runs have lost.
+    lost: LostHints,
     /// The newest cut that has set an alarm.
     newest_cut: u64,
     /// Hints that are due and that nobody takes, and that runs may not have, by the cut whose
@@ -95,7 +95,7 @@ impl Default for Index {
             passed: BTreeSet::new(),
             stale: BTreeSet::new(),
             installs: 0,
-            found_again: HashSet::new(),
+            lost: LostHints::default(),
             newest_cut: 0,
             aside: BTreeMap::new(),
             waiters: BTreeMap::new(),
@@ -297,7 +297,7 @@ impl AlarmIndex {
         let aside = std::mem::take(&mut index.aside);
         index.passed.extend(aside.into_values().flatten());
         index.next = first_due(Timestamp(0));
-        index.found_again.clear();
+        index.lost.forget_found();
     }
 
     /// Remembers a hint of a run that means no alarm any more.
@@ -363,8 +363,9 @@ impl AlarmIndex {
         self.inner.lock().passed.insert(hint);
     }
 
-    fn is_found_again(&self, lost: &Lost) -> bool {
-        self.inner.lock().found_again.contains(lost)
+    /// When something that was lost is looked for again, by uptime.
+    pub fn next_look(&self) -> Option<Duration> {
+        self.inner.lock().lost.next_look()
     }
 
     /// Wakes everybody who waits.
@@ -384,18 +385,19 @@ impl AlarmIndex {
 impl Engine {
     /// Hands out hints that are due, at most about `most`; each once. One caller at a time.
     pub fn take_due_alarms(&self, now: Timestamp, most: usize) -> Result<Due> {
+        let has_looked = self.look_again()?;
         loop {
             let (version, installs, from) = self.due_from(now);
             let behind = first_due(Timestamp(now.0.saturating_add(1)));
             if from >= behind {
-                return Ok(Due::default());
+                return Ok(Due { has_more: has_looked, ..Due::default() });
             }
             let (found, lost) = walk_due(&version, &from, now, most)?;
             let mut end = match found.last() {
                 Some((last, _)) if found.len() >= most => above(last),
                 _ => behind,
             };
-            let mut found_again = false;
+            let mut found_again = has_looked;
             for lost in lost {
                 found_again |= self.find_again(&version, lost)?;
             }
@@ -439,7 +441,7 @@ impl Engine {
         let mut in_runs = None;
         while let Some(step) = hints.next_below(&behind)? {
             match step {
-                HintStep::Lost(lost) if self.alarms.is_found_again(&lost) => continue,
+                HintStep::Lost(lost) if self.is_settled(&lost) => continue,
                 HintStep::Lost(lost) => in_runs = Hint::decode(&lost.first).ok(),
                 HintStep::Hint(hint) => in_runs = Some(hint),
             }
@@ -448,44 +450,35 @@ impl Engine {
         Ok(first.into_iter().chain(in_runs.map(|hint| hint.due)).min())
     }
 
+    /// Whether there is nothing to look for now in the place of hints that were lost.
+    fn is_settled(&self, lost: &Lost) -> bool {
+        self.alarms.inner.lock().lost.is_settled(lost, self.clock.uptime())
+    }
+
+    /// Looks for lost hints again where objects were out of reach the last time. Says whether there
+    /// were any.
+    fn look_again(&self) -> Result<bool> {
+        let lost = self.alarms.inner.lock().lost.to_look_for(self.clock.uptime());
+        let mut has_looked = false;
+        for lost in lost {
+            has_looked |= self.find_again(&self.version(), lost)?;
+        }
+        Ok(has_looked)
+    }
+
     /// Enters the alarms anew whose hints were lost to damage: the objects still have them. Costs a
-    /// walk over all objects, once for each range that was lost. Says whether it had to.
+    /// walk over all objects, once for each range that was lost, and once more each time when an
+    /// object was out of reach. Says whether it had to.
     fn find_again(&self, version: &Arc<Version>, lost: Lost) -> Result<bool> {
-        if self.alarms.is_found_again(&lost) {
+        if self.is_settled(&lost) {
             return Ok(false);
         }
         mark(Mark::HintsFoundAgain);
-        let mut found = Vec::new();
-        let nobody = Address { namespace: NamespaceNumber(0), id: ShortId([0; 16]) };
-        for head in version.directory.heads(nobody) {
-            // What is damaged itself has nothing to say here.
-            let Some((address, _)) = intact(head)?.filter(|(_, head)| !head.deleted) else {
-                continue;
-            };
-            let view = intact(View::of_version(address, Arc::clone(version)))?;
-            let Some(view) = view else { continue };
-            let plain = view.state.alarm.map(|alarm| Hint::of(&alarm, address, None));
-            found.extend(plain);
-            let [first, behind] = ALARM_KEYS.map(<[u8]>::to_vec);
-            let bounds = (Bound::Included(first), Bound::Excluded(behind));
-            for entry in RangeIter::new(view, None, bounds) {
-                let Some(entry) = intact(entry)? else { break };
-                found.extend(Hint::of_entry(address, &entry.key, &entry.value));
-            }
-        }
-        let is_lost = |hint: &Hint| (&lost.first..=&lost.last).contains(&&hint.encode());
+        let (found, is_whole) = hints_between(version, &lost)?;
         let mut index = self.alarms.inner.lock();
-        index.passed.extend(found.into_iter().filter(is_lost));
-        index.found_again.insert(lost);
+        index.passed.extend(found);
+        index.lost.note(lost, is_whole, self.clock.uptime());
         Ok(true)
-    }
-}
-
-/// The same, with none in the place of what is damaged.
-fn intact<T>(read: Result<T>) -> Result<Option<T>> {
-    match read {
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
-        read => read.map(Some),
     }
 }
 
@@ -547,8 +540,6 @@ pub(super) fn hints_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::FileNumber;
-    use crate::names::FileName;
 
     fn hint(due: u64, name: Option<&str>) -> Hint {
         Hint { name: name.map(Box::from), ..first_due(Timestamp(due)) }
@@ -576,24 +567,5 @@ mod tests {
         index.remove(&hint(5, None));
         index.drop_below(&hint(13, None));
         assert_eq!(index.first_in_memory(), Some(Timestamp(15)));
-    }
-    #[test]
-    fn a_loss_that_was_found_again_stands_for_no_other() {
-        let lost = |run, first: &[u8], last: &[u8]| Lost {
-            run: FileName::Run(FileNumber(run)),
-            first: first.to_vec(),
-            last: last.to_vec(),
-        };
-        let index = AlarmIndex::default();
-        index.inner.lock().found_again.insert(lost(1, b"m", b"p"));
-        assert!(index.is_found_again(&lost(1, b"m", b"p")));
-        for other in [lost(2, b"m", b"p"), lost(1, b"a", b"c"), lost(1, b"m", b"o")] {
-            assert!(!index.is_found_again(&other), "{other:?}");
-        }
-        index.begin_again();
-        assert!(
-            !index.is_found_again(&lost(1, b"m", b"p")),
-            "what is handed out again may need it"
-        );
     }
 }

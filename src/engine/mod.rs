@@ -35,6 +35,7 @@ mod held;
 pub mod history;
 mod history_file;
 mod history_merge;
+mod lost_hints;
 pub mod merge;
 mod orphans;
 mod patience;

@@ -47,6 +47,16 @@ impl<K: Ord> Patience<K> {
         self.0.get(what).is_some_and(|wait| now < wait.until)
     }
 
+    /// What was let be for long enough.
+    pub(super) fn over(&self, now: Duration) -> impl Iterator<Item = &K> {
+        self.0.iter().filter(move |(_, wait)| wait.until <= now).map(|(what, _)| what)
+    }
+
+    /// When the first of it will have been.
+    pub(super) fn next_over(&self) -> Option<Duration> {
+        self.0.values().map(|wait| wait.until).min()
+    }
+
     /// Forgets all else.
     pub(super) fn keep_only(&mut self, is_kept: impl Fn(&K) -> bool) {
         self.0.retain(|what, _| is_kept(what));

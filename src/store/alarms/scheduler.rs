@@ -272,7 +272,8 @@ impl Scheduler {
         if is_ready {
             return Ok(Some(now));
         }
-        let back = self.next_back().map(|at| {
+        let back = self.next_back().into_iter().chain(engine.alarms.next_look()).min();
+        let back = back.map(|at| {
             let left = at.saturating_sub(engine.clock.uptime()).as_micros();
             Timestamp(now.0.saturating_add(u64::try_from(left).unwrap_or(u64::MAX)))
         });
