@@ -23,7 +23,7 @@ use crate::ids::{Address, FileNumber};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::version::Version;
-use crate::run::{Run, RunWriter};
+use crate::run::{Run, RunWriter, TOO_LARGE};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -51,8 +51,9 @@ impl Engine {
             // Moved into the merge, which lets go of it: a version keeps every file of its time.
             let version = self.version();
             let Some((usage, count)) = self.choose_runs(&version) else { return Ok(false) };
+            let oldest = oldest_of(&version, usage, count);
             match self.merge_newest(version, usage, count) {
-                Err(error) if self.note_unmerged(&error) => mark(Mark::RunLetBe),
+                Err(error) if self.note_unmerged(oldest, &error) => mark(Mark::RunLetBe),
                 merged => return merged.map(|_| true),
             }
         }
@@ -69,15 +70,18 @@ impl Engine {
         })
     }
 
-    /// Has the run be for a while that the medium did not give, for which a merge failed. Says
+    /// Has the run be for a while on account of which a merge failed: the one that the medium did
+    /// not give, or the oldest of the merge, where together they are more than a run can be. Says
     /// whether there is such a one.
-    fn note_unmerged(&self, error: &Error) -> bool {
+    fn note_unmerged(&self, oldest: Option<FileNumber>, error: &Error) -> bool {
         let version = self.version();
         let all = runs_by_use(&version);
         let mut all = all.iter().flat_map(|(_, runs)| runs.iter());
-        let Some(run) = all.find(|run| error.is_unreadable() && error.is_of(run.name())) else {
-            return false;
+        let is_to_blame = |run: &&Arc<Run>| {
+            let is_too_large = error.code() == TOO_LARGE && Some(run.facts().number) == oldest;
+            is_too_large || error.is_unreadable() && error.is_of(run.name())
         };
+        let Some(run) = all.find(is_to_blame) else { return false };
         let mut unmerged = self.unmerged.lock();
         unmerged.note_failed(run.facts().number, self.clock.uptime());
         let is_there =
@@ -179,6 +183,13 @@ impl Engine {
     }
 }
 
+/// The oldest of so many of the newest runs of a use.
+fn oldest_of(version: &Version, usage: RunUse, count: usize) -> Option<FileNumber> {
+    let by_use = runs_by_use(version);
+    let (_, runs) = by_use.iter().find(|(of, _)| *of == usage)?;
+    Some(runs.get(count.checked_sub(1)?)?.facts().number)
+}
+
 /// What a merge reads.
 struct Inputs {
     usage: RunUse,
@@ -265,14 +276,12 @@ mod tests {
     use crate::options::Options;
     use crate::wal::pool::Fill;
 
-    #[test]
-    fn what_is_given_up_leaves_no_file_and_can_be_begun_again() {
-        let disk = SimDisk::new(1);
+    /// A store with so many runs of the directory, of one object.
+    fn with_runs(disk: &SimDisk, count: u8) -> Arc<Engine> {
         let options = Options::default().threads(false);
         let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
         let address = Address { namespace: NamespaceNumber(1), id: ShortId([1; 16]) };
-        // More files than an open epoch of history is to have.
-        for value in 0..9_u8 {
+        for value in 0..count {
             let mut changes = WriteSet::new();
             let (key, value) = (&[KeyKind::User as u8, b'k'], &[value; 100]);
             let put = Operation::Put { key, codec: Codec::Raw, value };
@@ -281,6 +290,35 @@ mod tests {
             engine.with_object(address, commit).unwrap();
             assert!(engine.checkpoint().unwrap());
         }
+        engine
+    }
+
+    #[test]
+    fn runs_that_would_be_too_large_as_one_are_merged_without_the_oldest_for_a_while() {
+        let disk = SimDisk::new(3);
+        let engine = with_runs(&disk, 6);
+        let version = engine.version();
+        let chosen = engine.choose_runs(&version).unwrap();
+        assert_eq!(chosen, (RunUse::Directory, 6));
+        let oldest = oldest_of(&version, RunUse::Directory, 6);
+        let too_large = Error::invalid(TOO_LARGE, "more than its index can say");
+        assert!(engine.note_unmerged(oldest, &too_large));
+        assert_eq!(engine.choose_runs(&version), Some((RunUse::Directory, 5)));
+        assert!(engine.merge().unwrap());
+        let runs = engine.version().directory.runs().len();
+        assert_eq!(runs, 2, "the oldest, and one of the others");
+        disk.advance(std::time::Duration::from_hours(1));
+        assert_eq!(engine.choose_runs(&version), Some((RunUse::Directory, 6)));
+        let other = Error::invalid("run.entry", "another fault");
+        assert!(!engine.note_unmerged(oldest, &other));
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_no_file_and_can_be_begun_again() {
+        let disk = SimDisk::new(1);
+        // More files than an open epoch of history is to have.
+        let engine = with_runs(&disk, 9);
+        let address = Address { namespace: NamespaceNumber(1), id: ShortId([1; 16]) };
         let there = disk.names();
         engine.give_up(true);
         assert_eq!(engine.merge().unwrap_err().code(), "store.closed");

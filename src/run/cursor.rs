@@ -63,6 +63,7 @@ impl<'a> RunCursor<'a> {
     pub(crate) fn hidden(&self) -> Error {
         match &self.state {
             State::Damaged(error) if error.is_unreadable() => error.clone(),
+            State::Damaged(_) => self.run.hidden_at(self.run.index.block_range(self.block).start),
             _ => self.run.hidden(),
         }
     }

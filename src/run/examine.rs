@@ -118,7 +118,8 @@ pub fn lost(facts: &RunFacts) -> Arc<Run> {
     };
     let holes = vec![everything()];
     let (facts, map, verified) = (*facts, Arc::new(NoMap), Box::default());
-    Arc::new(Run { facts, header, addresses: 0, map, index, filter, holes, verified })
+    let (addresses, holes_at) = (0, 0);
+    Arc::new(Run { facts, header, addresses, map, index, filter, holes, holes_at, verified })
 }
 
 fn everything() -> Hole {
@@ -295,9 +296,10 @@ impl Exam {
         let number = self.header.number;
         let (bytes, checksum) = (self.bytes, self.checksum);
         let facts = facts.copied().unwrap_or(RunFacts { number, usage, bytes, entries, checksum });
-        let addresses = footer.map_or(0, |footer| footer.addresses);
+        let (addresses, holes_at) =
+            footer.map_or((0, self.end), |footer| (footer.addresses, footer.holes.offset));
         let (holes, header, map) = (joined(holes), self.header, self.map);
-        let run = Run { facts, header, addresses, map, index, filter, holes, verified };
+        let run = Run { facts, header, addresses, map, index, filter, holes, holes_at, verified };
         Ok(Examined { run: Arc::new(run), wounds: self.wounds, open_end })
     }
 

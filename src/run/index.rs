@@ -90,8 +90,11 @@ fn place(offset: u64) -> Result<u32, Error> {
     u32::try_from(offset / BLOCK_ALIGNMENT as u64).map_err(|_| too_large())
 }
 
+/// What a run is not written for that would be larger than its index can say.
+pub const TOO_LARGE: &str = "run.large";
+
 fn too_large() -> Error {
-    Error::invalid("run.large", "a run would be larger than its index can say")
+    Error::invalid(TOO_LARGE, "a run would be larger than its index can say")
 }
 
 fn shared_prefix<'a>(one: &'a [u8], other: &[u8]) -> &'a [u8] {

@@ -19,6 +19,7 @@ pub mod writer;
 
 pub use cursor::{RunCursor, RunItem, RunIter};
 pub(crate) use filter::AddressHash;
+pub(crate) use index::TOO_LARGE;
 pub use writer::RunWriter;
 
 use crate::disk::bytes::SharedBytes;
@@ -59,6 +60,8 @@ pub struct Run {
     index: Index,
     filter: Filter,
     holes: Vec<Hole>,
+    /// Where the list of them stands in the file.
+    holes_at: u64,
     /// A bit for each block whose checksum was right; empty where the map shares no memory, so
     /// that each reading is a new copy and is checked.
     verified: Box<[AtomicU64]>,
@@ -124,8 +127,9 @@ impl Run {
             .map_err(|fault| damaged("run.holes", fault, footer.holes.offset))?;
         let words = if map.memory().is_some() { index.blocks().div_ceil(64) } else { 0 };
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let (facts, addresses) = (*facts, footer.addresses);
-        Ok(Arc::new(Self { facts, header, addresses, map, index, filter, holes, verified }))
+        let (facts, addresses, holes_at) = (*facts, footer.addresses, footer.holes.offset);
+        let run = Self { facts, header, addresses, map, index, filter, holes, holes_at, verified };
+        Ok(Arc::new(run))
     }
 
     /// Asks for the whole run to be brought into memory. A hint.
@@ -305,8 +309,14 @@ impl Run {
     /// What a question that a hole hides gets.
     #[cold]
     pub(crate) fn hidden(&self) -> Error {
+        self.hidden_at(self.holes_at)
+    }
+
+    /// The same where the damage stands at `offset`.
+    #[cold]
+    fn hidden_at(&self, offset: u64) -> Error {
         let what = "what a run says here was lost to damage";
-        Error::corrupt("run.hole", what, Place::new(self.name(), 0))
+        Error::corrupt("run.hole", what, Place::new(self.name(), offset))
     }
 
     /// For an entry that no version writes.

@@ -12,6 +12,7 @@ mod birth;
 mod chance;
 mod close_in_progress;
 mod emptying;
+mod healing;
 mod held_back;
 mod interposed;
 #[path = "../ledger/mod.rs"]

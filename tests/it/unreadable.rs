@@ -2,9 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
-use super::interposed::Interposed;
+use super::healing::healing;
 use dostore::disk::sim::{Damage, SimDisk};
-use dostore::disk::{Clock, ReadDisk};
 use dostore::error::{Error, ErrorKind};
 use dostore::inspect::verify::verify;
 use dostore::names::{FileName, Folder};
@@ -13,8 +12,6 @@ use dostore::store::namespace::Namespace;
 use dostore::store::object::Object;
 use dostore::store::{Options, Store};
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const SECTOR_BYTES: usize = 512;
@@ -115,32 +112,6 @@ fn a_change_that_is_damaged_is_never_passed_over() {
     }
 }
 
-/// A clock that heals a sector when somebody waits for the second time.
-#[derive(Debug)]
-struct Healing {
-    disk: SimDisk,
-    lost: (FileName, u64),
-    waits: AtomicU32,
-    heals_after: u32,
-}
-
-impl Clock for Healing {
-    fn wall_micros(&self) -> u64 {
-        self.disk.clock().wall_micros()
-    }
-
-    fn uptime(&self) -> Duration {
-        self.disk.clock().uptime()
-    }
-
-    fn sleep(&self, duration: Duration) {
-        if self.waits.fetch_add(1, Ordering::Relaxed) + 1 == self.heals_after {
-            self.disk.damage(self.lost.0, Damage::Readable(self.lost.1)).unwrap();
-        }
-        self.disk.clock().sleep(duration);
-    }
-}
-
 /// What an object was before it was deleted, when its page came back after so many waits.
 fn past_of_deleted(heals_after: u32) -> Result<Option<Vec<u8>>, Error> {
     let disk = SimDisk::new(3);
@@ -158,10 +129,7 @@ fn past_of_deleted(heals_after: u32) -> Result<Option<Vec<u8>>, Error> {
     drop((room, rooms));
     store.close().unwrap();
     disk.damage(lost.0, Damage::Unreadable(lost.1)).unwrap();
-    let waits = AtomicU32::new(0);
-    let clock = Arc::new(Healing { disk: disk.clone(), lost, waits, heals_after });
-    let interposed = Interposed::new(disk).with_clock(clock);
-    let store = options().open_on(interposed).unwrap();
+    let store = options().open_on(healing(&disk, lost, heals_after)).unwrap();
     let rooms = store.namespace("rooms").unwrap();
     rooms.delete(id).unwrap().wait().unwrap();
     assert!(store.steps().checkpoint().unwrap(), "history waits for no page for ever");

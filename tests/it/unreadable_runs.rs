@@ -3,9 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
-use super::interposed::Interposed;
+use super::healing::healing;
 use dostore::disk::sim::{Damage, SimDisk};
-use dostore::disk::{Clock, ReadDisk};
 use dostore::error::{Error, ErrorKind};
 use dostore::format::run::{RunFacts, RunUse};
 use dostore::ids::Address;
@@ -18,8 +17,6 @@ use dostore::store::namespace::Namespace;
 use dostore::store::transfer::SalvageOptions;
 use dostore::store::{Options, Store};
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const SECTOR_BYTES: u64 = 512;
@@ -193,41 +190,14 @@ fn any_lost_sector_of_a_run_is_named_and_salvage_goes_on() {
     }
 }
 
-/// A clock that gives a sector back when somebody waits for the second time.
-#[derive(Debug)]
-struct Healing {
-    disk: SimDisk,
-    lost: (FileName, u64),
-    waits: AtomicU32,
-}
-
-impl Clock for Healing {
-    fn wall_micros(&self) -> u64 {
-        self.disk.clock().wall_micros()
-    }
-
-    fn uptime(&self) -> Duration {
-        self.disk.clock().uptime()
-    }
-
-    fn sleep(&self, duration: Duration) {
-        if self.waits.fetch_add(1, Ordering::Relaxed) == 1 {
-            self.disk.damage(self.lost.0, Damage::Readable(self.lost.1)).unwrap();
-        }
-        self.disk.clock().sleep(duration);
-    }
-}
-
 #[test]
 fn a_change_waits_for_the_head_that_it_would_write_off() {
     for comes_back in [false, true] {
         let (disk, ids) = rooms_on(4);
         let (name, sector, hurt) = block_with(&disk, 1, &ids);
         let room = *hurt.first().unwrap();
-        let waits = AtomicU32::new(if comes_back { 0 } else { 100 });
-        let healing = Healing { disk: disk.clone(), lost: (name, sector), waits };
-        let interposed = Interposed::new(disk.clone()).with_clock(Arc::new(healing));
-        let store = options().open_on(interposed).unwrap();
+        let heals_after = if comes_back { 2 } else { u32::MAX };
+        let store = options().open_on(healing(&disk, (name, sector), heals_after)).unwrap();
         let rooms = store.namespace("rooms").unwrap();
         put(&rooms, room, "other", "more").unwrap();
         disk.damage(name, Damage::Unreadable(sector)).unwrap();
@@ -296,9 +266,7 @@ fn a_deletion_waits_for_the_entries_of_the_pages_that_it_gives_up() {
     assert!(run.blocks() > 2, "the entries are in {} blocks", run.blocks());
     let (name, sector) = (run.name(), run.block_at(1).0.start / SECTOR_BYTES);
 
-    let healing = Healing { disk: disk.clone(), lost: (name, sector), waits: AtomicU32::new(0) };
-    let interposed = Interposed::new(disk.clone()).with_clock(Arc::new(healing));
-    let store = options().open_on(interposed).unwrap();
+    let store = options().open_on(healing(&disk, (name, sector), 2)).unwrap();
     let rooms = store.namespace("rooms").unwrap();
     rooms.delete(rooms.id_from_name("large")).unwrap().wait().unwrap();
     disk.damage(name, Damage::Unreadable(sector)).unwrap();
