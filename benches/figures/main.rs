@@ -34,6 +34,7 @@ mod recovery;
 mod rest;
 mod sustained;
 mod system;
+mod witness;
 
 use dostore::retention::Retention;
 use std::path::{Path, PathBuf};

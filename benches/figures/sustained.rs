@@ -3,7 +3,8 @@
 //! Invariants:
 //!   * The load is offered by the clock: a store that falls behind does not slow it down, up to
 //!     the commits that may be in flight.
-//!   * Every second is printed, so that none can hide in an average.
+//!   * Every second is printed, so that none can hide in an average; and with it what threads met
+//!     that do nothing of the store.
 //!   * The bound on files is one on what the present takes; history has columns of its own.
 
 use crate::account::Files;
@@ -11,6 +12,7 @@ use crate::load::{self, DataSet, LOADERS, Window};
 use crate::measure::{Goal, Histogram, Random, Zipf, line, median};
 use crate::raw::RawFile;
 use crate::system::{self, Device};
+use crate::witness::{Seen, Witness};
 use crate::{Result, Settings};
 use dostore::ids::ObjectId;
 use dostore::store::namespace::Namespace;
@@ -70,6 +72,7 @@ struct Shared<'a> {
     behind: AtomicU64,
     latency: Mutex<Histogram>,
     stats: Mutex<Stats>,
+    witness: Witness,
 }
 
 fn phase(settings: &Settings, set: &DataSet, name: &str, zipf: Option<&Zipf>) -> Result<()> {
@@ -90,6 +93,7 @@ fn phase(settings: &Settings, set: &DataSet, name: &str, zipf: Option<&Zipf>) ->
         behind: AtomicU64::new(0),
         latency: Mutex::new(Histogram::new()),
         stats: Mutex::new(store.stats()?),
+        witness: Witness::new()?,
     };
     let seconds = settings.seconds(600.0).max(1.0) as usize;
     let verdict = std::thread::scope(|scope| -> Result<Verdict> {
@@ -101,6 +105,12 @@ fn phase(settings: &Settings, set: &DataSet, name: &str, zipf: Option<&Zipf>) ->
             })
             .collect();
         threads.push(scope.spawn(move || keep_stats(shared)));
+        let Shared { witness, is_over, .. } = shared;
+        threads.push(scope.spawn(move || witness.sync(&settings.root, is_over)));
+        threads.push(scope.spawn(move || {
+            witness.nap(is_over);
+            Ok(())
+        }));
         let verdict = watch(shared, set, name, seconds);
         shared.is_over.store(true, Ordering::SeqCst);
         for thread in threads {
@@ -181,6 +191,7 @@ struct Verdict {
     rates: Vec<f64>,
     p99: Vec<f64>,
     amplification: f64,
+    seen: Vec<Seen>,
     shares: Vec<Shares>,
     history: u64,
     overtime: f64,
@@ -220,13 +231,14 @@ struct Line<'a> {
     rate: f64,
     behind: f64,
     latency: &'a Histogram,
+    seen: Seen,
     amplification: f64,
     second: &'a Second,
 }
 
-const COLUMNS: &str = "second rate/s behind_ms p50_us p99_us p99.9_us device/record files_MiB \
-    history_MiB old_history_MiB live_MiB dead_MiB log_MiB pool_MiB runs_MiB \
-    retired_MiB dirty_MiB anon_MiB mapped_MiB checkpoints cleaned merges";
+const COLUMNS: &str = "second rate/s behind_ms p50_us p99_us p99.9_us pause_ms sync_ms \
+    stolen_ms device/record files_MiB history_MiB old_history_MiB live_MiB dead_MiB log_MiB \
+    pool_MiB runs_MiB retired_MiB dirty_MiB anon_MiB mapped_MiB checkpoints cleaned merges";
 
 impl Line<'_> {
     fn print(&self, number: usize) -> Result<()> {
@@ -234,12 +246,15 @@ impl Line<'_> {
         let memory = system::memory()?;
         let latency = |quantile| self.latency.micros(quantile);
         print!(
-            "{number} {:.0} {:.0} {:.0} {:.0} {:.0} {:.2}",
+            "{number} {:.0} {:.0} {:.0} {:.0} {:.0} {:.0} {:.0} {:.0} {:.2}",
             self.rate,
             self.behind,
             latency(0.5),
             latency(0.99),
             latency(0.999),
+            self.seen.pause,
+            self.seen.sync,
+            self.seen.stolen,
             self.amplification,
         );
         for bytes in [
@@ -288,8 +303,10 @@ fn watch(shared: &Shared<'_>, set: &DataSet, name: &str, seconds: usize) -> Resu
         let behind = shared.behind.swap(0, Ordering::Relaxed) as f64 / 1e3;
         let second = Second { files: Files::of(&set.folder.join("data"))?, stats };
         let amplification = (written - last.1) as f64 / records;
-        let line = Line { rate, behind, latency: &latency, amplification, second: &second };
+        let seen = shared.witness.look()?;
+        let line = Line { rate, behind, latency: &latency, seen, amplification, second: &second };
         line.print(number)?;
+        verdict.seen.push(seen);
         verdict.rates.push(rate);
         verdict.p99.push(latency.micros(0.99));
         verdict.shares.push(second.shares());
@@ -308,12 +325,16 @@ impl Verdict {
         let mean = self.rates.iter().sum::<f64>() / self.rates.len().max(1) as f64;
         let least = self.rates.iter().copied().fold(f64::INFINITY, f64::min);
         let most = |share: fn(&Shares) -> f64| self.shares.iter().map(share).fold(0.0, f64::max);
+        let longest = |of: fn(&Seen) -> f64| self.seen.iter().map(of).fold(0.0, f64::max);
+        let (pause, sync) = (longest(|seen| seen.pause), longest(|seen| seen.sync));
         let at_end = self.shares.last().map_or(0.0, |shares| shares.files);
         let said = |what: &str| format!("sustained {name}: {what}");
         let unit = "of allowed";
         line(&said("rate held"), mean, "1/s", Goal::AtLeast(OFFERED * 0.99), None);
         line(&said("behind at the end"), self.overtime, "ms", Goal::None, None);
         line(&said("least in a second"), least, "1/s", Goal::AtLeast(1.0), None);
+        line(&said("raw thread not run at most"), pause, "ms", Goal::None, None);
+        line(&said("raw block and sync at most"), sync, "ms", Goal::None, None);
         line(&said("p99, median second"), median(self.p99), "us", Goal::None, None);
         line(&said("device bytes"), self.amplification, "x record", Goal::None, None);
         line(&said("files at most"), most(|of| of.files), unit, Goal::AtMost(1.0), None);

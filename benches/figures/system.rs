@@ -29,6 +29,14 @@ pub fn thread_seconds() -> Result<f64> {
     Ok(nanos.ok_or("/proc/thread-self/schedstat has no number")? as f64 / 1e9)
 }
 
+/// Processor time, of all processors, that the host of a virtual machine has given to others.
+pub fn stolen_seconds() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let ticks = text.lines().next().and_then(|line| line.split_whitespace().nth(8));
+    let ticks: u64 = ticks.and_then(|ticks| ticks.parse().ok()).unwrap_or_default();
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// The number behind `name:` in a text of such lines.
 fn field(text: &str, name: &str) -> u64 {
     text.lines()
