@@ -4,14 +4,16 @@ use super::address::{self, Address};
 use super::call::{Call, Past};
 use super::failure::{DONE, Failure, Outcome};
 use super::listing::{LAYOUTS, Listing};
-use super::place::{Place, moment, moment_of_many, objects, snapshot_of, space};
+use super::place::{Place, moment, moment_of_many, space};
 use super::table::Columns;
-use super::time::{When, length, machine};
+use super::then::{Then, foot, namespaces, objects, snapshot_of, then_fields};
+use super::time::{Calendar, When, length, machine};
 use super::usage;
 use crate::alarm::Alarm;
 use crate::ids::{ObjectId, Timestamp};
 use crate::store::alarms::LastFailure;
 use crate::store::reader::{Reader, ReaderNamespace};
+use crate::store::snapshot::Snapshot;
 use clap::Args;
 use serde_json::json;
 
@@ -29,13 +31,13 @@ const COLUMNS: Columns = &["OBJECT", "ALARM", "?DUE", "WHEN", "?-FAILED", "~LAST
 /// Lists alarms by the time when they are due
 ///
 /// --failed lists those whose attempts have failed, and those that were abandoned; for the latter,
-/// and with --at, every object is read.
+/// and with --at, every object is read. With --at an alarm is overdue that was due by then.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// NS, NS/NAME or NS/~HEX
     address: Option<String>,
-    /// Only those that are due by now
+    /// Only those that are due by now, or by then
     #[arg(long)]
     overdue: bool,
     /// Only those that have failed, and those that were abandoned
@@ -53,6 +55,8 @@ struct Row<'a> {
     space: &'a ReaderNamespace,
     id: ObjectId,
     name: Option<&'a str>,
+    /// By when it is due or not.
+    now: Timestamp,
 }
 
 impl Arguments {
@@ -71,10 +75,17 @@ impl Arguments {
         call.count("objects");
         call.reading(|reader, call| {
             let mut listing = Listing::new("alarms", COLUMNS, reader);
+            let at = Then::of(reader, at)?;
+            listing.say(then_fields(at));
+            let mut foot = foot(call, reader, at);
             let more = match (object, &address) {
                 (Some(object), _) => {
                     let place = Place::find(reader, object)?;
-                    self.of_object(call, &mut listing, &place, when)?
+                    let content = place.content(when)?;
+                    if when.is_some() {
+                        foot = call.position_text(content.last_lsn(), content.last_time());
+                    }
+                    self.of_object(call, &mut listing, (&place, &content), when)?
                 }
                 (None, address) => {
                     let only = address.as_ref().map(|it| space(reader, &it.space)).transpose()?;
@@ -85,10 +96,6 @@ impl Arguments {
                         None => self.of_many(call, &mut listing, reader, only.as_ref())?,
                     }
                 }
-            };
-            let mut foot = match at {
-                Some(at) => format!("as of {}", call.calendar.show(at)),
-                None => call.position_text(reader.position(), reader.time()),
             };
             if more {
                 foot = format!("more are not shown; {foot}");
@@ -111,15 +118,19 @@ impl Arguments {
         &self,
         call: &mut Call<'_>,
         listing: &mut Listing,
-        place: &Place,
+        (place, snapshot): (&Place, &Snapshot),
         when: Option<When>,
     ) -> Result<bool, Failure> {
-        let snapshot = place.content(when)?;
         let mut alarms = snapshot.alarm_states()?;
         alarms.sort_by_key(|(_, alarm)| alarm.due);
-        let row = |name| Row { space: &place.space, id: place.id, name };
+        let now = match when {
+            None => call.calendar.now,
+            Some(When::Time(at)) => at,
+            Some(_) => snapshot.last_time(),
+        };
+        let row = |name| Row { space: &place.space, id: place.id, name, now };
         for (name, alarm) in &alarms {
-            if self.is_wanted(call.calendar.now, alarm) {
+            if self.is_wanted(now, alarm) {
                 if self.is_full(listing) {
                     return Ok(true);
                 }
@@ -137,42 +148,54 @@ impl Arguments {
         Ok(false)
     }
 
-    /// Those of many objects as of a time: each object that there was is read, and all alarms are
-    /// held, to be told by when they are due.
+    /// Those of many objects as of a moment: each object that there was is read, and all alarms are
+    /// held, to be told by when they are due. By the clock, a commit is as late as the last change
+    /// that it shows.
     fn of_many_then(
         &self,
         call: &mut Call<'_>,
         listing: &mut Listing,
         reader: &Reader,
-        (only, at): (Option<&ReaderNamespace>, Timestamp),
+        (only, then): (Option<&ReaderNamespace>, Then),
     ) -> Result<bool, Failure> {
         let (mut set, mut given_up) = (Vec::new(), Vec::new());
+        let (mut now, most) = match then {
+            Then::Time(at) => (at, at),
+            Then::Commit(_) => (Timestamp(0), Timestamp(u64::MAX)),
+        };
         let is_meant = |space: &ReaderNamespace| only.is_none_or(|it| it.name() == space.name());
-        for space in reader.namespaces().into_iter().filter(is_meant) {
-            for object in objects(&space, None, Some(at))? {
+        for space in namespaces(reader, Some(then))?.into_iter().filter(is_meant) {
+            for object in objects(&space, None, Some(then))? {
                 call.step();
-                let Some(id) = call.readable(object.map(|object| object.id))? else { continue };
-                let then = snapshot_of(&space, id, Some(at));
-                let read = then.and_then(|it| Ok((it.alarm_states()?, it.last_failures()?)));
+                let Some(object) = call.readable(object)? else { continue };
+                let id = object.id;
+                let held = snapshot_of(&space, id, Some(then));
+                let read = held.and_then(|it| Ok((it.alarm_states()?, it.last_failures()?)));
                 let Some((alarms, failures)) = call.readable(read)? else { continue };
-                let wanted = alarms.into_iter().filter(|(_, alarm)| self.is_wanted(at, alarm));
+                if matches!(then, Then::Commit(_)) {
+                    now = now.max(object.last_time);
+                }
+                let wanted = alarms.into_iter().filter(|(_, alarm)| self.is_wanted(most, alarm));
                 set.extend(wanted.map(|(name, alarm)| (alarm, space.clone(), id, name)));
                 let failures = failures.into_iter().filter(|_| self.failed);
                 given_up.extend(failures.map(|(name, it)| (it, space.clone(), id, name)));
             }
         }
+        set.retain(|(alarm, ..)| self.is_wanted(now, alarm));
         set.sort_by_key(|(alarm, ..)| alarm.due);
         for (alarm, space, id, name) in &set {
             if self.is_full(listing) {
                 return Ok(true);
             }
-            show(call, listing, &Row { space, id: *id, name: name.as_deref() }, alarm)?;
+            let row = Row { space, id: *id, name: name.as_deref(), now };
+            show(call, listing, &row, alarm)?;
         }
         for (failure, space, id, name) in &given_up {
             if self.is_full(listing) {
                 return Ok(true);
             }
-            show_failure(call, listing, &Row { space, id: *id, name: name.as_deref() }, failure)?;
+            let row = Row { space, id: *id, name: name.as_deref(), now };
+            show_failure(call, listing, &row, failure)?;
         }
         Ok(false)
     }
@@ -195,7 +218,8 @@ impl Arguments {
                     return Ok(true);
                 }
                 let (space, name) = (&alarm.namespace, alarm.name.as_deref());
-                show(call, listing, &Row { space, id: alarm.object, name }, &alarm.alarm)?;
+                let row = Row { space, id: alarm.object, name, now: call.calendar.now };
+                show(call, listing, &row, &alarm.alarm)?;
             }
         }
         let spaces = if self.failed { reader.namespaces() } else { Vec::new() };
@@ -208,7 +232,8 @@ impl Arguments {
                     if self.is_full(listing) {
                         return Ok(true);
                     }
-                    let row = Row { space, id, name: name.as_deref() };
+                    let now = call.calendar.now;
+                    let row = Row { space, id, name: name.as_deref(), now };
                     show_failure(call, listing, &row, failure)?;
                 }
             }
@@ -244,9 +269,10 @@ fn show(
     row: &Row<'_>,
     alarm: &Alarm,
 ) -> Result<(), Failure> {
-    let late = call.calendar.now.0.checked_sub(alarm.due.0);
+    let late = row.now.0.checked_sub(alarm.due.0);
+    let calendar = Calendar { now: row.now, ..call.calendar.clone() };
     let when =
-        late.map_or_else(|| call.calendar.distance(alarm.due), |it| format!("{} late", length(it)));
+        late.map_or_else(|| calendar.distance(alarm.due), |it| format!("{} late", length(it)));
     let state = match (late.is_some(), alarm.attempt() > 0) {
         (_, true) => "failing",
         (true, false) => "overdue",

@@ -5,12 +5,13 @@ use super::call::{Call, Past};
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::bytes;
 use super::listing::{LAYOUTS, Listing};
-use super::place::{Place, moment, moment_of_many, objects, snapshot_of, space};
+use super::place::{Place, moment, moment_of_many, space};
 use super::table::Columns;
+use super::then::{self, Then, namespaces, objects, snapshot_of, then_fields};
 use super::usage;
 use super::value::codec;
 use crate::error::Result as Stored;
-use crate::ids::{Codec, ObjectId, Timestamp};
+use crate::ids::{Codec, ObjectId};
 use crate::store::list::ListOptions;
 use crate::store::reader::{Reader, ReaderNamespace};
 use crate::store::snapshot::Snapshot;
@@ -65,14 +66,11 @@ impl Arguments {
         let at = moment_of_many(call, of_many.and_then(|it| it.when.as_deref()), past)?;
         call.count("objects");
         call.reading(|reader, call| {
-            let mut greatest = Vec::new();
-            let mut foot = match at {
-                Some(at) => format!("as of {}", call.calendar.show(at)),
-                None => call.position_text(reader.position(), reader.time()),
-            };
+            let (mut greatest, at) = (Vec::new(), Then::of(reader, at)?);
+            let mut foot = then::foot(call, reader, at);
             match &address {
                 None => {
-                    for space in reader.namespaces() {
+                    for space in namespaces(reader, at)? {
                         self.of_space(call, &space, at, &mut greatest)?;
                     }
                 }
@@ -89,7 +87,7 @@ impl Arguments {
                     call.readable(read)?;
                 }
             }
-            show(call, reader, &greatest, &foot)
+            show(call, reader, (&greatest, at), &foot)
         })
     }
 
@@ -97,7 +95,7 @@ impl Arguments {
         &self,
         call: &mut Call<'_>,
         space: &ReaderNamespace,
-        at: Option<Timestamp>,
+        at: Option<Then>,
         greatest: &mut Vec<Great>,
     ) -> Result<(), Failure> {
         for object in objects(space, None, at)? {
@@ -134,8 +132,14 @@ impl Arguments {
     }
 }
 
-fn show(call: &mut Call<'_>, reader: &Reader, greatest: &[Great], foot: &str) -> Outcome {
+fn show(
+    call: &mut Call<'_>,
+    reader: &Reader,
+    (greatest, at): (&[Great], Option<Then>),
+    foot: &str,
+) -> Outcome {
     let mut listing = Listing::new("bigkeys", COLUMNS, reader);
+    listing.say(then_fields(at));
     for great in greatest {
         let place = Place::of(great.space.clone(), great.id)?;
         let key = address::key(&great.key);

@@ -6,12 +6,12 @@
 //!   * What damage hides of a list is told at the end of the call, once, and in its exit code.
 //!   * No foreign text steers a terminal: what would is written out, in JSON as JSON has it.
 
-use super::Terminal;
 use super::failure::{DONE, Failure, Outcome, told};
 use super::figures::tame;
 use super::progress;
 use super::table::Paper;
 use super::time::{Calendar, machine, short};
+use super::{Stage, Terminal};
 use crate::disk::real::{RealClock, RealReadDisk};
 use crate::disk::{Clock, ReadDisk};
 use crate::error::{Error, ErrorKind, Place, Result as Stored};
@@ -139,23 +139,23 @@ pub struct Call<'a> {
     is_watched: bool,
     /// Damage that hides a part of what was asked for.
     hidden: Vec<String>,
+    /// How much of it was told.
+    told: usize,
     sheet: Sheet<'a>,
+    errors: &'a mut dyn Write,
 }
 
 impl<'a> Call<'a> {
-    /// A call that prints to `out`, and takes `now` for the present time, if it is given.
-    pub fn new(
-        globals: Globals,
-        out: &'a mut dyn Write,
-        terminal: Terminal,
-        now: Option<Timestamp>,
-    ) -> Self {
+    /// A call that prints to a stage, and takes its `now` for the present time, if it is given.
+    pub fn new(globals: Globals, stage: Stage<'a>, terminal: Terminal) -> Self {
+        let Stage { out, errors, now } = stage;
         let zone = if globals.utc { TimeZone::UTC } else { TimeZone::system() };
         let now = now.unwrap_or_else(|| Timestamp(RealClock::new().wall_micros()));
         let calendar = Calendar { now, zone };
         let sheet = Sheet { out, held: Vec::new(), is_seen: false, bar: ProgressBar::hidden() };
         let Terminal { paper, is_watched } = terminal;
-        Self { globals, calendar, paper, is_watched, hidden: Vec::new(), sheet }
+        let (hidden, told) = (Vec::new(), 0);
+        Self { globals, calendar, paper, is_watched, hidden, told, sheet, errors }
     }
 
     /// Something that turns while long work is done; hidden where nobody looks.
@@ -281,18 +281,32 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What is to be said of what damage hides, line by line.
-    pub fn take_hidden(&mut self) -> Vec<String> {
-        let mut lines = std::mem::take(&mut self.hidden);
-        if lines.len() > DAMAGES_TOLD {
-            lines.truncate(DAMAGES_TOLD);
-            lines.push("there is more damage".to_owned());
+    /// Tells of what damage hides, each once.
+    pub fn tell_hidden(&mut self) {
+        let hidden = std::mem::take(&mut self.hidden);
+        for what in hidden.iter().take(DAMAGES_TOLD).skip(self.told) {
+            self.tell(what);
         }
-        if !lines.is_empty() {
-            let what = "what is damaged is not shown; `dostore verify` names all of it";
-            lines.push(what.to_owned());
+        if hidden.len() > DAMAGES_TOLD.max(self.told) {
+            self.tell("there is more damage");
         }
-        lines
+        if self.told < hidden.len() {
+            self.tell("what is damaged is not shown; `dostore verify` names all of it");
+        }
+        (self.told, self.hidden) = (hidden.len(), hidden);
+    }
+
+    /// Whether damage hides anything.
+    pub fn is_hidden(&self) -> bool {
+        !self.hidden.is_empty()
+    }
+
+    /// Tells what went wrong.
+    pub fn tell(&mut self, what: &str) {
+        let what = tame(what, false, |it| it.escape_default().to_string());
+        let errors = &mut *self.errors;
+        // Nobody is left to tell if this fails.
+        self.sheet.bar.suspend(|| drop(writeln!(errors, "dostore: {what}")));
     }
 
     /// Lets time pass, with all output seen, and looks at the clock.
@@ -309,10 +323,12 @@ impl<'a> Call<'a> {
         Ok(self.sheet.flush()?)
     }
 
-    /// Ends the call.
-    pub fn end(mut self) -> Result<(), Failure> {
+    /// Nothing more is looked at: all output is seen, and what damage hides is told.
+    pub fn end(&mut self) -> Result<(), Failure> {
         self.sheet.bar.finish_and_clear();
-        self.finish()
+        let seen = self.finish();
+        self.tell_hidden();
+        seen
     }
 
     /// Prints bytes as they are.

@@ -4,7 +4,7 @@
 //!   * Memory does not grow with the history: commits are shown as they are read.
 
 use super::address::Address;
-use super::call::{Call, Past};
+use super::call::{self, Call, Past};
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::{bytes, count, digits, sparkline};
 use super::get::object_fields;
@@ -81,6 +81,11 @@ impl Arguments {
     ) -> Outcome {
         let mut listing = Listing::new("history", COLUMNS, reader);
         listing.say(object_fields(place, &place.snapshot(None)?));
+        let unkept = place.space.unkept_to(place.id)?;
+        let behind = since.map(|since| place.bookmark(Some(since)));
+        let is_behind = behind.is_some_and(|it| it.is_ok_and(|it| it.lsn() >= unkept));
+        let unkept = Some(unkept).filter(|lsn| *lsn > Lsn::ZERO && !is_behind);
+        listing.say(call::fields([("unkept_to", json!(unkept.map(|lsn| lsn.0)))]));
         let (mut picture, mut has_more) = (None, false);
         for entry in read(place, since, until)?.rev() {
             // Behind damage inside its past nobody knows the commits of an object.
@@ -99,6 +104,8 @@ impl Arguments {
         let mut foot = call.position_text(reader.position(), reader.time());
         if has_more {
             foot = format!("earlier commits are not shown; {foot}");
+        } else if let Some(lsn) = unkept {
+            foot = format!("{}\n{foot}", unkept_text(lsn));
         }
         if let Some(picture) = picture {
             foot = format!("\n{}\n{foot}", picture.text(call));
@@ -106,6 +113,12 @@ impl Arguments {
         listing.end(call, None, &foot)?;
         Ok(DONE)
     }
+}
+
+/// That commits may be missing, for people.
+pub fn unkept_text(up_to: Lsn) -> String {
+    let why = "history has let go of them, was off, or they were purged";
+    format!("commits up to {} may be missing: {why}", short(up_to))
 }
 
 /// The commits between two moments.

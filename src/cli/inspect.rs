@@ -6,9 +6,10 @@ use super::debug;
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::{bytes, count, digits, facts};
 use super::get::{Shelf, object_fields, print};
-use super::place::{Place, moment, space};
+use super::place::{Place, moment, moment_of_many, space};
 use super::summary;
 use super::table::{Columns, table};
+use super::then::{Then, counted};
 use super::time::{When, machine};
 use super::usage;
 use super::value::Shown;
@@ -16,15 +17,16 @@ use crate::disk::ReadDisk;
 use crate::error::Result as Stored;
 use crate::inspect::summary::{Great, NamespaceSummary};
 use crate::store::list::ListOptions;
-use crate::store::reader::Reader;
+use crate::store::reader::{Reader, ReaderNamespace};
 use crate::store::snapshot::Snapshot;
 use clap::Args;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 Examples:
   dostore inspect
+  dostore inspect --at -15m
   dostore inspect rooms
   dostore inspect rooms/lobby
   dostore inspect rooms/lobby:topic
@@ -40,7 +42,8 @@ const GREATEST: usize = 5;
 ///
 /// Without an address, what the store holds and where its bytes are; of a namespace its greatest
 /// objects, too. Objects of a store or a namespace are counted as of the last checkpoint; commits
-/// behind it are counted beside them.
+/// behind it are counted beside them. With --at all that objects held is read, and what has no
+/// past is left out: files, their bytes and the log.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -54,19 +57,36 @@ impl Arguments {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         call.allow(&[Format::Table, Format::Json, Format::Jsonl])?;
         let Some(text) = &self.address else {
-            self.refuse_past(None)?;
+            if let when @ Some(_) = moment_of_many(call, None, self.past.at.as_deref())? {
+                call.count("objects");
+                return call.reading(|reader, call| match Then::of(reader, when)? {
+                    Some(then) => summary::summary_then(call, reader, then),
+                    None => Ok(DONE),
+                });
+            }
             let found = summary::read(call)?;
             let text = summary::summary(call, &found);
             return call.document("summary", summary::summary_fields(&found), &text);
         };
         if let Some((name, at)) = debug::file_of(text) {
+            if self.past.at.is_some() {
+                return Err(usage("files are shown as they are now: they have no past"));
+            }
             let disk: Arc<dyn ReadDisk> = Arc::new(call.disk()?);
             return debug::show(call, &disk, name, at);
         }
         let address = Address::parse(text)?;
         if address.who.is_none() {
-            self.refuse_past(address.when.as_deref())?;
-            return call.reading(|reader, call| namespace(call, reader, &address.space));
+            let past = self.past.at.as_deref();
+            let when = moment_of_many(call, address.when.as_deref(), past)?;
+            call.count("objects");
+            return call.reading(|reader, call| {
+                let space = space(reader, &address.space)?;
+                match Then::of(reader, when)? {
+                    None => namespace(call, reader, &space),
+                    Some(then) => namespace_then(call, reader, &space, then),
+                }
+            });
         }
         let when = moment(call, &address, self.past.at.as_deref())?;
         call.reading(|reader, call| {
@@ -81,25 +101,41 @@ impl Arguments {
             Ok(DONE)
         })
     }
-
-    fn refuse_past(&self, when: Option<&str>) -> Result<(), Failure> {
-        if when.is_none() && self.past.at.is_none() {
-            return Ok(());
-        }
-        Err(usage(
-            "a store and its namespaces are shown as of now; `stat` takes --at, and \
-             `ls NS --at TIME` lists objects",
-        ))
-    }
 }
 
-fn namespace(call: &mut Call<'_>, reader: &Reader, name: &str) -> Outcome {
-    let space = space(reader, name)?;
+fn namespace(call: &mut Call<'_>, reader: &Reader, space: &ReaderNamespace) -> Outcome {
     let found = summary::read(call)?;
     let of_it = |it: &&NamespaceSummary| it.name.as_deref() == Some(space.name());
     let Some(own) = found.namespaces.iter().find(of_it) else {
-        return Err(Failure::Missing(format!("there is no namespace {name:?}")));
+        return Err(Failure::Missing(format!("there is no namespace {:?}", space.name())));
     };
+    let lines = [
+        ("counted", call.position_text(found.cut, found.cut_time)),
+        ("behind it", format!("{} in the log", count(found.log_commits, "commit"))),
+    ];
+    let more = fields([("cut", json!(found.cut.0)), ("cut_time", json!(machine(found.cut_time)))]);
+    namespace_card(call, (reader, space), own, (&lines, more))
+}
+
+/// A namespace as of a moment.
+fn namespace_then(
+    call: &mut Call<'_>,
+    reader: &Reader,
+    space: &ReaderNamespace,
+    then: Then,
+) -> Outcome {
+    let own = counted(call, space, then)?;
+    let lines = [("read", then.text(call))];
+    namespace_card(call, (reader, space), &own, (&lines, then.fields()))
+}
+
+/// A namespace in figures, with what else is to be said of it.
+fn namespace_card(
+    call: &mut Call<'_>,
+    (reader, space): (&Reader, &ReaderNamespace),
+    own: &NamespaceSummary,
+    (more, more_fields): (&[(&'static str, String)], Map<String, Json>),
+) -> Outcome {
     let great = own.greatest.iter().map(|great| {
         let place = Place::of(space.clone(), space.id_from_short(great.id));
         place.map(|place| (place, *great))
@@ -108,14 +144,10 @@ fn namespace(call: &mut Call<'_>, reader: &Reader, name: &str) -> Outcome {
     let (cells, own) = summary::namespace(own);
     let names = ["namespace", "objects", "keys", "size", "alarms"];
     let mut lines: Vec<_> = names.into_iter().zip(cells).collect();
-    lines.push(("counted", call.position_text(found.cut, found.cut_time)));
-    lines.push(("behind it", format!("{} in the log", count(found.log_commits, "commit"))));
+    lines.extend_from_slice(more);
     let mut document = position_fields(reader);
     document.extend(own);
-    document.extend(fields([
-        ("cut", json!(found.cut.0)),
-        ("cut_time", json!(machine(found.cut_time))),
-    ]));
+    document.extend(more_fields);
     document.insert("greatest".to_owned(), great.iter().map(great_fields).collect());
     let row = |(place, great): &(Place, Great)| {
         let modified = call.calendar.distance(great.last_time);

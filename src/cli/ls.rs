@@ -5,12 +5,13 @@ use super::call::{Call, Format, Page, Past};
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::{bytes, digits};
 use super::listing::{LAYOUTS, Listing};
-use super::place::{half_of, moment_of_many, nearest, objects, space};
+use super::place::{half_of, moment_of_many, nearest, space};
 use super::summary::list_namespaces;
 use super::table::Columns;
-use super::time::machine;
+use super::then::{Then, foot, objects, then_fields};
+use super::time::{When, machine};
 use super::usage;
-use crate::ids::{ObjectId, Timestamp};
+use crate::ids::ObjectId;
 use crate::store::objects::ObjectInfo;
 use crate::store::reader::{Reader, ReaderNamespace};
 use clap::Args;
@@ -21,6 +22,7 @@ Examples:
   dostore ls
   dostore ls rooms
   dostore ls rooms/lob --limit 3
+  dostore ls --at -15m
   dostore ls rooms --at -15m
   dostore ls rooms --format csv";
 
@@ -30,7 +32,8 @@ const COLUMNS: Columns = &["NAME", "ID", "?-KEYS", "?-SIZE", "?MODIFIED", "?ALAR
 ///
 /// Objects come in the order of their ids. A name behind the namespace keeps those whose names
 /// begin so; all are looked at. Sizes are of keys and values; ~ before one says that it is that of
-/// the pages, with newer changes beside them. With --at all that an object held is read.
+/// the pages, with newer changes beside them. With --at all that objects held is read; of a
+/// namespace whose history does not reach back nothing is counted, and the exit code is 6.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -47,17 +50,18 @@ pub struct Arguments {
 struct Wanted {
     space: String,
     prefix: Option<String>,
-    at: Option<Timestamp>,
+    at: Option<When>,
 }
 
 impl Arguments {
     pub fn run(&self, call: &mut Call<'_>) -> Outcome {
         call.allow(LAYOUTS)?;
         let Some(text) = &self.address else {
-            if self.past.at.is_some() || self.page.after.is_some() {
-                return Err(usage("namespaces are listed as of now; --at and --after need one"));
+            if self.page.after.is_some() || self.page.limit.is_some() {
+                return Err(usage("all namespaces are listed; --limit and --after need one"));
             }
-            return list_namespaces(call);
+            let when = moment_of_many(call, None, self.past.at.as_deref())?;
+            return list_namespaces(call, when);
         };
         let (place, when) = text.split_once('@').map_or((&text[..], None), |(a, b)| (a, Some(b)));
         let (space, prefix) = place.split_once('/').map_or((place, None), |(a, b)| (a, Some(b)));
@@ -74,6 +78,8 @@ impl Arguments {
     fn list(&self, call: &mut Call<'_>, reader: &Reader, wanted: &Wanted) -> Outcome {
         let space = space(reader, &wanted.space)?;
         let mut listing = Listing::new("objects", COLUMNS, reader);
+        let then = Then::of(reader, wanted.at)?;
+        listing.say(then_fields(then));
         let after = self.page.after.as_deref().map(|after| id_of(&space, after)).transpose()?;
         let is_wanted = |info: &ObjectInfo| {
             let prefix = wanted.prefix.as_deref().unwrap_or("");
@@ -81,7 +87,7 @@ impl Arguments {
         };
         let mut last = None;
         let mut more = None;
-        for info in objects(&space, after, wanted.at)? {
+        for info in objects(&space, after, then)? {
             let Some(info) = call.readable(info)? else { continue };
             if after == Some(info.id) || !is_wanted(&info) {
                 continue;
@@ -98,10 +104,7 @@ impl Arguments {
             suggest(call, &space, prefix)?;
         }
         let next = more.map(|id| format!("{name}/~{}", id.short()));
-        let foot = match wanted.at {
-            Some(at) => format!("as of {}", call.calendar.show(at)),
-            None => call.position_text(reader.position(), reader.time()),
-        };
+        let foot = foot(call, reader, then);
         listing.end(call, next.as_deref(), &foot)?;
         Ok(DONE)
     }

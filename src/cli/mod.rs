@@ -37,6 +37,7 @@ mod stat;
 mod summary;
 mod table;
 mod tail;
+mod then;
 mod time;
 mod top;
 mod tree;
@@ -49,7 +50,6 @@ use arguments::Arguments;
 use call::Call;
 use clap::Parser;
 use failure::{DAMAGED, DONE, Failure, INTERRUPTED, USAGE};
-use figures::tame;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -109,7 +109,6 @@ pub fn call(words: impl IntoIterator<Item = impl Into<OsString>>, stage: Stage<'
 }
 
 fn answer(words: impl Iterator<Item = OsString>, stage: Stage<'_>, terminal: Terminal) -> u8 {
-    let Stage { out, errors, now } = stage;
     let words: Vec<_> = words.collect();
     let mut arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
@@ -118,10 +117,14 @@ fn answer(words: impl Iterator<Item = OsString>, stage: Stage<'_>, terminal: Ter
             let text = error.render();
             let mut text =
                 if terminal.paper.is_coloured { text.ansi().to_string() } else { text.to_string() };
-            if is_wrong && let Some(examples) = examples(&words) {
+            if is_wrong && let Some(verb) = verb_meant(&words) {
+                if asks_for_the_past(&verb, &words) {
+                    let _ = write!(text, "\n{}\n", no_past(&verb));
+                }
+                let examples = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
                 let _ = write!(text, "\n{examples}\n");
             }
-            let to = if is_wrong { errors } else { out };
+            let to = if is_wrong { stage.errors } else { stage.out };
             // Nobody is left to tell if this fails.
             let _ = to.write_all(text.as_bytes());
             return if is_wrong { USAGE } else { DONE };
@@ -129,29 +132,43 @@ fn answer(words: impl Iterator<Item = OsString>, stage: Stage<'_>, terminal: Ter
     };
     let folder = &mut arguments.globals.directory;
     *folder = folder.take().or_else(told_folder);
-    let mut call = Call::new(arguments.globals, out, terminal, now);
+    let mut call = Call::new(arguments.globals, stage, terminal);
     let done = arguments.verb.run(&mut call);
-    let hidden = call.take_hidden();
     // What was printed before a failure is of use all the same.
     let ended = call.end();
-    let mut tell = |what: &str| {
-        let what = tame(what, false, |it| it.escape_default().to_string());
-        let _ = writeln!(errors, "dostore: {what}");
-    };
-    for what in &hidden {
-        tell(what);
-    }
-    let seen = |code| if hidden.is_empty() { code } else { DAMAGED };
+    let seen = |code| if call.is_hidden() { DAMAGED } else { code };
     let failure = match (done, ended) {
         // What was found out holds, whoever reads it to its end.
         (Ok(code), Err(failure)) if failure.is_deaf() => return seen(code),
+        (Err(failure), _) if failure.is_deaf() => return seen(DONE),
         (Err(failure), _) | (Ok(_), Err(failure)) => failure,
         (Ok(code), Ok(())) => return seen(code),
     };
     if failure.code() != DONE {
-        tell(&failure.to_string());
+        call.tell(&failure.to_string());
     }
     failure.code()
+}
+
+/// Whether a call asks a verb for the past that has none.
+fn asks_for_the_past(verb: &clap::Command, words: &[OsString]) -> bool {
+    let is_at = |word: &OsString| word.to_string_lossy().split('=').next() == Some("--at");
+    let has_past = verb.get_arguments().any(|argument| argument.get_long() == Some("at"));
+    !has_past && words.iter().any(is_at)
+}
+
+/// Why a verb takes no --at.
+fn no_past(verb: &clap::Command) -> &'static str {
+    match verb.get_name() {
+        "verify" | "salvage" | "segments" | "debug" => {
+            "it looks at files, which are as they are and have no past"
+        }
+        "top" => "it shows what comes; `tail --at` shows what came before",
+        "diff" => "its moments are FROM..TO",
+        "bookmark" => "its moment stands behind the object",
+        "restore" => "its moment is --to",
+        _ => "it does something now, and nothing of it is about the past",
+    }
 }
 
 /// The store's folder as the environment says it.
@@ -159,8 +176,8 @@ fn told_folder() -> Option<PathBuf> {
     std::env::var_os("DOSTORE_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
-/// The right forms of the verb that a wrong call means.
-fn examples(words: &[OsString]) -> Option<String> {
+/// The verb that a wrong call means.
+fn verb_meant(words: &[OsString]) -> Option<clap::Command> {
     let command = described();
     let verbs: Vec<_> = command.get_subcommands().collect();
     let meant = |word: &OsString| {
@@ -169,8 +186,7 @@ fn examples(words: &[OsString]) -> Option<String> {
         let mut fitting = verbs.iter().filter(|verb| verb.get_name().starts_with(word));
         exactly.or_else(|| fitting.next().filter(|_| fitting.next().is_none()))
     };
-    let verb = words.iter().skip(1).find_map(meant)?;
-    Some(verb.get_after_help()?.to_string())
+    words.iter().skip(1).find_map(meant).map(|verb| (*verb).clone())
 }
 
 /// The command line as it is described, for whoever prints it.

@@ -11,7 +11,6 @@ use crate::bookmark::Bookmark;
 use crate::error::{Error, Result as Stored};
 use crate::ids::{ObjectId, ShortId, Timestamp};
 use crate::store::list::ListOptions;
-use crate::store::objects::ObjectInfo;
 use crate::store::reader::{Reader, ReaderNamespace};
 use crate::store::snapshot::Snapshot;
 use serde_json::{Value as Json, json};
@@ -68,34 +67,6 @@ pub fn space(reader: &Reader, name: &str) -> Result<ReaderNamespace, Failure> {
         return Err(Failure::Missing(what));
     };
     Ok(found)
-}
-
-/// The objects of a namespace from one on, now or as of a time; those whose names are lost without
-/// them, and an error behind. Of what was purged since there is nothing to be shown.
-pub fn objects(
-    space: &ReaderNamespace,
-    from: Option<ObjectId>,
-    at: Option<Timestamp>,
-) -> Stored<impl Iterator<Item = Stored<ObjectInfo>> + use<>> {
-    let from = from.unwrap_or_else(|| space.id_from_short(half_of("")));
-    let objects = match at {
-        Some(at) => space.objects_at(from, system_time(at))?,
-        None => space.objects_from(from)?,
-    };
-    let is_purged = |error: &Error| error.code() == "history.purged";
-    Ok(objects.nameless().filter(move |object| !object.as_ref().is_err_and(is_purged)))
-}
-
-/// An object of a namespace, now or as of a time.
-pub fn snapshot_of(
-    space: &ReaderNamespace,
-    id: ObjectId,
-    at: Option<Timestamp>,
-) -> Stored<Snapshot> {
-    match at {
-        Some(at) => space.at_time(id, system_time(at)),
-        None => space.snapshot(id),
-    }
 }
 
 /// The most alike of some names.
@@ -300,20 +271,29 @@ pub fn moment(
     }
 }
 
-/// The same where a bookmark makes no sense, because it is of one object.
-pub fn moment_of_many(
+/// The time that is asked for where a bookmark makes no sense, because it is of one object.
+pub fn time_of_many(
     call: &Call<'_>,
     when: Option<&str>,
     at: Option<&str>,
 ) -> Result<Option<Timestamp>, Failure> {
-    let address =
-        Address { space: String::new(), who: None, key: None, when: when.map(str::to_owned) };
-    match moment(call, &address, at)? {
+    match moment_of_many(call, when, at)? {
         None => Ok(None),
         Some(When::Time(at)) => Ok(Some(at)),
         Some(_) => {
-            let what = "a bookmark is of one object; a list takes a time, as -15m";
+            let what = "a bookmark is of one object; many are restored to a time, as -15m";
             Err(Failure::Usage(what.to_owned()))
         }
     }
+}
+
+/// The moment that the address of a namespace or a store, or an option, names; not both.
+pub fn moment_of_many(
+    call: &Call<'_>,
+    when: Option<&str>,
+    at: Option<&str>,
+) -> Result<Option<When>, Failure> {
+    let address =
+        Address { space: String::new(), who: None, key: None, when: when.map(str::to_owned) };
+    moment(call, &address, at)
 }

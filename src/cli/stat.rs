@@ -6,7 +6,8 @@ use super::failure::{Failure, Outcome};
 use super::figures::{bytes, digits, facts};
 use super::get::object_fields;
 use super::history::read as history;
-use super::place::{Place, moment, moment_of_many, objects, space};
+use super::place::{Place, moment, moment_of_many, space};
+use super::then::{Then, foot, namespaces, objects, then_fields};
 use super::time::{When, machine};
 use super::usage;
 use crate::error::ErrorKind;
@@ -83,8 +84,9 @@ impl Arguments {
         let at = moment_of_many(call, address.as_ref().and_then(|it| it.when.as_deref()), at)?;
         call.count("objects");
         call.reading(|reader, call| {
+            let at = Then::of(reader, at)?;
             let Some(address) = &address else {
-                return of_many(call, reader, (&reader.namespaces(), None), at);
+                return of_many(call, reader, (&namespaces(reader, at)?, None), at);
             };
             let space = space(reader, &address.space)?;
             of_many(call, reader, (std::slice::from_ref(&space), Some(space.name())), at)
@@ -96,7 +98,7 @@ fn of_many(
     call: &mut Call<'_>,
     reader: &Reader,
     (spaces, name): (&[ReaderNamespace], Option<&str>),
-    at: Option<Timestamp>,
+    at: Option<Then>,
 ) -> Outcome {
     let (mut keys, mut sizes) = (Vec::new(), Vec::new());
     let (mut named, mut alarms, mut newest) = (0_u64, 0_u64, Timestamp(0));
@@ -113,6 +115,7 @@ fn of_many(
     }
     let (keys, sizes) = (Spread::of(keys), Spread::of(sizes));
     let mut document = position_fields(reader);
+    document.extend(then_fields(at));
     document.extend(fields([
         ("ns", json!(name)),
         ("namespaces", json!(spaces.len())),
@@ -123,10 +126,7 @@ fn of_many(
         ("bytes", sizes.json()),
         ("modified", json!(machine(newest))),
     ]));
-    let read = match at {
-        Some(at) => format!("as of {}", call.calendar.show(at)),
-        None => call.position_text(reader.position(), reader.time()),
-    };
+    let read = foot(call, reader, at);
     let modified = if newest.0 == 0 { "never".to_owned() } else { call.calendar.distance(newest) };
     let text = facts(&[
         ("objects", format!("{}, {} with a name", digits(keys.count as u64), digits(named))),

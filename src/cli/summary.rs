@@ -4,15 +4,19 @@
 //!   * Fields of JSON documents keep their names and meanings; new ones may come.
 
 use super::address;
-use super::call::{Call, fields};
-use super::failure::{DONE, Failure, Outcome};
+use super::call::{Call, fields, position_fields};
+use super::failure::{DONE, Failure, OUTSIDE_HISTORY, Outcome};
 use super::figures::{GREEN, PLAIN, RED, bar, bytes, count, digits, facts};
 use super::listing::Listing;
 use super::table::{Columns, table};
-use super::time::{machine as time, short};
+use super::then::{Then, counted_if_kept, namespaces};
+use super::time::{Calendar, When, machine as time, short};
+use crate::format::manifest::HistoryFile;
 use crate::ids::{Address, Lsn, Timestamp};
 use crate::inspect::summary::NamespaceSummary;
-use crate::inspect::{Fault, KeyRange, Report, Summary};
+use crate::inspect::{Fault, GoneHistory, KeyRange, Report, Summary};
+use crate::names::FileName;
+use crate::store::reader::{Reader, ReaderNamespace};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -110,9 +114,13 @@ fn space_fields(space: &NamespaceSummary) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Lists the namespaces, as of the last checkpoint.
-pub fn list_namespaces(call: &mut Call<'_>) -> Outcome {
+/// Lists the namespaces: as of the last checkpoint, or of a moment.
+pub fn list_namespaces(call: &mut Call<'_>, when: Option<When>) -> Outcome {
+    call.count("objects");
     call.reading(|reader, call| {
+        if let Some(then) = Then::of(reader, when)? {
+            return list_namespaces_then(call, reader, then);
+        }
         let summary = read(call)?;
         let mut listing = Listing::new("namespaces", SPACE_COLUMNS, reader);
         for space in &summary.namespaces {
@@ -122,6 +130,80 @@ pub fn list_namespaces(call: &mut Call<'_>) -> Outcome {
         listing.end(call, None, &foot)?;
         Ok(DONE)
     })
+}
+
+/// The namespaces that there were, in the order in which they were made.
+fn spaces_then(reader: &Reader, then: Then) -> Result<Vec<ReaderNamespace>, Failure> {
+    let mut spaces = namespaces(reader, Some(then))?;
+    spaces.sort_by_key(ReaderNamespace::number);
+    Ok(spaces)
+}
+
+fn list_namespaces_then(call: &mut Call<'_>, reader: &Reader, then: Then) -> Outcome {
+    let mut listing = Listing::new("namespaces", SPACE_COLUMNS, reader);
+    listing.say(then.fields());
+    let mut code = DONE;
+    for space in spaces_then(reader, then)? {
+        let found = counted_if_kept(call, &space, then)?;
+        code = found.as_ref().map_or(OUTSIDE_HISTORY, |_| code);
+        listing.row(call, space_cells_then(&space, found.as_ref()), &fields_then(&space, found))?;
+    }
+    listing.end(call, None, &then.text(call))?;
+    Ok(code)
+}
+
+/// What is told of a namespace as of a moment: nothing but its name where history does not reach
+/// back.
+fn space_cells_then(space: &ReaderNamespace, found: Option<&NamespaceSummary>) -> Vec<String> {
+    let unknown = || {
+        let kept = ["history is not kept", "", "", ""].map(str::to_owned);
+        [address::space(space.name())].into_iter().chain(kept).collect()
+    };
+    found.map_or_else(unknown, space_cells)
+}
+
+fn fields_then(
+    space: &ReaderNamespace,
+    found: Option<NamespaceSummary>,
+) -> Vec<(&'static str, Value)> {
+    let is_known = found.is_some();
+    let found = found.unwrap_or_else(|| NamespaceSummary::of(space.number(), space.name()));
+    let is_counted = |name: &str| !matches!(name, "number" | "name");
+    let fields = space_fields(&found).into_iter();
+    let hide =
+        |(name, value)| (name, if is_known || !is_counted(name) { value } else { json!(null) });
+    fields.map(hide).collect()
+}
+
+/// What the store held at a moment. Files have no past: where its bytes are is told of now alone.
+pub fn summary_then(call: &mut Call<'_>, reader: &Reader, then: Then) -> Outcome {
+    let (mut rows, mut documents) = (Vec::new(), Vec::new());
+    let (mut objects, mut code) = (0, DONE);
+    for space in spaces_then(reader, then)? {
+        let found = counted_if_kept(call, &space, then)?;
+        code = found.as_ref().map_or(OUTSIDE_HISTORY, |_| code);
+        objects += found.as_ref().map_or(0, |found| found.objects);
+        rows.push(space_cells_then(&space, found.as_ref()));
+        let own = fields_then(&space, found).into_iter();
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        documents.push(Value::Object(own.collect()));
+    }
+    let spaces = count(rows.len() as u64, "namespace");
+    let about = facts(&[
+        ("store", reader.store().to_string()),
+        ("read", then.text(call)),
+        ("objects", format!("{} in {spaces}", digits(objects))),
+        ("left out", "files and the log, which have no past".to_owned()),
+    ]);
+    let mut document = position_fields(reader);
+    document.extend(then.fields());
+    document.extend(fields([
+        ("store", json!(reader.store().to_string())),
+        ("namespaces", json!(documents)),
+    ]));
+    let text = format!("{about}\n\n{}", table(SPACE_COLUMNS, &rows, call.paper));
+    call.document("summary", document, &text)?;
+    Ok(code)
 }
 
 /// One namespace of a store, for people and for programs.
@@ -173,8 +255,30 @@ fn into_fields(document: Value) -> Map<String, Value> {
     if let Value::Object(fields) = document { fields } else { fields([]) }
 }
 
+/// What a file of history held that is lost whole, for people.
+fn gone_text(calendar: &Calendar, gone: &GoneHistory) -> String {
+    let HistoryFile { start_time, end_time, .. } = gone.file;
+    let (from, to) = (calendar.show(start_time), calendar.show(end_time));
+    format!("{gone}; made behind {from} and up to {to}")
+}
+
+fn gone_fields(gone: &GoneHistory) -> Value {
+    let HistoryFile { facts, class, epoch, start, end, start_time, end_time } = gone.file;
+    json!({
+        "file": FileName::Run(facts.number).to_string(),
+        "class": class,
+        "epoch": epoch,
+        "behind_lsn": start.0,
+        "last_lsn": end.0,
+        "behind_time": time(start_time),
+        "last_time": time(end_time),
+        "named": gone.named,
+        "perhaps": gone.perhaps,
+    })
+}
+
 /// What a verification found, for people.
-pub fn report(report: &Report, is_coloured: bool) -> String {
+pub fn report(call: &Call<'_>, report: &Report) -> String {
     let counts = &report.counts;
     let store = report.store.map_or("not known".to_owned(), |store| store.to_string());
     let (entries, pages) = (digits(counts.entries), count(counts.pages, "page"));
@@ -197,6 +301,9 @@ pub fn report(report: &Report, is_coloured: bool) -> String {
     for note in &report.notes {
         let _ = writeln!(text, "note: {note}");
     }
+    for gone in &report.gone {
+        let _ = writeln!(text, "note: {}", gone_text(&call.calendar, gone));
+    }
     if report.notes_left_out > 0 {
         let _ = writeln!(text, "and {} more", count(report.notes_left_out, "note"));
     }
@@ -210,7 +317,7 @@ pub fn report(report: &Report, is_coloured: bool) -> String {
     }
     let verdict = report.conclusion();
     let colour = if report.is_clean() { GREEN } else { RED };
-    if is_coloured { format!("{text}{colour}{verdict}{PLAIN}") } else { text + &verdict }
+    if call.paper.is_coloured { format!("{text}{colour}{verdict}{PLAIN}") } else { text + &verdict }
 }
 
 /// The same, for programs.
@@ -225,6 +332,7 @@ pub fn report_fields(report: &Report) -> Map<String, Value> {
         "position": report.position.0,
         "faults": report.faults.iter().map(|it| fault(report, it)).collect::<Vec<_>>(),
         "faults_left_out": report.faults_left_out,
+        "gone_history": report.gone.iter().map(gone_fields).collect::<Vec<_>>(),
         "notes": report.notes,
         "notes_left_out": report.notes_left_out,
         "counts": {

@@ -1,26 +1,29 @@
 //! `tail`: the last commits of a store, and those that come.
 
-use super::address::{Address, Who};
-use super::call::{Call, Format};
+use super::address::Address;
+use super::call::{Call, Format, Past, fields};
 use super::failure::{DONE, Failure, Outcome};
 use super::figures::bytes;
 use super::history;
 use super::listing::{LAYOUTS, Listing};
-use super::place::{Place, space};
+use super::place::{Place, moment, moment_of_many, space};
 use super::table::Columns;
-use super::time::{short, span};
+use super::then::{Then, foot, then_fields};
+use super::time::{When, short, span};
 use super::usage;
 use crate::error::{Error, Result as Stored};
-use crate::ids::Lsn;
-use crate::store::reader::Reader;
-use crate::store::reader_commits::StoreCommit;
+use crate::ids::{Lsn, ShortId, Timestamp};
+use crate::store::reader::{Reader, ReaderNamespace};
+use crate::store::reader_commits::{FoundCommits, Sought};
 use clap::Args;
+use serde_json::json;
 
 const EXAMPLES: &str = "\
 Examples:
   dostore tail
   dostore tail rooms -n 5
   dostore tail rooms/lobby --json
+  dostore tail --at -8d -n 5
   dostore tail -n 3 --format jsonl";
 
 const COLUMNS: Columns = &["?TIME", "COMMIT", "OBJECT", "?-PUT", "?-DEL", "?-BYTES"];
@@ -33,8 +36,10 @@ const KEPT_MAX: usize = 100_000;
 
 /// Shows the last commits of a store, a namespace or an object
 ///
-/// With -f it goes on to show those that come, until it is interrupted. Of commits before the last
-/// checkpoint, those of namespaces without history are not shown; of one look, the last 100,000.
+/// With -f it goes on to show those that come, until it is interrupted: of one look, the last
+/// 100,000. Commits behind the last checkpoint are all shown, earlier ones as far as history keeps
+/// them; where some may be missing for that, the last lines say so. With --at, the last
+/// ones up to then.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -44,25 +49,61 @@ pub struct Arguments {
     #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 10)]
     limit: usize,
     /// Goes on with commits as they become durable
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "at")]
     follow: bool,
     /// How often it looks for more
     #[arg(long, value_name = "SPAN", default_value = "250ms")]
     interval: String,
+    #[command(flatten)]
+    past: Past,
 }
 
 /// Whose commits.
-struct Wanted(Option<Address>);
+pub enum Wanted {
+    /// Of all objects.
+    All,
+    /// Of the objects of a namespace.
+    Space(String),
+    /// Of one object.
+    Object(String, ShortId),
+}
 
 impl Wanted {
-    fn has(&self, place: &Place) -> bool {
-        let Some(address) = &self.0 else { return true };
-        address.space == place.space.name()
-            && match &address.who {
-                None => true,
-                Some(Who::Name(name)) => place.space.id_from_name(name) == place.id,
-                Some(Who::Hex(hex)) => place.id.to_string().starts_with(hex),
-            }
+    /// What an address means, which must be there.
+    fn of(reader: &Reader, address: Option<&Address>) -> Result<Self, Failure> {
+        let Some(address) = address else { return Ok(Self::All) };
+        if address.who.is_none() {
+            return Ok(Self::Space(space(reader, &address.space)?.name().to_owned()));
+        }
+        let place = Place::find(reader, address)?;
+        place.check_ever()?;
+        Ok(Self::Object(place.space.name().to_owned(), place.id.short()))
+    }
+
+    fn has(&self, space: &ReaderNamespace, id: ShortId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Space(name) => name == space.name(),
+            Self::Object(name, own) => *own == id && name == space.name(),
+        }
+    }
+}
+
+/// Up to where commits are shown.
+#[derive(Clone, Copy)]
+struct End {
+    lsn: Lsn,
+    time: Timestamp,
+}
+
+impl End {
+    fn of(reader: &Reader, then: Option<Then>) -> Self {
+        let now = Self { lsn: reader.position(), time: Timestamp(u64::MAX) };
+        match then {
+            None => now,
+            Some(Then::Time(time)) => Self { lsn: reader.last_by(time), time },
+            Some(Then::Commit(lsn)) => Self { lsn, ..now },
+        }
     }
 }
 
@@ -71,35 +112,42 @@ impl Arguments {
         call.allow(if self.follow { &[Format::Table, Format::Jsonl] } else { LAYOUTS })?;
         let interval = span(&self.interval)?;
         let address = self.address.as_deref().map(Address::parse).transpose()?;
-        if address.as_ref().is_some_and(|it| it.key.is_some() || it.when.is_some()) {
+        if address.as_ref().is_some_and(|it| it.key.is_some()) {
             return Err(usage("write tail, tail NS or tail NS/NAME"));
         }
-        let wanted = Wanted(address);
-        let mut seen = Lsn::ZERO;
+        let past = self.past.at.as_deref();
+        let when = match &address {
+            None => moment_of_many(call, None, past)?,
+            Some(address) => moment(call, address, past)?,
+        };
+        if self.follow && when.is_some() {
+            return Err(usage("what comes has no past: leave out -f, or the time"));
+        }
+        let (mut wanted, mut seen) = (Wanted::All, Lsn::ZERO);
         call.reading(|reader, call| {
-            if let Some(address) = &wanted.0 {
-                space(reader, &address.space)?;
-            }
+            wanted = Wanted::of(reader, address.as_ref())?;
+            let then = moment_then(reader, address.as_ref(), when)?;
             let mut lost = Vec::new();
-            let found = self.last(reader, &wanted, &mut lost)?;
-            for error in lost {
-                call.readable::<()>(Err(error))?;
-            }
+            let found = self.last(reader, &wanted, then, &mut lost)?;
+            tell(call, lost)?;
             seen = reader.position();
-            print(call, reader, &found, !self.follow)?;
+            let is_whole = found.commits.len() >= self.limit
+                && found.commits.first().is_none_or(|first| first.lsn() > found.whole_behind);
+            let unkept = (!is_whole).then_some(found.whole_behind);
+            print(call, reader, (&found, then), (unkept, !self.follow))?;
             Ok(DONE)
         })?;
         if !self.follow {
             return Ok(DONE);
         }
+        call.tell_hidden();
         let mut reader = call.open()?;
         loop {
             call.sleep(interval)?;
-            reader.refresh()?;
-            let found =
-                reader.read(|reader| of(reader, &wanted, (seen, KEPT_MAX), &mut Vec::new()))?;
+            let found = follow(call, &mut reader, &wanted, (seen, KEPT_MAX))?;
+            let unkept = Some(found.whole_behind).filter(|lsn| *lsn > seen);
             seen = reader.position().max(seen);
-            print(call, &reader, &found, false)?;
+            print(call, &reader, (&found, None), (unkept, false))?;
         }
     }
 
@@ -108,58 +156,98 @@ impl Arguments {
         &self,
         reader: &Reader,
         wanted: &Wanted,
+        then: Option<Then>,
         lost: &mut Vec<Error>,
-    ) -> Result<Found, Failure> {
-        let most = if wanted.0.is_none() { self.limit } else { KEPT_MAX };
-        let near = reader.position().0.saturating_sub((self.limit as u64).saturating_mul(64));
-        let mut found = Vec::new();
-        for after in [reader.checkpoint(), Lsn(near), Lsn::ZERO] {
-            found = of(reader, wanted, (after, most), lost)?;
-            if found.len() >= self.limit {
+    ) -> Stored<FoundCommits> {
+        let end = End::of(reader, then);
+        let most = self.limit.min(KEPT_MAX);
+        let near = Lsn(end.lsn.0.saturating_sub((self.limit as u64).saturating_mul(64)));
+        let mut found = FoundCommits { commits: Vec::new(), whole_behind: Lsn::ZERO };
+        for after in [reader.checkpoint(), near, Lsn::ZERO] {
+            if most == 0 || after >= end.lsn && after > Lsn::ZERO {
+                continue;
+            }
+            lost.clear();
+            found = look(reader, wanted, (after, end, most), lost)?;
+            if found.commits.len() >= most {
                 break;
             }
         }
-        let extra = found.len().saturating_sub(self.limit);
-        found.drain(..extra);
         Ok(found)
     }
 }
 
-type Found = Vec<(Place, StoreCommit)>;
+/// The moment that was asked for. A bookmark is of the object, if there is one.
+fn moment_then(
+    reader: &Reader,
+    address: Option<&Address>,
+    when: Option<When>,
+) -> Result<Option<Then>, Failure> {
+    let object = address.filter(|it| it.who.is_some());
+    if let (Some(object), Some(When::Bookmark(bookmark))) = (object, when) {
+        let place = Place::find(reader, object)?;
+        return Ok(Some(Then::Commit(place.space.commit_of(place.id, &bookmark)?)));
+    }
+    Ok(Then::of(reader, when)?)
+}
 
 /// The commits behind an LSN that are wanted, past damage.
-fn of(
+fn look(
     reader: &Reader,
     wanted: &Wanted,
-    (after, most): (Lsn, usize),
+    (after, end, most): (Lsn, End, usize),
     lost: &mut Vec<Error>,
-) -> Stored<Found> {
-    let mut found = Vec::new();
+) -> Stored<FoundCommits> {
     let mut keep = |error| {
         if lost.len() < LOST_MAX {
             lost.push(error);
         }
         Ok(())
     };
-    for commit in reader.commits_around(after, most, &mut keep)? {
-        let (space, id) = (commit.namespace.clone(), commit.object);
-        let mut place = Place { space, id, name: None };
-        if wanted.has(&place) {
-            place = Place::of(place.space, id)?;
-            found.push((place, commit));
-        }
-    }
+    let wants = &|space: &ReaderNamespace, id: ShortId| wanted.has(space, id);
+    let sought = Sought { after, last: end.lsn, until: end.time, most, wants };
+    reader.commits_of(&sought, &mut keep)
+}
+
+/// The commits that have come behind an LSN, the last `most` of them, past damage, of which each is
+/// told once.
+pub fn follow(
+    call: &mut Call<'_>,
+    reader: &mut Reader,
+    wanted: &Wanted,
+    (seen, most): (Lsn, usize),
+) -> Result<FoundCommits, Failure> {
+    reader.refresh()?;
+    let mut lost = Vec::new();
+    let found = reader.read(|reader| {
+        lost.clear();
+        look(reader, wanted, (seen, End::of(reader, None), most), &mut lost)
+    })?;
+    tell(call, lost)?;
+    call.tell_hidden();
     Ok(found)
 }
 
-fn print(call: &mut Call<'_>, reader: &Reader, found: &Found, ends: bool) -> Result<(), Failure> {
-    let is_more = !ends && found.is_empty();
-    if is_more {
+/// Notes what damage hides.
+fn tell(call: &mut Call<'_>, lost: Vec<Error>) -> Result<(), Failure> {
+    lost.into_iter().try_for_each(|error| call.readable::<()>(Err(error)).map(drop))
+}
+
+fn print(
+    call: &mut Call<'_>,
+    reader: &Reader,
+    (found, then): (&FoundCommits, Option<Then>),
+    (unkept, ends): (Option<Lsn>, bool),
+) -> Result<(), Failure> {
+    let unkept = unkept.filter(|lsn| *lsn > Lsn::ZERO);
+    if !ends && found.commits.is_empty() && unkept.is_none() {
         return Ok(());
     }
     let mut listing = Listing::new("commits", COLUMNS, reader);
-    for (place, commit) in found {
-        let entry = &commit.entry;
+    listing.say(then_fields(then));
+    listing.say(fields([("unkept_to", json!(unkept.map(|lsn| lsn.0)))]));
+    for commit in &found.commits {
+        let (place, entry) = (Place::of(commit.namespace.clone(), commit.object)?, &commit.entry);
         let cells = vec![
             call.calendar.show(entry.time),
             short(entry.bookmark.lsn()),
@@ -172,6 +260,9 @@ fn print(call: &mut Call<'_>, reader: &Reader, found: &Found, ends: bool) -> Res
         fields.extend(history::fields(entry));
         listing.row(call, cells, &fields)?;
     }
-    let foot = call.position_text(reader.position(), reader.time());
+    let mut foot = foot(call, reader, then);
+    if let Some(lsn) = unkept {
+        foot = format!("{}\n{foot}", history::unkept_text(lsn));
+    }
     listing.end(call, None, &foot)
 }

@@ -6,6 +6,7 @@ use super::figures::{bar, bytes, digits};
 use super::listing::{LAYOUTS, Listing};
 use super::place::Place;
 use super::table::Columns;
+use super::tail::{Wanted, follow};
 use super::time::span;
 use crate::ids::ObjectId;
 use crate::store::reader::{Reader, ReaderNamespace};
@@ -61,10 +62,9 @@ impl Arguments {
         let mut round = 0;
         while self.rounds.is_none_or(|rounds| round < rounds) {
             call.sleep(interval)?;
-            reader.refresh()?;
-            let commits = reader.read(|reader| reader.commits_behind(seen, COUNTED_MAX))?;
+            let found = follow(call, &mut reader, &Wanted::All, (seen, COUNTED_MAX))?;
             seen = reader.position().max(seen);
-            self.show(call, &reader, loads(&commits), interval)?;
+            self.show(call, &reader, loads(&found.commits), interval)?;
             round += 1;
         }
         Ok(DONE)

@@ -41,7 +41,7 @@ impl Arguments {
         let disk: Arc<dyn ReadDisk> = Arc::new(disk);
         let found = verify_watched(&disk, depth, &Watched(bar.clone()));
         bar.finish_and_clear();
-        let mut text = report(&found, call.paper.is_coloured);
+        let mut text = report(call, &found);
         if found.verdict() == Verdict::Damaged {
             let salvage = command(call, &["salvage", "-o", "NEW"]);
             let _ = write!(text, "\nwhat can be had of it goes into a new store:  {salvage}");

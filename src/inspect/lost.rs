@@ -102,12 +102,12 @@ pub fn of_directory(
     known.end(report)
 }
 
-/// Tells whose past was lost with blocks of history, as far as the filters deny no object.
+/// Tells whose past was lost with blocks of history, as far as the filters deny no object. Of files
+/// that are lost whole [`gone`](super::gone) tells.
 pub fn tell_history(runs: &Runs, report: &mut Report) {
     for lost in runs.lost.iter().filter(|lost| lost.usage == RunUse::History) {
         let Some(run) = runs.history.iter().find(|run| run.name() == lost.file) else { continue };
         if lost.first.is_empty() {
-            report.note(format!("whose past {} held is not known", lost.file));
             continue;
         }
         let mut known = Known::new(std::iter::once(lost));

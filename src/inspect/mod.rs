@@ -3,8 +3,8 @@
 //! Works on closed stores, on broken ones and beside a writer, with nothing but the formats and
 //! the structures below the engine: what it says does not depend on the code that wrote the store.
 //! Read [`verify`](mod@verify) first; `files`, `runs`, `objects`, `segments`, `history`, `log`,
-//! `adoptions`, `guess`, `owners` and `lost` are its parts; [`summary`](mod@summary) counts, and
-//! [`structure`] shows one file, in the words of `words`.
+//! `adoptions`, `guess`, `owners`, `gone` and `lost` are its parts; [`summary`](mod@summary)
+//! counts, and [`structure`] shows one file, in the words of `words`.
 //!
 //! Invariants:
 //!   * Takes no lock and writes nothing: it holds a [`ReadDisk`](crate::disk::ReadDisk) only.
@@ -29,6 +29,7 @@
 mod adoptions;
 pub mod catalog;
 mod files;
+mod gone;
 mod guess;
 mod history;
 mod log;
@@ -46,6 +47,6 @@ pub mod verify;
 mod words;
 
 pub use files::forbidden;
-pub use report::{Counts, Fault, KeyRange, Report, Scope, Verdict, Watch};
+pub use report::{Counts, Fault, GoneHistory, KeyRange, Report, Scope, Verdict, Watch};
 pub use summary::{Summary, summary};
 pub use verify::{Depth, is_there, verify, verify_shared, verify_to, verify_watched};

@@ -5,6 +5,7 @@
 //!   * At most [`FAULTS_MAX`] faults and [`NOTES_MAX`] notes are kept; the rest is counted.
 
 use crate::error::{Error, Place};
+use crate::format::manifest::HistoryFile;
 use crate::ids::{Address, Lsn, StoreId};
 use crate::names::FileName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,6 +144,28 @@ impl Watch for () {
     fn pass(&self, _bytes: u64) {}
 }
 
+/// A file of history of which nothing can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoneHistory {
+    /// What the manifest says of it: the span of commits whose past it held.
+    pub file: HistoryFile,
+    /// Objects that are known to have had commits in it: each has a fault.
+    pub named: u64,
+    /// Others that committed later, and may have had some in it too.
+    pub perhaps: u64,
+}
+
+impl fmt::Display for GoneHistory {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HistoryFile { facts, class, epoch, start, end, .. } = &self.file;
+        let (name, from, to) = (FileName::Run(facts.number), start.next().short(), end.short());
+        write!(out, "{name} is lost whole: history of commits {from} to {to}, ")?;
+        write!(out, "class {class}, epoch {epoch}; ")?;
+        let (named, perhaps) = (self.named, self.perhaps);
+        write!(out, "{named} objects are known to have had some there, {perhaps} others may have")
+    }
+}
+
 /// What was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -207,6 +230,8 @@ pub struct Report {
     pub faults_left_out: u64,
     /// The widest scope of all faults.
     worst: Option<Scope>,
+    /// Files of history of which nothing can be read.
+    pub gone: Vec<GoneHistory>,
     /// How the objects that faults name are called, as `namespace/name` or `namespace/~id`.
     pub names: BTreeMap<Address, String>,
     /// What is worth knowing and not wrong.
@@ -317,6 +342,9 @@ impl fmt::Display for Report {
         writeln!(out, "{commits} commits in {groups} groups, up to {}", self.position.short())?;
         for note in &self.notes {
             writeln!(out, "note: {note}")?;
+        }
+        for gone in &self.gone {
+            writeln!(out, "note: {gone}")?;
         }
         for fault in &self.faults {
             write!(out, "fault: {fault}")?;

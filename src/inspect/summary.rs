@@ -207,10 +207,10 @@ fn follow_log(
 }
 
 fn count_objects(directory: &Directory, catalog: &Catalog, summary: &mut Summary) -> Result<()> {
-    let known = catalog.namespaces()?.into_iter().map(|(number, namespace)| {
-        let name = Some(namespace.name);
-        (number, NamespaceSummary { number, name, ..NamespaceSummary::default() })
-    });
+    let known = catalog
+        .namespaces()?
+        .into_iter()
+        .map(|(number, namespace)| (number, NamespaceSummary::of(number, &namespace.name)));
     let mut found: BTreeMap<NamespaceNumber, NamespaceSummary> = known.collect();
     for head in directory.heads(Address::default()) {
         let (address, head) = match head {
@@ -225,7 +225,10 @@ fn count_objects(directory: &Directory, catalog: &Catalog, summary: &mut Summary
         if !head.deleted && address != CATALOG {
             let number = address.namespace;
             let fresh = || NamespaceSummary { number, ..NamespaceSummary::default() };
-            found.entry(number).or_insert_with(fresh).add(address.id, &head);
+            let Head { count: keys, content_bytes, last_time, .. } = head;
+            let great = Great { id: address.id, keys, content_bytes, last_time };
+            let space = found.entry(number).or_insert_with(fresh);
+            space.add(great, head.alarm.is_some(), head.approximate);
         }
     }
     summary.namespaces = found.into_values().collect();
@@ -233,18 +236,24 @@ fn count_objects(directory: &Directory, catalog: &Catalog, summary: &mut Summary
 }
 
 impl NamespaceSummary {
-    fn add(&mut self, id: ShortId, head: &Head) {
-        let Head { count: keys, content_bytes, last_time, .. } = *head;
+    /// One without objects.
+    pub(crate) fn of(number: NamespaceNumber, name: &str) -> Self {
+        Self { number, name: Some(name.to_owned()), ..Self::default() }
+    }
+
+    /// Counts an object.
+    pub(crate) fn add(&mut self, object: Great, has_alarm: bool, is_approximate: bool) {
+        let Great { keys, content_bytes, .. } = object;
         let at = self.greatest.partition_point(|great| great.content_bytes >= content_bytes);
         if at < GREATEST {
-            self.greatest.insert(at, Great { id, keys, content_bytes, last_time });
+            self.greatest.insert(at, object);
             self.greatest.truncate(GREATEST);
         }
         self.objects += 1;
-        self.keys = self.keys.saturating_add(head.count);
-        self.content_bytes = self.content_bytes.saturating_add(head.content_bytes);
-        self.alarms += u64::from(head.alarm.is_some());
-        self.approximate += u64::from(head.approximate);
+        self.keys = self.keys.saturating_add(keys);
+        self.content_bytes = self.content_bytes.saturating_add(content_bytes);
+        self.alarms += u64::from(has_alarm);
+        self.approximate += u64::from(is_approximate);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::inspect::owners::{self, Owned};
 use crate::inspect::report::{Fault, Report, Scope, Watch, message};
 use crate::inspect::runs::Runs;
 use crate::inspect::segments::{Gap, Told, check_ends, check_pages, tell_gap};
-use crate::inspect::{log, lost};
+use crate::inspect::{gone, log, lost};
 use crate::manifest;
 use crate::names::{FileName, Folder};
 use crate::segment::SegmentSet;
@@ -100,6 +100,7 @@ fn forgive(report: &mut Report, newest: &Manifest) {
             _ => false,
         }
     };
+    report.gone.retain(|gone| named.contains(&FileName::Run(gone.file.facts.number).to_string()));
     let found = report.faults.len();
     report.retain(|fault| !given_up(&fault.place.file));
     if report.faults.len() < found {
@@ -201,6 +202,7 @@ fn walk_guessed(disk: &Arc<dyn ReadDisk>, (_, watch): How<'_>, report: &mut Repo
     check_log(disk, (&manifest, &listing), report);
     let runs = Runs::check(&**disk, &manifest, (report, watch));
     lost::tell_history(&runs, report);
+    gone::tell(&runs, &manifest, report);
     let segments = SegmentSet::new(Arc::clone(disk), manifest.store);
     manifest.segments.iter().for_each(|state| segments.add(&state.facts));
     let known = lost::of_directory(&runs, (&manifest, &segments), report);
@@ -288,6 +290,7 @@ fn check_content(
     objects.check_lost(&known);
     let damaged = std::mem::take(&mut objects.damaged);
     lost::tell_history(&runs, report);
+    gone::tell(&runs, manifest, report);
     let states = manifest.segments.iter();
     for state in states.filter(|state| left.contains(&state.facts.number)) {
         if watch.is_over() {

@@ -90,6 +90,41 @@ impl View {
                 return Ok(());
             }
         }
+        self.filed_commits_back((after, last), each)
+    }
+
+    /// Hands out those of a span that are kept, the newest first, until `each` has enough. Says
+    /// behind which LSN not one is missing, as far as it was not stopped.
+    ///
+    /// What the log has is kept, whatever history lets go of, but for what was purged.
+    pub fn each_kept_commit_back(
+        &self,
+        (after, last): (Lsn, Lsn),
+        mut each: impl FnMut(PastCommit<'_>) -> Walked,
+    ) -> Result<Lsn> {
+        let in_log = after.max(retention::behind_purge(self));
+        for commit in self.recent_commits(in_log, last).rev() {
+            if each(commit)?.is_break() {
+                return Ok(after);
+            }
+        }
+        self.filed_commits_back((after.max(retention::history_start(self)), last), each)?;
+        Ok(after.max(self.unkept_to()?))
+    }
+
+    /// Up to which commit some may be missing, because history has let go of them.
+    pub fn unkept_to(&self) -> Result<Lsn> {
+        // What the log has is there, but for what was purged.
+        let in_pages = self.version.head(self.address)?.map_or(Lsn::ZERO, |head| head.last_lsn);
+        Ok(retention::history_start(self).min(in_pages.max(retention::behind_purge(self))))
+    }
+
+    /// The commits of a span that files of history hold, the newest first.
+    fn filed_commits_back(
+        &self,
+        (after, last): (Lsn, Lsn),
+        mut each: impl FnMut(PastCommit<'_>) -> Walked,
+    ) -> Result<()> {
         let (from, to) = self.item_keys(after, last);
         for file in self.commit_files(after, last)?.into_iter().rev() {
             let run = self.version.history.open(file)?;

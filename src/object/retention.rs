@@ -132,20 +132,26 @@ pub fn history_start(view: &View) -> Lsn {
 }
 
 /// The moment right before the object's last purge; the beginning without one.
-fn behind_purge(view: &View) -> Lsn {
+pub fn behind_purge(view: &View) -> Lsn {
     view.last_purge().map_or(Lsn::ZERO, |purged| Lsn(purged.0.saturating_sub(1)))
+}
+
+/// Fails where history of a namespace does not reach back to a time. Says from when on it is there.
+pub fn check_time(manifest: &Manifest, namespace: NamespaceNumber, time: Timestamp) -> Result<Lsn> {
+    let from = readable_from(manifest, namespace).unwrap_or(Lsn::MAX);
+    check(manifest, namespace, from)?;
+    // Nothing has expired as long as nothing is missing at the beginning.
+    if from > Lsn::ZERO && time < time_of(manifest, from) {
+        return Err(expired(manifest, from));
+    }
+    Ok(from)
 }
 
 /// A moment before `time` from which on the commits of an object can be told. Fails where history
 /// does not reach back to that time.
 pub fn history_from(view: &View, time: Timestamp) -> Result<Lsn> {
     let manifest = &view.version.manifest;
-    let from = first_of(view);
-    check(manifest, view.address.namespace, from)?;
-    // Nothing has expired as long as nothing is missing at the beginning.
-    if from > Lsn::ZERO && time < time_of(manifest, from) {
-        return Err(expired(manifest, from));
-    }
+    let from = check_time(manifest, view.address.namespace, time)?;
     let files = manifest.history.iter().filter(|file| file.start_time <= time);
     Ok(files.map(|file| file.start).fold(from, Lsn::max))
 }

@@ -40,6 +40,8 @@ pub mod past;
 pub mod reader;
 pub mod reader_alarms;
 pub mod reader_commits;
+#[cfg(feature = "cli")]
+mod reader_moments;
 pub mod reader_objects;
 mod reader_past;
 pub mod restore;

@@ -6,7 +6,7 @@
 use super::history::HistoryEntry;
 use super::reader::{Moment, Reader, ReaderNamespace};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{Address, Lsn, ObjectId};
+use crate::ids::{Address, Lsn, ObjectId, ShortId, Timestamp};
 use crate::object::commits::PastCommit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -22,6 +22,38 @@ pub struct StoreCommit {
     pub entry: HistoryEntry,
 }
 
+/// Which commits are looked for.
+pub(crate) struct Sought<'a> {
+    /// Behind this commit.
+    pub after: Lsn,
+    /// Up to this one.
+    pub last: Lsn,
+    /// Up to this time.
+    pub until: Timestamp,
+    /// The last so many of them.
+    pub most: usize,
+    /// Of these objects only.
+    pub wants: &'a dyn Fn(&ReaderNamespace, ShortId) -> bool,
+}
+
+/// Commits that were looked for and found.
+#[derive(Debug)]
+pub(crate) struct FoundCommits {
+    /// The oldest first.
+    pub commits: Vec<StoreCommit>,
+    /// Behind this one not one is missing of those that were looked for; up to it, history has let
+    /// go of some.
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the command tells it"))]
+    pub whole_behind: Lsn,
+}
+
+impl StoreCommit {
+    /// Its LSN.
+    pub fn lsn(&self) -> Lsn {
+        self.entry.bookmark.lsn()
+    }
+}
+
 impl Reader {
     /// The last commit that pages hold: [`Reader::commits_behind`] is cheap from here on.
     pub fn checkpoint(&self) -> Lsn {
@@ -29,56 +61,62 @@ impl Reader {
     }
 
     /// The commits of the store behind an LSN, the oldest first; the last `most` of them if there
-    /// are more. Of what a checkpoint has put into pages, objects without history show nothing.
+    /// are more. What history has let go of is not among them, nor what was purged; commits behind
+    /// the [checkpoint](Reader::checkpoint) are all there.
     ///
     /// Costs in proportion to the commits, and one look at each object where `after` is before the
-    /// [checkpoint](Reader::checkpoint).
+    /// checkpoint.
     pub fn commits_behind(&self, after: Lsn, most: usize) -> Result<Vec<StoreCommit>> {
-        self.commits_around(after, most, &mut Err)
+        let (last, until) = (self.position(), Timestamp(u64::MAX));
+        let sought = Sought { after, last, until, most, wants: &|_, _| true };
+        Ok(self.commits_of(&sought, &mut Err)?.commits)
     }
 
-    /// The same past damage, of which `lost` is told.
-    pub(crate) fn commits_around(
+    /// The commits that are looked for, past damage, of which `lost` is told.
+    ///
+    /// Holds as many as are wanted; of each object no more is read than may be among them.
+    pub(crate) fn commits_of(
         &self,
-        after: Lsn,
-        most: usize,
+        sought: &Sought<'_>,
         lost: &mut dyn FnMut(Error) -> Result<()>,
-    ) -> Result<Vec<StoreCommit>> {
+    ) -> Result<FoundCommits> {
+        let Sought { after, until, most, .. } = *sought;
         let moment = self.moment();
+        let span = (after, sought.last.min(moment.position));
         let namer = moment.namer()?;
         let spaces = self.spaces();
         let mut kept: BTreeMap<Lsn, (Address, HistoryEntry)> = BTreeMap::new();
+        let mut whole_behind = after;
         for address in changed_behind(moment, after, lost)? {
-            if !spaces.contains_key(&address.namespace) {
+            let Some(space) = spaces.get(&address.namespace) else { continue };
+            if !(sought.wants)(space, address.id) {
                 continue;
             }
             let Some(view) = past_damage(moment.view(address), lost)? else { continue };
-            let mut keep = |commit: PastCommit<'_>| {
-                let is_late = kept.first_key_value().is_none_or(|(first, _)| *first < commit.lsn);
-                if kept.len() < most || is_late {
-                    kept.insert(commit.lsn, (address, namer.entry(address, &commit)));
+            let keep = |commit: PastCommit<'_>| {
+                if commit.time > until {
+                    return Ok(ControlFlow::Continue(()));
                 }
+                let first = kept.first_key_value();
+                if kept.len() >= most && first.is_none_or(|(first, _)| *first > commit.lsn) {
+                    return Ok(ControlFlow::Break(()));
+                }
+                kept.insert(commit.lsn, (address, namer.entry(address, &commit)));
                 if kept.len() > most {
                     kept.pop_first();
                 }
-            };
-            let told = view.each_commit((after, moment.position), |commit| {
-                keep(commit);
                 Ok(ControlFlow::Continue(()))
-            });
-            match told {
-                Err(error) if error.kind() == ErrorKind::NotRetained => {
-                    view.recent_commits(after, moment.position).for_each(keep);
-                }
-                told => drop(past_damage(told, lost)?),
+            };
+            if let Some(whole) = past_damage(view.each_kept_commit_back(span, keep), lost)? {
+                whole_behind = whole_behind.max(whole);
             }
         }
-        let told = kept.into_values().filter_map(|(address, entry)| {
+        let commits = kept.into_values().filter_map(|(address, entry)| {
             let namespace = spaces.get(&address.namespace)?.clone();
             let object = namespace.id_from_short(address.id);
             Some(StoreCommit { namespace, object, entry })
         });
-        Ok(told.collect())
+        Ok(FoundCommits { commits: commits.collect(), whole_behind })
     }
 }
 

@@ -8,7 +8,7 @@ use super::objects::{ObjectInfo, name_of, nameless_at, nameless_of};
 use super::reader::ReaderNamespace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Head;
-use crate::ids::{Address, ObjectId, ShortId, Timestamp};
+use crate::ids::{Address, Lsn, ObjectId, ShortId, Timestamp};
 use crate::object::retention;
 use std::ops::RangeInclusive;
 use std::time::SystemTime;
@@ -17,26 +17,43 @@ impl ReaderNamespace {
     /// The objects of the namespace, by id.
     pub fn objects(&self) -> ReaderObjects {
         let from = Address { namespace: self.entry.number, id: ShortId::default() };
-        ReaderObjects::new(self, rest_of_namespace(from), None)
+        ReaderObjects::new(self, rest_of_namespace(from), AsOf::Now)
     }
 
     /// The objects from this id on, itself included.
     pub fn objects_from(&self, id: ObjectId) -> Result<ReaderObjects> {
-        Ok(ReaderObjects::new(self, rest_of_namespace(self.address(id)?), None))
+        Ok(ReaderObjects::new(self, rest_of_namespace(self.address(id)?), AsOf::Now))
     }
 
     /// The objects whose ids begin with any from this half to that one.
     #[cfg(feature = "cli")]
     pub(crate) fn objects_between(&self, first: ShortId, last: ShortId) -> ReaderObjects {
         let of = |id| Address { namespace: self.entry.number, id };
-        ReaderObjects::new(self, of(first)..=of(last), None)
+        ReaderObjects::new(self, of(first)..=of(last), AsOf::Now)
     }
 
     /// The objects that there were at a time, from this id on, as they were then. Reads of each
     /// object all that it held. Fails with `history.expired` where history does not reach back.
     pub fn objects_at(&self, id: ObjectId, time: SystemTime) -> Result<ReaderObjects> {
-        Ok(ReaderObjects::new(self, rest_of_namespace(self.address(id)?), Some(time.into())))
+        let range = rest_of_namespace(self.address(id)?);
+        Ok(ReaderObjects::new(self, range, AsOf::Time(time.into())))
     }
+
+    /// The same right after a commit of the store.
+    #[cfg(feature = "cli")]
+    pub(crate) fn objects_after(&self, id: ObjectId, commit: Lsn) -> Result<ReaderObjects> {
+        let range = rest_of_namespace(self.address(id)?);
+        Ok(ReaderObjects::new(self, range, AsOf::Commit(commit)))
+    }
+}
+
+/// As of when objects are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AsOf {
+    Now,
+    Time(Timestamp),
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the command asks for it"))]
+    Commit(Lsn),
 }
 
 /// The objects of a namespace at one moment, by id.
@@ -45,7 +62,7 @@ impl ReaderNamespace {
 #[derive(Debug)]
 pub struct ReaderObjects {
     namespace: ReaderNamespace,
-    at: Option<Timestamp>,
+    at: AsOf,
     pages: Pages,
     /// Whether objects whose names are lost are shown, and the errors behind them.
     shows_nameless: bool,
@@ -54,11 +71,7 @@ pub struct ReaderObjects {
 }
 
 impl ReaderObjects {
-    fn new(
-        namespace: &ReaderNamespace,
-        range: RangeInclusive<Address>,
-        at: Option<Timestamp>,
-    ) -> Self {
+    fn new(namespace: &ReaderNamespace, range: RangeInclusive<Address>, at: AsOf) -> Self {
         let (namespace, pages) = (namespace.clone(), Pages::of(range));
         Self { namespace, at, pages, shows_nameless: false, lost_name: None }
     }
@@ -74,11 +87,15 @@ impl ReaderObjects {
         let id = self.namespace.id_from_short(address.id);
         let mut view = self.namespace.moment.view(address)?;
         let info = match self.at {
-            None => nameless_of(&view, id)?,
-            Some(at) => {
+            AsOf::Now => nameless_of(&view, id)?,
+            AsOf::Time(at) => {
                 if let Some(lsn) = retention::moment_at(&view, at)? {
                     view = view.as_of(lsn)?;
                 }
+                nameless_at(&view, id)?
+            }
+            AsOf::Commit(lsn) => {
+                view = view.as_of(lsn)?;
                 nameless_at(&view, id)?
             }
         };
@@ -96,7 +113,7 @@ impl ReaderObjects {
     fn next_address(&mut self) -> Option<Result<Address>> {
         let moment = &self.namespace.moment;
         while let Some(range) = self.pages.wanted() {
-            let is_wanted = |head: &Head| !head.deleted || self.at.is_some();
+            let is_wanted = |head: &Head| !head.deleted || self.at != AsOf::Now;
             self.pages.read(&moment.version.directory, is_wanted, |is_before| {
                 let recent = moment.objects.range(range).map(|(address, _)| *address);
                 recent.take_while(is_before).collect::<Vec<_>>()

@@ -34,13 +34,11 @@ impl Moment {
 
 impl ReaderNamespace {
     /// The LSN that a bookmark of an object names, as far as this moment goes.
-    fn moment_of(&self, address: Address, bookmark: &Bookmark) -> Result<Lsn> {
+    pub(super) fn moment_of(&self, address: Address, bookmark: &Bookmark) -> Result<Lsn> {
         let moment = &*self.moment;
         let manifest = &moment.version.manifest;
         bookmark.check(manifest.store, address)?;
-        if bookmark.lsn() > moment.position {
-            return Err(ahead());
-        }
+        check_shown(moment, bookmark.lsn())?;
         let lsn = moment_in(&moment.terms()?, moment.position, bookmark)?;
         if !bookmark.is_session_end() {
             return Ok(lsn);
@@ -83,9 +81,7 @@ impl ReaderNamespace {
     /// shown.
     pub fn bookmark_of(&self, id: ObjectId, lsn: Lsn) -> Result<Bookmark> {
         let address = self.address(id)?;
-        if lsn > self.moment.position {
-            return Err(ahead());
-        }
+        check_shown(&self.moment, lsn)?;
         Ok(self.moment.namer()?.bookmark(address, lsn))
     }
 
@@ -155,8 +151,11 @@ impl ReaderNamespace {
     }
 }
 
-#[cold]
-fn ahead() -> Error {
+/// Fails with `bookmark.ahead` for a commit behind what is shown.
+pub(super) fn check_shown(moment: &Moment, commit: Lsn) -> Result<()> {
+    if commit <= moment.position {
+        return Ok(());
+    }
     let what = "the bookmark is of a moment behind what the reader shows; refresh it";
-    Error::new(ErrorKind::NotFound, "bookmark.ahead", what)
+    Err(Error::new(ErrorKind::NotFound, "bookmark.ahead", what))
 }

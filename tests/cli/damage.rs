@@ -9,6 +9,7 @@ use dostore::names::FileName;
 use dostore::store::Store;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -339,6 +340,64 @@ fn check_hurt(done: &Done) {
     assert!(done.errors.contains("lost to damage (in run/"), "{done:?}");
     assert!(done.errors.contains("`dostore verify`"), "{done:?}");
     assert!(done.errors.lines().count() <= 3, "told more than once: {done:?}");
+}
+
+/// Calls `each` at each look of a verb that goes on by itself, as often as it says so.
+struct Looks<F> {
+    each: F,
+    taken: Vec<u8>,
+}
+
+impl<F: FnMut() -> bool> Write for Looks<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.taken.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if (self.each)() { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
+}
+
+#[test]
+fn who_follows_a_store_is_told_of_each_damage_once_when_it_comes() {
+    let (_folder, whole, hurt) = with_lost_heads();
+    let left = ids(&call(&hurt, &["ls", "rooms", "--json"]));
+    assert!(left.len() < ids(&call(&whole, &["ls", "rooms", "--json"])).len());
+    let store = super::stage::options().threads(false).open(&hurt).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    let mut room = rooms.open(rooms.id_from_hex(left.first().unwrap()).unwrap()).unwrap();
+    let mut looks = 0;
+    let each = || {
+        looks += 1;
+        for _ in 0..3 {
+            room.put("k", format!("look {looks}")).unwrap().wait().unwrap();
+        }
+        store.steps().checkpoint().unwrap();
+        // What the checkpoint has just put into history is lost, at two of the looks.
+        if looks == 4 || looks == 6 {
+            let disk = dostore::disk::real::RealReadDisk::open(&hurt).unwrap();
+            let manifest = dostore::manifest::read(&disk).unwrap().unwrap();
+            let file = manifest.history.iter().max_by_key(|file| file.end).unwrap();
+            let file = FileName::Run(file.facts.number);
+            flip(&hurt.join(file.to_string()), |_| 4096 + 40);
+        }
+        looks < 9
+    };
+    let mut out = Looks { each, taken: Vec::new() };
+    let words = ["dostore", "-C", hurt.to_str().unwrap(), "tail", "rooms", "-f", "-n", "0"];
+    let words = words.into_iter().chain(["--format", "jsonl", "--interval", "1ms"]);
+    let mut errors = Vec::new();
+    let stage = dostore::cli::Stage { out: &mut out, errors: &mut errors, now: None };
+    let code = dostore::cli::call(words, stage);
+    let errors = String::from_utf8(errors).unwrap();
+    assert_eq!(code, 4, "{errors}");
+    let told: Vec<_> = errors.lines().filter(|line| line.contains("(in run/")).collect();
+    let once: BTreeSet<_> = told.iter().collect();
+    assert_eq!((told.len(), once.len()), (3, 3), "{errors}");
+    // All commits came but those that were lost: of the last look nobody has read.
+    let lines = String::from_utf8(out.taken).unwrap();
+    assert_eq!(lines.lines().count(), 3 * (8 - 2), "{lines}");
 }
 
 #[test]

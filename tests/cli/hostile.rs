@@ -4,6 +4,7 @@
 use super::stage::{Done, Stage, call, options};
 use dostore::store::Store;
 use proptest::prelude::*;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -178,6 +179,20 @@ fn numbers_beyond_all_bounds_are_taken_or_refused() {
         let done = stage.call(line);
         assert_eq!(done.code, code, "{line:?}: {done:?}");
     }
+}
+
+#[test]
+fn who_interrupts_a_verb_that_goes_on_is_told_by_its_exit_code() {
+    let stage = Stage::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dostore"));
+    command.arg("-C").arg(stage.store()).args(["tail", "-f", "-n", "1", "--format", "jsonl"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("\"kind\":\"commits\""), "{line}");
+    let signal = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
+    assert!(signal.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[test]

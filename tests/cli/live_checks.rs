@@ -72,8 +72,10 @@ impl Seen {
             "alarms" => check_alarms(words, items(&documents[0])),
             "verify" => self.check_report(words, &documents[0]),
             "debug" => assert!(!items(&documents[0]).is_empty(), "{words:?}"),
-            "history" | "tail" | "ls" => {
-                assert!(!items(&documents[0]).is_empty(), "{words:?}: {done:?}");
+            "tail" => check_tail(words, &documents[0]),
+            "history" | "ls" => {
+                let is_unkept = documents[0]["unkept_to"].is_u64();
+                assert!(is_unkept || !items(&documents[0]).is_empty(), "{words:?}: {done:?}");
             }
             _ => {}
         }
@@ -137,6 +139,23 @@ impl Seen {
 
 fn items(document: &Value) -> &[Value] {
     document["items"].as_array().unwrap()
+}
+
+/// The last commit is there, and as many as were asked for, or it is said up to where some are not
+/// kept. The pair has every second commit.
+fn check_tail(words: &[&str], document: &Value) {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let (items, unkept) = (items(document), number(&document["unkept_to"]));
+    let last = number(&document["position"]) - u64::from(words[1] == PAIR);
+    let shown = items.last().map_or(0, |item| number(&item["lsn"]));
+    if words.contains(&"--at") {
+        assert!(shown > 0 || unkept > 0, "{words:?}: {document}");
+        return;
+    }
+    assert!(shown >= last || unkept >= last, "{words:?}: {document}");
+    let wanted: usize =
+        words[words.iter().position(|word| *word == "-n").unwrap() + 1].parse().unwrap();
+    assert!(items.len() == wanted || unkept > 0, "{words:?}: {document}");
 }
 
 /// What was and what is differ in both halves of the pair, or in none.

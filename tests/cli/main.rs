@@ -15,6 +15,7 @@ mod hostile;
 mod live;
 mod live_checks;
 mod look;
+mod past;
 mod schema;
 mod session;
 mod stage;

@@ -11,7 +11,7 @@ use dostore::format::entry::{head_key, page_key};
 use dostore::format::group::{GROUP_HEADER_BYTES, GroupHeader, WalHeader, unmask};
 use dostore::format::header::{FileKind, Header};
 use dostore::format::history::Bundle;
-use dostore::format::manifest::Manifest;
+use dostore::format::manifest::{HistoryFile, Manifest};
 use dostore::format::page::PageHeader;
 use dostore::format::place_seed;
 use dostore::format::record::records;
@@ -88,6 +88,19 @@ impl Layout {
         let of_kind = self.units.iter().filter(|unit| unit.kind == kind);
         let files: BTreeSet<_> = of_kind.map(|unit| unit.file).collect();
         files.into_iter().collect()
+    }
+
+    /// What the manifest says of a file of history.
+    pub fn history(&self, file: FileName) -> HistoryFile {
+        let mut files = self.manifest.history.iter();
+        *files.find(|history| FileName::Run(history.facts.number) == file).unwrap()
+    }
+
+    /// The objects whose last commit is in the span of a file of history.
+    pub fn last_in(&self, file: &HistoryFile) -> BTreeSet<Address> {
+        let is_in = |lsn| file.start < lsn && lsn <= file.end;
+        let heads = self.heads.iter().filter(|(_, head)| is_in(head.last_lsn));
+        heads.map(|(address, _)| *address).collect()
     }
 
     /// The objects for which, without a run, nobody can say what a newer one does not.

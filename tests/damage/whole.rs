@@ -106,9 +106,23 @@ impl World {
             _ => assert!(named.is_empty() && live.is_empty(), "{about}"),
         }
         let named = report.objects(Scope::History);
-        let is_unknown = report.notes.iter().any(|note| note.contains("whose past"));
-        assert!(is_unknown || named.is_superset(&past), "{about}");
-        assert!(kind == "history" || named.is_empty() && !is_unknown, "{about}");
+        match &report.gone[..] {
+            [] => assert!(named.is_superset(&past), "{about}"),
+            // Of one that is lost whole: its span, whoever committed last in it, and nobody who did
+            // not commit in it.
+            [gone] => {
+                assert_eq!(gone.file, self.layout.history(file), "{about}");
+                assert_eq!(gone.named, named.len() as u64, "{about}");
+                let last = self.layout.last_in(&gone.file);
+                let own = self.layout.units.iter().filter(|unit| unit.file == file);
+                let past: Objects = own.flat_map(|unit| unit.objects.iter().copied()).collect();
+                assert!(named.is_superset(&last) && named.is_subset(&past), "{about}");
+                let left = past.difference(&named).count() as u64;
+                assert!(gone.perhaps >= left, "{left} may have lost commits: {about}");
+            }
+            _ => panic!("{about}"),
+        }
+        assert!(kind == "history" || named.is_empty() && report.gone.is_empty(), "{about}");
         assert!(kind != "history" || report.verdict() == Verdict::DamagedHistory, "{about}");
     }
 

@@ -5,7 +5,7 @@ use super::{ask_change, done_fields, done_text, object_fields, target};
 use crate::cli::address::Address;
 use crate::cli::call::{Call, Past, fields};
 use crate::cli::failure::{DONE, Outcome};
-use crate::cli::place::{Place, moment};
+use crate::cli::place::{Place, moment, space};
 use crate::cli::usage;
 use crate::store::admin::{Request, When};
 use clap::Args;
@@ -47,6 +47,7 @@ impl Arguments {
         call.reading(|reader, _| {
             let place = Place::find(reader, &address)?;
             place.content(when)?;
+            space(reader, &new.space)?;
             at = when.map(|when| place.bookmark(Some(when))).transpose()?;
             Ok(DONE)
         })?;

@@ -5,12 +5,12 @@ use crate::cli::address::Address;
 use crate::cli::call::{Call, Format, Past, fields, is_damage};
 use crate::cli::failure::{DONE, Failure, Outcome};
 use crate::cli::figures::{bytes, count, digits};
-use crate::cli::place::{Place, moment, moment_of_many, objects, snapshot_of, space};
+use crate::cli::place::{Place, moment, moment_of_many, space};
 use crate::cli::progress::measure;
+use crate::cli::then::{Then, namespaces, objects, snapshot_of};
 use crate::cli::time::When;
 use crate::cli::usage;
 use crate::error::{Error, Result as Stored};
-use crate::ids::Timestamp;
 use crate::store::admin::{Existing, Reply, Request};
 use crate::store::reader::{Reader, ReaderNamespace};
 use crate::store::transfer::{Exported, Exporter, Form};
@@ -98,7 +98,7 @@ pub fn input(file: &Path) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
 /// What is written.
 enum Wanted {
     Object(Address, Option<When>),
-    Many(Option<String>, Option<Timestamp>),
+    Many(Option<String>, Option<When>),
 }
 
 impl Dump {
@@ -224,22 +224,24 @@ fn write(
             exporter.object(place.id, &snapshot)?;
         }
         Wanted::Many(Some(name), at) => {
-            add(&mut exporter, &space(reader, name)?, *at, (bar, missing))?;
+            let at = Then::of(reader, *at)?;
+            add(&mut exporter, &space(reader, name)?, at, (bar, missing))?;
         }
         Wanted::Many(None, at) => {
-            for space in reader.namespaces() {
-                add(&mut exporter, &space, *at, (bar, missing))?;
+            let at = Then::of(reader, *at)?;
+            for space in namespaces(reader, at)? {
+                add(&mut exporter, &space, at, (bar, missing))?;
             }
         }
     }
     Ok(if missing.0.is_empty() { exporter.finish()? } else { exporter.leave()? })
 }
 
-/// Writes the objects of a namespace as of a time, or as the reader shows them.
+/// Writes the objects of a namespace as of a moment, or as the reader shows them.
 fn add<W: Write>(
     exporter: &mut Exporter<W>,
     space: &ReaderNamespace,
-    at: Option<Timestamp>,
+    at: Option<Then>,
     (bar, missing): (&ProgressBar, &mut Missing),
 ) -> Result<(), Failure> {
     exporter.namespace(space.name())?;

@@ -9,7 +9,7 @@ use crate::cli::call::{Call, Format, fields};
 use crate::cli::failure::{DAMAGED, DONE, FAILED, Failure, Outcome};
 use crate::cli::figures::{count, digits};
 use crate::cli::get::object_fields;
-use crate::cli::place::{Place, moment, moment_of_many, space};
+use crate::cli::place::{Place, moment, space, time_of_many};
 use crate::cli::time::{machine, short};
 use crate::cli::usage;
 use crate::disk::ReadDisk;
@@ -89,7 +89,7 @@ impl Arguments {
             if !self.all {
                 return Err(usage("restore what? NS/NAME, NS, or --all for the store"));
             }
-            let at = moment_of_many(call, None, self.to.as_deref())?.ok_or_else(no_time)?;
+            let at = time_of_many(call, None, self.to.as_deref())?.ok_or_else(no_time)?;
             return many(call, None, at, how);
         };
         let address = Address::parse(text)?;
@@ -99,7 +99,7 @@ impl Arguments {
         }
         if address.who.is_none() {
             let (when, to) = (address.when.as_deref(), self.to.as_deref());
-            let at = moment_of_many(call, when, to)?.ok_or_else(no_time)?;
+            let at = time_of_many(call, when, to)?.ok_or_else(no_time)?;
             return many(call, Some(&address.space), at, how);
         }
         let when = moment(call, &address, self.to.as_deref())?.ok_or_else(no_time)?;

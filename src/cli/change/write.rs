@@ -6,7 +6,7 @@ use crate::cli::address::{self, Address};
 use crate::cli::call::{Call, fields};
 use crate::cli::failure::{DONE, Failure, Outcome};
 use crate::cli::figures::{bytes, count};
-use crate::cli::place::Place;
+use crate::cli::place::{Place, space};
 use crate::cli::usage;
 use crate::store::admin::{Bytes, Request};
 use clap::{Args, ValueEnum};
@@ -116,6 +116,9 @@ impl Put {
         if self.codec == Kept::Json && serde_json::from_slice::<serde_json::Value>(&value).is_err()
         {
             return Err(usage("the value is no JSON; leave out --codec to set it as it stands"));
+        }
+        if !self.create {
+            call.reading(|reader, _| space(reader, &address.space).map(|_| DONE))?;
         }
         let of = target(call, &address)?;
         let length = value.len() as u64;
