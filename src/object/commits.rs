@@ -159,7 +159,7 @@ impl View {
     }
 
     /// The files that may hold commits of a span, the oldest first.
-    fn commit_files(&self, after: Lsn, last: Lsn) -> Result<Vec<&Arc<HistoryRun>>> {
+    pub(super) fn commit_files(&self, after: Lsn, last: Lsn) -> Result<Vec<&Arc<HistoryRun>>> {
         let manifest = &self.version.manifest;
         let in_pages = self.version.head(self.address)?.map_or(Lsn::ZERO, |head| head.last_lsn);
         let has_any = |file: &&Arc<HistoryRun>| {
@@ -175,10 +175,25 @@ impl View {
         after: Lsn,
         last: Lsn,
     ) -> impl DoubleEndedIterator<Item = PastCommit<'_>> {
+        let records = self.recent_records(after, last).flatten();
+        records.filter_map(|record| PastCommit::of_record(record))
+    }
+
+    /// The same as they were logged, layer by layer. What is not wanted is not walked over.
+    pub(super) fn recent_records(
+        &self,
+        after: Lsn,
+        last: Lsn,
+    ) -> impl DoubleEndedIterator<Item = &[Arc<[u8]>]> {
         let covered = self.version.manifest.cut.max(after);
-        let records = self.layers.iter().flat_map(|layer| layer.records());
-        let commits = records.filter_map(|record| PastCommit::of_record(record));
-        commits.filter(move |commit| commit.lsn > covered && commit.lsn <= last)
+        let up_to = |records: &[Arc<[u8]>], lsn| {
+            let is_in = |it: RecordHeader| it.lsn <= lsn;
+            records.partition_point(|record| RecordHeader::decode(record).is_ok_and(is_in))
+        };
+        self.layers.iter().map(move |layer| {
+            let records = layer.records();
+            records.get(up_to(records, covered)..up_to(records, last)).unwrap_or_default()
+        })
     }
 
     /// The first commit of a span for which `holds` is true: its LSN.

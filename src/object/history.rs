@@ -170,7 +170,7 @@ pub fn walk_down(
 
 /// Places a cursor at the bundle in which `key` would be. False where it is before the first, or
 /// where the run knows nothing of the object.
-fn place(
+pub(super) fn place(
     run: &Run,
     cursor: &mut RunCursor<'_>,
     key: &ItemKey,
@@ -189,7 +189,7 @@ fn place(
 }
 
 /// The bundle that a cursor is at; none behind `to` and outside of the run.
-fn bundle_at(run: &Run, cursor: &RunCursor<'_>, to: &ItemKey) -> Result<Option<Bundle>> {
+pub(super) fn bundle_at(run: &Run, cursor: &RunCursor<'_>, to: &ItemKey) -> Result<Option<Bundle>> {
     match cursor.position() {
         Position::Outside => Ok(None),
         Position::Entry(key, _) if key > &to.encode()[..] => Ok(None),

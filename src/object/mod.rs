@@ -24,6 +24,7 @@ mod past_commits;
 mod past_pages;
 pub mod range;
 pub mod retention;
+mod times;
 pub mod version;
 pub mod write_set;
 

@@ -167,8 +167,7 @@ pub fn moment_at(view: &View, time: Timestamp) -> Result<Option<Lsn>> {
     }
     let purged = behind_purge(view);
     let from = history_from(view, time)?.max(purged);
-    let first = view.first_commit((from, Lsn::MAX), |commit| commit.time > time)?;
-    let moment = first.map(|lsn| Lsn(lsn.0 - 1));
+    let moment = view.first_behind(from, time)?.map(|lsn| Lsn(lsn.0 - 1));
     if view.last_purge().is_some() && moment == Some(purged) {
         let what = "the history of the object at that time was purged";
         return Err(Error::new(ErrorKind::NotRetained, "history.purged", what));

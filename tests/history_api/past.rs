@@ -51,6 +51,100 @@ fn a_time_means_the_commits_up_to_it() {
     assert_eq!(present, lobby.current_bookmark().unwrap());
 }
 
+/// Numbers below what is asked for, the same in each run.
+fn chance() -> impl FnMut(u16) -> u16 {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    move |most| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let [.., one, other] = state.to_be_bytes();
+        u16::from_be_bytes([one, other]) % most
+    }
+}
+
+#[test]
+fn a_time_is_found_among_commits_of_any_size_at_any_pace() {
+    let disk = SimDisk::new(5);
+    let store = options().wal_file_bytes(4 << 20).open_on(disk.clone()).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    let stage = Stage { disk, store, rooms };
+    let mut chance = chance();
+    for round in 0..7 {
+        for _ in 0..60 {
+            let name = ["lobby", "cellar", "attic"][usize::from(chance(3))];
+            // Some are longer than an item of history, and some than a bundle.
+            let bytes = match chance(20) {
+                0 => 40_000,
+                1 => 11_000,
+                2..8 => 100 + chance(3_000),
+                _ => chance(60),
+            };
+            let value: Vec<u8> = (0..bytes).map(|_| chance(256).to_le_bytes()[0]).collect();
+            stage.room(name).put("key", value).unwrap().wait().unwrap();
+            let micros = u64::from(chance(5_000));
+            let pause = [0, 0, 1, micros, 20_000 * micros][usize::from(chance(5))];
+            stage.disk.advance(Duration::from_micros(pause));
+        }
+        // The last ones are in no file, and two files stay apart.
+        if round < 6 {
+            stage.store.steps().checkpoint().unwrap();
+        }
+        while round < 5 && stage.store.steps().merge().unwrap() {}
+    }
+    for name in ["lobby", "cellar", "attic", "never"] {
+        let id = stage.id(name);
+        let history = stage.rooms.history(id, ..).unwrap();
+        let commits: Vec<_> =
+            history.map(|entry| entry.map(|it| (it.time.0, it.bookmark.lsn())).unwrap()).collect();
+        for time in commits.iter().flat_map(|(time, _)| [time - 1, *time, time + 1]) {
+            let first = commits.iter().find(|(of, _)| *of > time);
+            let wanted = first.map_or(stage.store.durable().0, |(_, lsn)| lsn.0 - 1);
+            let found =
+                stage.rooms.bookmark_at(id, UNIX_EPOCH + Duration::from_micros(time)).unwrap();
+            assert_eq!(found.lsn().0, wanted, "{name} at {time}");
+        }
+    }
+}
+
+#[test]
+fn a_time_is_looked_for_where_it_may_be() {
+    let stage = Stage::on(SimDisk::new(6));
+    let mut lobby = stage.room("lobby");
+    let (mut moments, mut chance) = (Vec::new(), chance());
+    for number in 0..400 {
+        let value: Vec<u8> = (0..1_200).map(|_| chance(256).to_le_bytes()[0]).collect();
+        let commit = lobby.put("key", value).unwrap();
+        let time = UNIX_EPOCH + Duration::from_micros(commit.position().time.0);
+        moments.push((time, commit.bookmark()));
+        commit.wait().unwrap();
+        stage.disk.advance(Duration::from_secs(1));
+        if number % 200 == 199 {
+            stage.store.steps().checkpoint().unwrap();
+        }
+    }
+    drop(lobby);
+    let Stage { disk, store, rooms } = stage;
+    drop((store, rooms));
+    let disk = disk.kill();
+    let manifest = Manifest::decode(&disk.file_bytes(FileName::Manifest).unwrap()).unwrap();
+    let last = manifest.history.iter().max_by_key(|file| file.end).unwrap();
+    // In its first blocks, and in late ones.
+    let name = FileName::Run(last.facts.number);
+    for block in [0, 1, 2, 12, 13] {
+        disk.flip_bit(name, (4_096 + block * (16 << 10) + 100) * 8).unwrap();
+    }
+    let stage = Stage::on(disk);
+    let id = stage.id("lobby");
+    let all = stage.rooms.history(id, ..).unwrap().find_map(Result::err);
+    assert_eq!(all.expect("a walk meets the damage").kind(), ErrorKind::Corrupt);
+    for (time, bookmark) in &moments[290..310] {
+        let found = stage.rooms.bookmark_at(id, *time).unwrap();
+        let next = &moments.iter().find(|(of, _)| of > time).unwrap().1;
+        assert!(*bookmark <= found && found < *next);
+    }
+}
+
 #[test]
 fn the_history_tells_each_commit() {
     let stage = Stage::new(2);
