@@ -71,8 +71,8 @@ pub(super) struct Archive<'e> {
     first: BTreeMap<NamespaceNumber, u32>,
     /// What it gives up.
     kept: Vec<Kept>,
-    /// Files being written, by class.
-    writers: BTreeMap<u32, HistoryWriter>,
+    /// Files being written, by class. Each object takes its own out and puts it back: a pointer.
+    writers: BTreeMap<u32, Box<HistoryWriter>>,
     /// Files written and synced, with their classes.
     done: Vec<(u32, RunFacts)>,
     /// How often it will still wait for the medium.
@@ -331,7 +331,7 @@ impl<'e> Archive<'e> {
     }
 
     /// The open file of a class; a new one where there is none.
-    fn writer_of(&mut self, class: u32, created: &mut Vec<FileName>) -> Result<HistoryWriter> {
+    fn writer_of(&mut self, class: u32, created: &mut Vec<FileName>) -> Result<Box<HistoryWriter>> {
         if let Some(writer) = self.writers.remove(&class) {
             return Ok(writer);
         }
@@ -340,10 +340,10 @@ impl<'e> Archive<'e> {
         self.end_files(complete)?;
         let number = self.engine.numbers.take();
         created.push(FileName::Run(number));
-        HistoryWriter::create(self.engine, number, SAVES)
+        HistoryWriter::create(self.engine, number, SAVES).map(Box::new)
     }
 
-    fn end_files(&mut self, writers: BTreeMap<u32, HistoryWriter>) -> Result<()> {
+    fn end_files(&mut self, writers: BTreeMap<u32, Box<HistoryWriter>>) -> Result<()> {
         for (class, writer) in writers {
             self.done.push((class, writer.finish()?));
         }

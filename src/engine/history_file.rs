@@ -7,7 +7,7 @@
 use super::Engine;
 use crate::error::Result;
 use crate::format::history::{
-    BundleBuilder, CHUNK_BYTES, CommitStart, ItemKey, State, encode_bundle,
+    BundleBuilder, CHUNK_BYTES, CommitStart, ItemKey, State, bundle_head,
 };
 use crate::format::run::{RunFacts, RunUse};
 use crate::ids::{Address, FileNumber, Timestamp};
@@ -26,7 +26,6 @@ pub(super) struct HistoryWriter {
     /// A bundle is compressed where that saves one byte in so many.
     saves: usize,
     frame: Vec<u8>,
-    entry: Vec<u8>,
     value: Vec<u8>,
     /// Bytes of items, before they were compressed.
     pub raw_bytes: u64,
@@ -44,7 +43,6 @@ impl HistoryWriter {
             trial: Trial::default(),
             saves,
             frame: Vec::new(),
-            entry: Vec::new(),
             value: Vec::new(),
             raw_bytes: 0,
         })
@@ -60,8 +58,8 @@ impl HistoryWriter {
         self.run.expect_addresses(addresses);
     }
 
-    /// Adds an item.
-    pub fn add(&mut self, key: &ItemKey, value: &[u8]) -> Result<()> {
+    /// Adds an item, whose value comes in parts.
+    pub fn add(&mut self, key: &ItemKey, value: &[&[u8]]) -> Result<()> {
         if self.address != Some(key.address) {
             self.address = Some(key.address);
             self.run.note_address(&key.address);
@@ -84,7 +82,7 @@ impl HistoryWriter {
             *frame = first;
         }
         state.encode(&mut value);
-        let added = self.add_chunks(key, &value, rest);
+        let added = self.add_chunks(key, &[&value], rest);
         self.value = value;
         added
     }
@@ -95,16 +93,16 @@ impl HistoryWriter {
         value.clear();
         let (first, rest) = payload.split_at(payload.len().min(CHUNK_BYTES));
         let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        CommitStart { time, bytes, payload: first }.encode(&mut value);
-        let added = self.add_chunks(key, &value, rest);
+        CommitStart { time, bytes, payload: first }.encode_head(&mut value);
+        let added = self.add_chunks(key, &[&value, first], rest);
         self.value = value;
         added
     }
 
-    fn add_chunks(&mut self, key: ItemKey, first: &[u8], rest: &[u8]) -> Result<()> {
+    fn add_chunks(&mut self, key: ItemKey, first: &[&[u8]], rest: &[u8]) -> Result<()> {
         self.add(&key, first)?;
         for (chunk, part) in (1..).zip(rest.chunks(CHUNK_BYTES)) {
-            self.add(&ItemKey { chunk, ..key }, part)?;
+            self.add(&ItemKey { chunk, ..key }, &[part])?;
         }
         Ok(())
     }
@@ -128,9 +126,9 @@ impl HistoryWriter {
         let is_small =
             self.trial.is_due() && dictionary::compress(None, items, most, &mut self.frame);
         self.trial.note(is_small);
-        self.entry.clear();
-        encode_bundle(items, is_small.then_some(&self.frame), &mut self.entry);
-        self.run.add(&first.encode(), &self.entry)?;
+        let head = bundle_head(items.len(), is_small);
+        let stored = if is_small { self.frame.as_slice() } else { items };
+        self.run.add_parts(&first.encode(), &[&head, stored])?;
         self.bundle.clear();
         Ok(())
     }

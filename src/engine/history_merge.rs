@@ -426,7 +426,7 @@ fn merge(
                 && !is_purged
                 && let Some(key) = ordinals.next(first, key)
             {
-                out.add(&key, value)?;
+                out.add(&key, &[value])?;
             }
             lane.advance(out)?;
         }

@@ -58,9 +58,10 @@ impl BlockBuilder {
     /// Appends an entry whose key is above the last one's. False, and nothing changes, when the
     /// block would grow beyond what it fills already: it is full.
     ///
-    /// Key and value must be within [`ENTRY_BYTES_MAX`] together.
-    pub fn add(&mut self, key: &[u8], value: &[u8]) -> bool {
-        assert!(key.len() + value.len() <= ENTRY_BYTES_MAX, "an entry fits a block");
+    /// Key and value, which comes in parts, must be within [`ENTRY_BYTES_MAX`] together.
+    pub fn add(&mut self, key: &[u8], value: &[&[u8]]) -> bool {
+        let value_bytes = value.iter().map(|part| part.len()).sum::<usize>();
+        assert!(key.len() + value_bytes <= ENTRY_BYTES_MAX, "an entry fits a block");
         let room = self.bytes().next_multiple_of(BLOCK_ALIGNMENT).max(self.least);
         let (start, restarts) = (self.entries.len(), self.restarts.len());
         let restart = self.count.is_multiple_of(RESTART_INTERVAL);
@@ -70,13 +71,16 @@ impl BlockBuilder {
         }
         put_varint(&mut self.entries, shared as u64);
         put_varint(&mut self.entries, (key.len() - shared) as u64);
-        put_varint(&mut self.entries, value.len() as u64);
-        self.entries.extend_from_slice(&key[shared..]);
-        self.entries.extend_from_slice(value);
-        if self.count > 0 && self.bytes() > room {
+        put_varint(&mut self.entries, value_bytes as u64);
+        // Before it is copied: what does not fit may be as long as all that is there.
+        if self.count > 0 && self.bytes() + key.len() - shared + value_bytes > room {
             self.entries.truncate(start);
             self.restarts.truncate(restarts);
             return false;
+        }
+        self.entries.extend_from_slice(&key[shared..]);
+        for part in value {
+            self.entries.extend_from_slice(part);
         }
         if self.count == 0 {
             self.first_key.clear();
@@ -106,33 +110,33 @@ impl BlockBuilder {
         &self.last_key
     }
 
-    /// The block's bytes; an empty block begins. The seed says where the bytes will stand.
-    pub fn finish(&mut self, seed: u64) -> Vec<u8> {
+    /// Appends the block's bytes to `out`; an empty block begins. The seed says where the bytes
+    /// will stand.
+    pub fn finish(&mut self, seed: u64, out: &mut Vec<u8>) {
         assert!(self.count > 0, "a block holds an entry");
         let bytes = self.bytes().next_multiple_of(BLOCK_ALIGNMENT);
         assert!(bytes <= BLOCK_BYTES_MAX, "a block stays within its limit");
-        let mut out = std::mem::take(&mut self.entries);
-        let end = out.len();
-        let count = self.restarts.len();
-        let skip = shared_prefix(&self.first_key, &self.last_key);
-        out.resize(bytes - TRAILER_BYTES - RESTART_BYTES * count, 0);
+        let (begin, end, count) = (out.len(), self.entries.len(), self.restarts.len());
+        out.extend_from_slice(&self.entries);
+        out.resize(begin + bytes - TRAILER_BYTES - RESTART_BYTES * count, 0);
         for restart in &self.restarts {
             out.extend_from_slice(&restart.to_le_bytes());
         }
+        let skip = shared_prefix(&self.first_key, &self.last_key);
         for restart in self.restarts.drain(..) {
-            let key =
-                entry(&out[..end], usize::from(restart)).map(|entry| hint(entry.suffix, skip));
-            out.extend_from_slice(&key.unwrap_or_default().to_le_bytes());
+            let key = entry(&self.entries, usize::from(restart));
+            let hint = key.map(|entry| hint(entry.suffix, skip));
+            out.extend_from_slice(&hint.unwrap_or_default().to_le_bytes());
         }
         for number in [skip, end, count] {
             let number = u16::try_from(number);
             assert!(number.is_ok(), "a number in a block is below the bytes of the largest");
             out.extend_from_slice(&number.unwrap_or_default().to_le_bytes());
         }
-        let sum = checksum(seed, &out);
+        let sum = checksum(seed, &out[begin..]);
         out.extend_from_slice(&sum.to_le_bytes());
+        self.entries.clear();
         self.count = 0;
-        out
     }
 
     fn bytes(&self) -> usize {
@@ -396,9 +400,15 @@ mod tests {
     fn block(entries: &std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
         let mut builder = BlockBuilder::default();
         for (key, value) in entries {
-            assert!(builder.add(key, value));
+            assert!(builder.add(key, &[value]));
         }
-        builder.finish(7)
+        finished(&mut builder, 7)
+    }
+
+    fn finished(builder: &mut BlockBuilder, seed: u64) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        builder.finish(seed, &mut out);
+        out.split_off(6)
     }
 
     proptest! {
@@ -451,11 +461,11 @@ mod tests {
     #[test]
     fn a_full_block_says_so_and_the_largest_entry_fits_one() {
         let mut builder = BlockBuilder::default();
-        assert!(builder.add(b"", &vec![1; ENTRY_BYTES_MAX]));
-        assert!(!builder.add(b"a", &[2; 100]));
-        assert_eq!(builder.finish(1).len(), BLOCK_BYTES_MAX);
-        let added = (0u8..=255).take_while(|byte| builder.add(&[*byte], &[0; 95])).count();
-        assert_eq!(added, 40);
-        assert_eq!(builder.finish(1).len(), BLOCK_ALIGNMENT);
+        assert!(builder.add(b"", &[&vec![1; ENTRY_BYTES_MAX]]));
+        assert!(!builder.add(b"a", &[&[2; 100]]));
+        assert_eq!(finished(&mut builder, 1).len(), BLOCK_BYTES_MAX);
+        let added = (0u8..=255).take_while(|byte| builder.add(&[*byte], &[&[0; 60], &[1; 35]]));
+        assert_eq!(added.count(), 40);
+        assert_eq!(finished(&mut builder, 1).len(), BLOCK_ALIGNMENT);
     }
 }

@@ -218,9 +218,14 @@ pub struct CommitStart<'a> {
 impl<'a> CommitStart<'a> {
     /// Appends the value of the first chunk.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_head(out);
+        out.extend_from_slice(self.payload);
+    }
+
+    /// Appends what stands in front of the payload.
+    pub fn encode_head(&self, out: &mut Vec<u8>) {
         put_varint(out, self.time.0);
         put_varint(out, u64::from(self.bytes));
-        out.extend_from_slice(self.payload);
     }
 
     /// Reads the value of a first chunk.
@@ -247,19 +252,23 @@ pub struct BundleBuilder {
 }
 
 impl BundleBuilder {
-    /// Adds an item whose key is above that of the one before; false, and nothing is added, where
-    /// the bundle is full. An empty one takes any item.
-    pub fn push(&mut self, key: &ItemKey, value: &[u8]) -> bool {
+    /// Adds an item whose key is above that of the one before, and whose value comes in parts;
+    /// false, and nothing is added, where the bundle is full. An empty one takes any item.
+    pub fn push(&mut self, key: &ItemKey, value: &[&[u8]]) -> bool {
         assert!(self.last.is_none_or(|last| last < *key), "items ascend");
         let start = self.items.len();
         // The first item of a bundle stands for itself.
         let before = self.last.filter(|_| self.first.is_some());
         key.put(before.as_ref(), &mut self.items);
-        put_bytes(&mut self.items, value);
+        let bytes = value.iter().map(|part| part.len()).sum::<usize>();
+        put_varint(&mut self.items, bytes as u64);
         // What other writers made of one item may be longer than any of this one.
-        if self.items.len() > BUNDLE_BYTES && self.first.is_some() {
+        if self.items.len() + bytes > BUNDLE_BYTES && self.first.is_some() {
             self.items.truncate(start);
             return false;
+        }
+        for part in value {
+            self.items.extend_from_slice(part);
         }
         self.first.get_or_insert(*key);
         self.last = Some(*key);
@@ -288,11 +297,13 @@ impl BundleBuilder {
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
 
-/// Appends the value of a bundle's entry. `frame` is the items compressed, if that pays.
-pub fn encode_bundle(items: &[u8], frame: Option<&[u8]>, out: &mut Vec<u8>) {
-    out.push(if frame.is_some() { ZSTD } else { RAW });
-    put_varint(out, items.len() as u64);
-    out.extend_from_slice(frame.unwrap_or(items));
+/// What the value of a bundle's entry begins with, for so many bytes of items; behind it stand
+/// these, or what they were compressed to.
+#[must_use]
+pub fn bundle_head(items_bytes: usize, is_compressed: bool) -> Vec<u8> {
+    let mut head = vec![if is_compressed { ZSTD } else { RAW }];
+    put_varint(&mut head, items_bytes as u64);
+    head
 }
 
 /// The items of a bundle.
@@ -381,6 +392,11 @@ mod tests {
         Err(Malformed("not compressed"))
     }
 
+    fn raw_entry(builder: &BundleBuilder) -> Vec<u8> {
+        let items = builder.items();
+        [&bundle_head(items.len(), false), items].concat()
+    }
+
     proptest! {
         #[test]
         fn states_and_commits_read_back(
@@ -420,11 +436,10 @@ mod tests {
         ) {
             let mut builder = BundleBuilder::default();
             for (key, value) in &items {
-                prop_assert!(builder.push(key, value));
+                prop_assert!(builder.push(key, &[value]));
             }
             prop_assert_eq!(builder.first(), items.keys().next().copied());
-            let mut entry = Vec::new();
-            encode_bundle(builder.items(), None, &mut entry);
+            let mut entry = raw_entry(&builder);
             let bundle = Bundle::decode(&entry, no_frame).unwrap();
             prop_assert_eq!(bundle.count(), items.len());
             for (index, (key, value)) in items.iter().enumerate() {
@@ -438,7 +453,7 @@ mod tests {
                 let mut again = BundleBuilder::default();
                 for index in 0..bundle.count() {
                     let (key, value) = bundle.item(index).unwrap();
-                    prop_assert!(again.push(&key, value));
+                    prop_assert!(again.push(&key, &[value]));
                 }
                 prop_assert_eq!(again.items(), &bundle.bytes[..]);
             }
@@ -451,13 +466,12 @@ mod tests {
         let key =
             |chunk| ItemKey { chunk, ..ItemKey::first(Address::default(), Group::States, Lsn(1)) };
         let chunk = vec![7; CHUNK_BYTES + FULL_KEY_BYTES_MAX + 32];
-        assert!(builder.push(&key(0), &chunk));
-        assert!(!builder.push(&key(1), &chunk));
-        let mut entry = Vec::new();
-        encode_bundle(builder.items(), None, &mut entry);
+        assert!(builder.push(&key(0), &[&chunk]));
+        assert!(!builder.push(&key(1), &[&chunk]));
+        let entry = raw_entry(&builder);
         assert!(entry.len() + ITEM_KEY_BYTES <= ENTRY_BYTES_MAX);
         builder.clear();
-        assert!(builder.push(&key(1), &chunk));
+        assert!(builder.push(&key(1), &[&chunk]));
     }
 
     #[test]
@@ -466,9 +480,8 @@ mod tests {
             |chunk| ItemKey { chunk, ..ItemKey::first(Address::default(), Group::States, Lsn(1)) };
         let mut builder = BundleBuilder::default();
         let long = vec![7; 24 << 10];
-        assert!(builder.push(&key(0), &long) && !builder.push(&key(1), b"next"));
-        let mut entry = Vec::new();
-        encode_bundle(builder.items(), None, &mut entry);
+        assert!(builder.push(&key(0), &[&long]) && !builder.push(&key(1), &[b"next"]));
+        let entry = raw_entry(&builder);
         let bundle = Bundle::decode(&entry, no_frame).unwrap();
         assert_eq!(bundle.item(0), Some((key(0), long.as_slice())));
     }

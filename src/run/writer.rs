@@ -101,8 +101,14 @@ impl RunWriter {
     ///
     /// Fails for a key and value that do not fit a block, and when the file cannot be written.
     pub fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        if key.len() + value.len() > ENTRY_BYTES_MAX {
-            let what = format!("an entry of a run has {} bytes", key.len() + value.len());
+        self.add_parts(key, &[value])
+    }
+
+    /// The same for a value that comes in parts.
+    pub fn add_parts(&mut self, key: &[u8], value: &[&[u8]]) -> Result<()> {
+        let bytes = key.len() + value.iter().map(|part| part.len()).sum::<usize>();
+        if bytes > ENTRY_BYTES_MAX {
+            let what = format!("an entry of a run has {bytes} bytes");
             return Err(Error::invalid("run.entry", what));
         }
         let before = self.last_key.as_deref();
@@ -168,8 +174,9 @@ impl RunWriter {
         }
         let offset = self.file.offset();
         self.index.push(offset, self.block.first_key(), self.block.last_key())?;
-        let block = self.block.finish(seed(&self.header, offset));
-        self.append(&block)
+        let (block, seed) = (&mut self.block, seed(&self.header, offset));
+        let written = self.file.append_with(|out| block.finish(seed, out));
+        written.map_err(|error| failed(self.name, error))
     }
 
     fn section(&mut self, bytes: &[u8]) -> Result<Section> {
