@@ -48,6 +48,9 @@ impl RestoreOptions {
 
     /// Whether alarms come back too. Those that were not set then are cleared; one that was set
     /// for a time that has passed fires at once. Off by default: alarms stay as they are.
+    ///
+    /// All alarms of the object are then held in memory, and those that differ must fit one commit:
+    /// beyond 32 MiB of them the call fails with `restore.large`, and nothing is changed.
     pub fn alarms(mut self, alarms: bool) -> Self {
         self.alarms = alarms;
         self

@@ -5,7 +5,7 @@
 //!   * What is adopted holds what the object keeps of its own, as of one view; what has changed of
 //!     it since is among the changes.
 
-use super::alarms::calls::{all_alarms, times};
+use super::alarms::calls::{Named, all_alarms, times};
 use super::list::full_bounds_of;
 use super::restore::{Request, RestoreOptions};
 use crate::alarm::Alarm;
@@ -103,6 +103,12 @@ fn is_vacant(view: &View) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// The alarm of a name, among all of an object, which are in the order of their names.
+fn alarm_called<'a>(alarms: &'a [Named], name: Option<&String>) -> Option<&'a Alarm> {
+    let at = alarms.binary_search_by(|(other, _)| other.as_ref().cmp(&name));
+    at.ok().map(|at| &alarms[at].1)
 }
 
 /// Too much for one commit: says by how much is known, and that nothing was changed.
@@ -327,8 +333,7 @@ impl Request<'_> {
         let now = if is_wiped { Vec::new() } else { all_alarms(now.clone())? };
         let then = all_alarms(self.then.clone())?;
         for (name, alarm) in &then {
-            let same = now.iter().find(|(other, _)| other == name);
-            if same.is_some_and(|(_, present)| present.time == alarm.time) {
+            if alarm_called(&now, name.as_ref()).is_some_and(|present| present.time == alarm.time) {
                 continue;
             }
             let alarm = Alarm::new(alarm.time, generation);
@@ -340,7 +345,8 @@ impl Request<'_> {
                 }
             }
         }
-        for (name, _) in now.iter().filter(|(name, _)| then.iter().all(|(kept, _)| kept != name)) {
+        for (name, _) in now.iter().filter(|(name, _)| alarm_called(&then, name.as_ref()).is_none())
+        {
             match name {
                 None => plan.push(&Operation::ClearAlarm)?,
                 Some(name) => plan.push(&Operation::Delete { key: &alarm_key(name) })?,
