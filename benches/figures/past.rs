@@ -15,14 +15,15 @@ use crate::measure::{Goal, Histogram, Random, line};
 use crate::{Result, Settings, system};
 use dostore::bookmark::Bookmark;
 use dostore::disk::real::RealReadDisk;
-use dostore::ids::ObjectId;
+use dostore::ids::{ObjectId, Timestamp};
 use dostore::manifest;
 use dostore::store::Store;
 use dostore::store::namespace::Namespace;
 use rustix::fs::{Advice, fadvise};
 use std::fs::File;
+use std::ops::Bound;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Commits for each object in the mean.
 const COMMITS_EACH: usize = 100;
@@ -46,6 +47,7 @@ const KEY: &str = "key-0";
 struct Sample {
     id: ObjectId,
     bookmark: Bookmark,
+    time: Timestamp,
     value: [u8; load::VALUE_BYTES],
     age: f64,
     is_hot: bool,
@@ -81,8 +83,9 @@ pub fn run(settings: &Settings) -> Result<()> {
     from_the_device(&set, &folder, &samples)?;
     let store = set.open(Store::options())?;
     let namespace = load::namespace(&store)?;
-    read(&namespace, &samples, "first")?;
-    read(&namespace, &samples, "warm")?;
+    read(&namespace, &samples, "first", check)?;
+    read(&namespace, &samples, "warm", check)?;
+    read(&namespace, &samples, "warm by time", check_by_time)?;
     restore(&namespace, &samples)?;
     drop(namespace);
     Ok(store.close()?)
@@ -91,9 +94,10 @@ pub fn run(settings: &Settings) -> Result<()> {
 /// Reads some samples and restores others, each when nothing of the store is in memory but what
 /// those before it have brought there.
 fn from_the_device(set: &DataSet, folder: &Path, samples: &[Sample]) -> Result<()> {
-    let (reads, rest) = samples.split_at(COLD.min(samples.len() / 2));
-    let restorations = &rest[..COLD.min(rest.len())];
-    for (what, samples) in [("read", reads), ("restoration", restorations)] {
+    let count = COLD.min(samples.len() / 4);
+    let rest = &samples[3 * count..];
+    let kinds = ["read", "read by time", "restoration"];
+    for (what, samples) in kinds.into_iter().zip(samples.chunks(count)) {
         evict(folder)?;
         let store = set.open(Store::options().threads(false))?;
         let namespace = load::namespace(&store)?;
@@ -109,10 +113,10 @@ fn from_the_device(set: &DataSet, folder: &Path, samples: &[Sample]) -> Result<(
         let (mut bytes, mut times) = (Vec::new(), Histogram::new());
         for sample in samples {
             let (before, began) = (system::read_bytes()?, Instant::now());
-            if what == "read" {
-                check(sample, &namespace)?;
-            } else {
-                namespace.restore(sample.id, &sample.bookmark)?.commit.detach();
+            match what {
+                "read" => drop(check(sample, &namespace)?),
+                "read by time" => drop(check_by_time(sample, &namespace)?),
+                _ => drop(namespace.restore(sample.id, &sample.bookmark)?.commit.detach()),
             }
             times.record(began.elapsed());
             bytes.push((system::read_bytes()? - before) as f64 / 1024.0);
@@ -198,7 +202,8 @@ fn fill(
         let commit = object.put(KEY, value)?;
         if number % SAMPLE_EVERY == 0 {
             let age = (round * share + number) as f64 / (rounds * share) as f64;
-            samples.push(Sample { id, bookmark: commit.bookmark(), value, age, is_hot });
+            let (bookmark, time) = (commit.bookmark(), commit.position().time);
+            samples.push(Sample { id, bookmark, time, value, age, is_hot });
         }
         window.push(store, commit.detach().lsn, began)?;
     }
@@ -217,8 +222,30 @@ fn check(sample: &Sample, namespace: &Namespace) -> Result<Duration> {
     Err("a moment of the past is not what was committed".into())
 }
 
+/// The same as of the time of its commit, which a later commit may share.
+fn check_by_time(sample: &Sample, namespace: &Namespace) -> Result<Duration> {
+    let time = UNIX_EPOCH + Duration::from_micros(sample.time.0);
+    let began = Instant::now();
+    let bookmark = namespace.bookmark_at(sample.id, time)?;
+    let found = namespace.at(sample.id, &bookmark)?.get(KEY)?;
+    let took = began.elapsed();
+    if found.as_deref() == Some(&sample.value[..]) {
+        return Ok(took);
+    }
+    let later = (Bound::Excluded(sample.bookmark), Bound::Included(bookmark));
+    match namespace.history(sample.id, later)?.next().transpose()? {
+        Some(commit) if commit.time == sample.time => Ok(took),
+        _ => Err("a time of the past is not what was committed by then".into()),
+    }
+}
+
 /// Reads all samples, and tells apart those of hot objects and of each age.
-fn read(namespace: &Namespace, samples: &[Sample], which: &str) -> Result<()> {
+fn read(
+    namespace: &Namespace,
+    samples: &[Sample],
+    which: &str,
+    check: fn(&Sample, &Namespace) -> Result<Duration>,
+) -> Result<()> {
     let (mut all, mut hot) = (Histogram::new(), Histogram::new());
     let mut ages = vec![Histogram::new(); AGES];
     for sample in samples {
@@ -229,7 +256,7 @@ fn read(namespace: &Namespace, samples: &[Sample], which: &str) -> Result<()> {
         }
         ages[(sample.age * AGES as f64) as usize].record(took);
     }
-    let goal = if which == "warm" { Goal::AtMost(1000.0) } else { Goal::None };
+    let goal = if which == "first" { Goal::None } else { Goal::AtMost(1000.0) };
     let name = |what: &str| format!("past: {which} read as of a moment{what}");
     line(&name(", median"), all.micros(0.5), "us", Goal::None, None);
     line(&name(", p99"), all.micros(0.99), "us", goal, None);

@@ -10,7 +10,7 @@
 use crate::account::Files;
 use crate::load::{self, DataSet, LOADERS, Window};
 use crate::measure::{Goal, Histogram, Random, Zipf, line, median};
-use crate::raw::RawFile;
+use crate::raw::{RawFile, new_file_cost};
 use crate::system::{self, Device};
 use crate::witness::{Seen, Witness};
 use crate::{Result, Settings};
@@ -51,12 +51,7 @@ fn control(settings: &Settings) -> Result<()> {
     let time = Duration::from_secs_f64(settings.seconds(3.0).min(3.0));
     let rate = raw.append_for(256 << 10, time)? / 1e6;
     line("sustained: raw groups of 256 KiB", rate, "MB/s", Goal::None, None);
-    // What a byte of a new file costs before it comes to the disk: on a virtual machine whose
-    // free memory went back to its host, ten times as much as on another.
-    let before = system::thread_seconds()?;
-    let mebibytes = if settings.quick { 8 } else { 256 };
-    drop(RawFile::create(&settings.root, "raw-new", mebibytes)?);
-    let each = (system::thread_seconds()? - before) * 1e3 / mebibytes as f64;
+    let each = new_file_cost(&settings.root, if settings.quick { 8 } else { 256 })?;
     line("sustained: raw new file, processor time", each, "ms/MiB", Goal::None, None);
     Ok(())
 }
