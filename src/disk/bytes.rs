@@ -49,6 +49,7 @@ impl SharedBytes {
     }
 
     /// A part of these bytes; none beyond the end.
+    #[inline]
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Option<Self> {
         if range.start > range.end || range.end > self.length {
@@ -72,6 +73,7 @@ impl SharedBytes {
 impl Deref for SharedBytes {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         let all = match &self.owner {
             Owner::Memory(memory) => memory,

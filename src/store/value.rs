@@ -83,11 +83,13 @@ pub(crate) enum FullKey {
 }
 
 impl FullKey {
+    #[inline]
     pub fn user(key: &[u8]) -> Self {
         Self::of(KeyKind::User, key)
     }
 
     /// The full key of an entry of any kind.
+    #[inline]
     pub fn of(kind: KeyKind, key: &[u8]) -> Self {
         let length = key.len() + 1;
         if length <= INLINE_BYTES {
@@ -103,6 +105,7 @@ impl FullKey {
 impl Deref for FullKey {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         match self {
             Self::Inline(bytes, length) => &bytes[..*length],

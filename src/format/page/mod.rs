@@ -30,6 +30,8 @@ const TAG_DELETED: u8 = 0xFF;
 const FULL_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
 /// The end of a range may be the key after the longest one.
 const RANGE_KEY_BYTES_MAX: usize = FULL_KEY_BYTES_MAX + 1;
+/// Bytes of a key that are compared as a number.
+const PREFIX_BYTES: usize = 8;
 /// A body of this many bytes or more has offsets of four bytes instead of two.
 const WIDE_BODY_BYTES: usize = 64 * 1024;
 
@@ -218,26 +220,13 @@ impl Page {
     /// The entry with this key, or where it would be.
     fn search(&self, key: &[u8]) -> Result<(usize, Entry<'_>), usize> {
         let body = self.body();
-        let wanted = prefix(key);
-        let (mut low, mut high) = (0, self.count());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            // Most keys differ in their first bytes.
-            let mut order = prefix_at(body, middle).cmp(&wanted);
-            if order.is_eq() {
-                let found = entry(body, middle);
-                order = found.key.cmp(key);
-                if order.is_eq() {
-                    return Ok((middle, found));
-                }
-            }
-            if order.is_lt() {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
+        if body.len() < WIDE_BODY_BYTES {
+            let offsets = body.as_chunks().0;
+            search(body, &offsets[..self.count()], |at| u16::from_le_bytes(*at).into(), key)
+        } else {
+            let offsets = body.as_chunks().0;
+            search(body, &offsets[..self.count()], |at| u32::from_le_bytes(*at) as usize, key)
         }
-        Err(low)
     }
 
     /// The key of an entry and what the page says about it.
@@ -354,27 +343,83 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// The first eight bytes of a key as a number: where two differ, they order as the keys do.
-fn prefix(key: &[u8]) -> u64 {
-    let mut first = [0; 8];
-    let length = key.len().min(first.len());
-    first[..length].copy_from_slice(&key[..length]);
-    u64::from_be_bytes(first)
+/// The entry with this key, or where it would be. `place` reads an offset.
+#[inline]
+fn search<'a, O>(
+    body: &'a [u8],
+    offsets: &[O],
+    place: impl Fn(&O) -> usize,
+    key: &[u8],
+) -> Result<(usize, Entry<'a>), usize> {
+    let wanted = prefix(key);
+    let (mut low, mut high) = (0, offsets.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        let at = place(&offsets[middle]);
+        // Most keys differ in their first bytes.
+        let mut order = prefix_at(body, at).cmp(&wanted);
+        if order.is_eq() {
+            let found = Entry::read(body, at).unwrap_or(NO_ENTRY);
+            order = if found.key.len().max(key.len()) <= PREFIX_BYTES {
+                found.key.len().cmp(&key.len())
+            } else {
+                found.key.cmp(key)
+            };
+            if order.is_eq() {
+                return Ok((middle, found));
+            }
+        }
+        if order.is_lt() {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Err(low)
 }
 
-/// The prefix of an entry's key; as of an empty one where there is no entry.
+/// The first eight bytes of a key as a number: where two differ, they order as the keys do. Where
+/// two are the same, keys that are not longer order by their length.
 #[inline]
-fn prefix_at(body: &[u8], index: usize) -> u64 {
-    let rest = offset(body, index).and_then(|at| body.get(at..)).unwrap_or_default();
-    if let [key_bytes, value_bytes, _, first @ ..] = rest
+fn prefix(key: &[u8]) -> u64 {
+    if let Some(first) = key.first_chunk() {
+        return u64::from_be_bytes(*first);
+    }
+    // No copy into place: bytes that were just stored in pieces are slow to load as one.
+    let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) else {
+        return key.iter().rev().fold(0, |rest, byte| (u64::from(*byte) << 56) | (rest >> 8));
+    };
+    let (first, last) = (u32::from_be_bytes(*first), u32::from_be_bytes(*last));
+    let rest = (u64::from(last) << (64 - 8 * key.len())) & u64::from(u32::MAX);
+    (u64::from(first) << 32) | rest
+}
+
+/// What is left of eight bytes of which only the first so many belong to a key.
+const KEPT: [u64; PREFIX_BYTES + 1] = {
+    let mut kept = [u64::MAX; PREFIX_BYTES + 1];
+    let mut bytes = 0;
+    while bytes < PREFIX_BYTES {
+        kept[bytes] = !(u64::MAX >> (8 * bytes));
+        bytes += 1;
+    }
+    kept
+};
+
+/// The prefix of the key of the entry at byte `at`; as of an empty one where there is no entry.
+#[inline]
+fn prefix_at(body: &[u8], at: usize) -> u64 {
+    if let Some([key_bytes, value_bytes, _, first @ ..]) = body.get(at..)
         && (key_bytes | value_bytes) < 0x80
         && let Some(first) = first.first_chunk()
     {
-        let behind = 8 * u32::from(8_u8.saturating_sub(*key_bytes));
-        let kept = u64::from_be_bytes(*first).checked_shr(behind);
-        return kept.map_or(0, |kept| kept << behind);
+        return u64::from_be_bytes(*first) & KEPT[usize::from(*key_bytes).min(PREFIX_BYTES)];
     }
-    prefix(entry(body, index).key)
+    prefix_of_entry(body, at)
+}
+
+#[cold]
+fn prefix_of_entry(body: &[u8], at: usize) -> u64 {
+    prefix(Entry::read(body, at).unwrap_or(NO_ENTRY).key)
 }
 
 #[cold]

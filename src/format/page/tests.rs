@@ -120,7 +120,8 @@ proptest! {
         }
         let page = reread(&builder.finish());
         for (index, (key, _)) in sorted.iter().enumerate() {
-            prop_assert_eq!(prefix_at(page.body(), index), prefix(key));
+            let at = offset(page.body(), index).unwrap();
+            prop_assert_eq!(prefix_at(page.body(), at), prefix(key));
             prop_assert_eq!(page.lower_bound(key), index);
             for (other, _) in &sorted {
                 let ordered = prefix(key).cmp(&prefix(other));
