@@ -13,7 +13,6 @@ use std::process::Command;
 const WORDS: &[&str] = &[
     "marks",
     "planted",
-    "locks",
     "wakes",
     "ids",
     "alarm",

@@ -184,28 +184,29 @@ fn by_host(class: &Class<Touch>, objects: usize, time: Duration) -> Result<Round
         let mut waiting: VecDeque<(Reply<Touch>, Instant)> = VecDeque::new();
         let mut latency = Histogram::new();
         let mut turns = 0;
-        let mut settle = |(reply, began): (Reply<Touch>, Instant)| -> Result<()> {
-            reply.wait()?;
-            latency.record(began.elapsed());
-            turns += 1;
-            Ok(())
-        };
-        let end = Instant::now() + time;
+        let begin = Instant::now();
         for recipient in recipients.iter().cycle() {
-            let began = Instant::now();
-            if began >= end {
-                break;
+            let is_full = waiting.len() >= IN_FLIGHT / LOADERS;
+            let oldest = if is_full { waiting.pop_front() } else { None };
+            let oldest = oldest.map(|(reply, began)| reply.wait().map(|_| began)).transpose()?;
+            // One look at the clock for each turn, as by the engine: it ends one and begins one.
+            let now = Instant::now();
+            if let Some(began) = oldest {
+                latency.record(now.duration_since(began));
+                turns += 1;
             }
-            if waiting.len() >= IN_FLIGHT / LOADERS
-                && let Some(oldest) = waiting.pop_front()
-            {
-                settle(oldest)?;
+            if now.duration_since(begin) >= time {
+                break;
             }
             let mut message = Write { key: random.below(KEYS.len()), value: [0; VALUE_BYTES] };
             random.fill(&mut message.value);
-            waiting.push_back((recipient.send(message), began));
+            waiting.push_back((recipient.send(message), now));
         }
-        waiting.into_iter().try_for_each(settle)?;
+        for (reply, began) in waiting {
+            reply.wait()?;
+            latency.record(began.elapsed());
+            turns += 1;
+        }
         Ok((turns, latency))
     })
 }

@@ -16,7 +16,7 @@
 use super::alarms::Handled;
 use super::doors::{Doors, THREAD};
 use super::durability::{Durability, Local};
-use super::ledger::{Book, Cover};
+use super::ledger::{Book, Cover, Sealing};
 use super::storage::StorageOptions;
 use super::waits::Wait;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +28,7 @@ use crate::store::object::Object;
 use crate::store::outstanding::Left;
 use crate::wakes::Wakes;
 use parking_lot::{Condvar, Mutex};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -38,11 +39,26 @@ const NOTHING: Position = Position { lsn: Lsn::ZERO, time: Timestamp(0) };
 thread_local! {
     /// Has an address of its own in each thread.
     static PLACE: u8 = const { 0 };
+    /// Counts threads, from one; zero until it is asked for.
+    static NUMBER: Cell<usize> = const { Cell::new(0) };
 }
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// A number that no other living thread has.
 pub(super) fn this_thread() -> usize {
     PLACE.with(|place| std::ptr::from_ref(place).addr())
+}
+
+/// A number below `shares` that this thread always has, and its neighbours in age do not.
+pub(super) fn thread_share(shares: usize) -> usize {
+    let number = NUMBER.with(|number| {
+        if number.get() == 0 {
+            number.set(THREADS.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        number.get()
+    });
+    number % shares
 }
 
 /// A transaction that is open.
@@ -300,14 +316,15 @@ impl Core {
     }
 
     /// Seals the open turn, unless a transaction is open: logs it as one commit. On an error
-    /// nothing was logged, and the turn's writes are gone.
-    pub fn seal(&self) -> Result<()> {
+    /// nothing was logged, and the turn's writes are gone. Gives what a gate covers that is taken
+    /// now, where a commit was made.
+    pub fn seal(&self) -> Result<Option<Cover>> {
         if !self.has_draft.load(Ordering::Relaxed) {
-            return Ok(());
+            return Ok(None);
         }
         let mut open = self.open.lock();
         if !open.transactions.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let draft = open.draft.take();
         let is_confirmed = std::mem::take(&mut open.is_confirmed);
@@ -317,29 +334,27 @@ impl Core {
             _ => {
                 drop(open);
                 self.owe(self.book.seal_nothing());
-                return Ok(());
+                return Ok(None);
             }
         };
         self.owes_engine.store(true, Ordering::Relaxed);
         self.is_sealing.store(true, Ordering::Relaxed);
-        let sealed = self.object.log(changes).map(|position| {
-            let (bound, failure) = self.book.seal(position, is_confirmed);
-            (position, bound, failure)
-        });
+        let logged = self.object.log(changes);
+        let sealed = logged.map(|position| (position, self.book.seal(position, is_confirmed)));
         self.is_sealing.store(false, Ordering::Release);
         drop(open);
-        let (position, bound, failure) = sealed?;
+        let (position, Sealing { bound, failure, cover }) = sealed?;
         self.owe(bound);
         if let Some((failed, cause)) = failure {
             self.book.failed(failed, &cause);
         }
         self.book.watch(position);
         self.object.store().engine().wal.tell_writer();
-        Ok(())
+        Ok(Some(cover))
     }
 
     /// The same for what nobody is told about otherwise: a failure breaks the object.
-    pub fn seal_or_break(&self) -> Result<()> {
+    pub fn seal_or_break(&self) -> Result<Option<Cover>> {
         self.seal().map_err(|cause| {
             let what = format!("a turn of the object could not be logged: {cause}");
             let error = Error::new(ErrorKind::Broken, "object.commit", what);
@@ -371,12 +386,12 @@ impl Core {
         if number > 0 {
             return Ok(());
         }
-        self.seal_call()
+        self.seal_call().map(drop)
     }
 
     /// Seals for a caller that is told of a failure. The object lives on, unless a gate has gone
     /// by the turn that failed.
-    fn seal_call(&self) -> Result<()> {
+    fn seal_call(&self) -> Result<Option<Cover>> {
         if self.book.is_bound() { self.seal_or_break() } else { self.seal() }
     }
 
@@ -495,23 +510,24 @@ impl<'c> Turn<'c> {
         Self { core, part, is_over: false }
     }
 
-    /// Seals the turn, if this is all of it, and gives it back. An error breaks the object.
-    pub fn end(mut self) -> Result<()> {
+    /// Seals the turn, if this is all of it, and gives it back. An error breaks the object. Gives
+    /// what a gate covers that is taken as the turn ends, where it has logged anything.
+    pub fn end(mut self) -> Result<Option<Cover>> {
         let is_outer = self.part == Part::Outer;
-        let sealed = if is_outer { self.core.seal_or_break() } else { Ok(()) };
+        let sealed = if is_outer { self.core.seal_or_break() } else { Ok(None) };
         self.is_over = true;
         self.leave();
-        sealed.and_then(|()| self.core.book.check())
+        sealed.and_then(|cover| self.core.book.check().map(|()| cover))
     }
 
     /// The same for a call that is a turn by itself: it tells the error, and the object lives on,
     /// unless a gate has gone by that turn.
     pub fn end_call(mut self) -> Result<()> {
         let is_outer = self.part == Part::Outer;
-        let sealed = if is_outer { self.core.seal_call() } else { Ok(()) };
+        let sealed = if is_outer { self.core.seal_call() } else { Ok(None) };
         self.is_over = true;
         self.leave();
-        sealed
+        sealed.map(drop)
     }
 
     fn leave(&self) {

@@ -146,6 +146,16 @@ impl Ledger {
         self.covered(last).find_map(failed)
     }
 
+    /// What a gate covers that is taken between two turns.
+    fn cover(&self, is_ordered: bool, everything: bool) -> Cover {
+        let is_confirmed = everything || self.unconfirmed == 0;
+        if !is_ordered || !is_confirmed || self.failed.is_some() {
+            return Cover::Turns { last: self.open - 1, everything };
+        }
+        let last = self.outstanding.back();
+        last.map_or(Cover::Nothing, |sealed| Cover::Commit(sealed.position))
+    }
+
     fn push(&mut self, position: Position, is_confirmed: bool) {
         self.unconfirmed += usize::from(!is_confirmed);
         self.outstanding.push_back(Sealed { turn: self.open, position, is_confirmed });
@@ -178,6 +188,16 @@ pub(super) enum Cover {
         /// Whether turns that need no confirmation count as well.
         everything: bool,
     },
+}
+
+/// What follows from a turn that was logged.
+pub(super) struct Sealing {
+    /// Who waited for that and is to be woken.
+    pub bound: Wakes,
+    /// A commit of before that has failed meanwhile, for [`Book::failed`].
+    pub failure: Option<(Position, Error)>,
+    /// What a gate covers that is taken now.
+    pub cover: Cover,
 }
 
 /// What is left to wait for, for a gate.
@@ -315,20 +335,16 @@ impl Book {
         (place, Cover::Turns { last: ledger.open, everything: true })
     }
 
-    /// The open turn is logged at `position`. Gives who waited for that and is to be woken, and a
-    /// commit of before that has failed meanwhile, for [`Book::failed`].
-    pub fn seal(
-        &self,
-        position: Position,
-        is_confirmed: bool,
-    ) -> (Wakes, Option<(Position, Error)>) {
+    /// The open turn is logged at `position`.
+    pub fn seal(&self, position: Position, is_confirmed: bool) -> Sealing {
         self.durability.begin(position);
         let mut ledger = self.ledger.lock();
         ledger.prune(&*self.durability);
         let failure =
             self.is_ordered.then(|| ledger.failure(&*self.durability, u64::MAX)).flatten();
         ledger.push(position, is_confirmed);
-        (ledger.end_turn(&Ok(Some(position))), failure)
+        let bound = ledger.end_turn(&Ok(Some(position)));
+        Sealing { bound, failure, cover: ledger.cover(self.is_ordered, false) }
     }
 
     /// The open turn ended without a commit. Who waited for its end is to be woken.
@@ -352,17 +368,14 @@ impl Book {
     /// What a gate that is taken now covers: all that is sealed, and the open turn if asked.
     pub fn cover(&self, with_open: bool, everything: bool) -> Cover {
         let mut ledger = self.ledger.lock();
-        ledger.is_bound |= with_open;
-        if with_open || ledger.failed.is_some() || !self.is_ordered {
-            let last = if with_open { ledger.open } else { ledger.open - 1 };
-            return Cover::Turns { last, everything };
+        if with_open {
+            ledger.is_bound = true;
+            return Cover::Turns { last: ledger.open, everything };
         }
-        ledger.prune(&*self.durability);
-        if !everything && ledger.unconfirmed > 0 {
-            return Cover::Turns { last: ledger.open - 1, everything };
+        if self.is_ordered {
+            ledger.prune(&*self.durability);
         }
-        let last = ledger.outstanding.back();
-        last.map_or(Cover::Nothing, |sealed| Cover::Commit(sealed.position))
+        ledger.cover(self.is_ordered, everything)
     }
 
     /// What a gate covers that waits for all that is sealed, up to the first turn that failed.

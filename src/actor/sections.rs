@@ -30,7 +30,7 @@ pub(super) enum Kind {
 /// A section as the gate knows it.
 #[derive(Debug)]
 struct Control {
-    handle: Handle,
+    handle: Handle<Arc<Core>>,
     kind: Kind,
     /// Whether it has begun and not ended.
     is_running: bool,
@@ -157,7 +157,7 @@ pin_project! {
 
 impl<B, F, T> Section<B, F, T> {
     pub fn new(core: &Arc<Core>, kind: Kind, begin: B) -> Self {
-        let handle = Handle::new(core);
+        let handle = Handle::new(Arc::clone(core));
         let control = Control { handle, kind, is_running: false, number: None, limit: None };
         Self { control, begin: Some(begin), future: None, output: None }
     }
@@ -208,7 +208,7 @@ where
         if !is_over {
             this.control.note_task(waker);
             return match turn.end() {
-                Ok(()) => Poll::Pending,
+                Ok(_) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error.into())),
             };
         }
@@ -225,11 +225,11 @@ fn conclude<R, E: From<Error>>(
     output: Result<R, E>,
 ) -> Result<R, E> {
     match (output, transaction) {
-        (Ok(value), None) => turn.end().map(|()| value).map_err(E::from),
+        (Ok(value), None) => turn.end().map(|_| value).map_err(E::from),
         (Ok(value), Some(number)) => {
             let committed = core.commit_transaction(number);
             let ended = turn.end();
-            committed.and(ended).map(|()| value).map_err(E::from)
+            committed.and(ended).map(|_| value).map_err(E::from)
         }
         (Err(error), Some(number)) => {
             core.roll_back_transaction(number);

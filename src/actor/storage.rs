@@ -11,7 +11,7 @@ use super::durability::Durability;
 use super::gate::{Gate, Gated};
 use super::ledger::Cover;
 use super::sections::{Kind, Section};
-use super::turns::Run;
+use super::turns::{Run, Turns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Codec, ObjectId};
 use crate::store::draft::Draft;
@@ -388,6 +388,12 @@ impl Storage {
         let value = callback();
         turn.end()?;
         Ok(value)
+    }
+
+    /// The same, for who holds this storage meanwhile and wants to know what a gate covers that is
+    /// taken as the last turn ends.
+    pub(super) fn turns<F: Future>(&self, future: F) -> Turns<&Core, F> {
+        Turns::new(&self.core, future)
     }
 
     /// The turn for a callback.

@@ -6,26 +6,28 @@
 
 use super::core::{Core, Part, Turn};
 use super::doors::{Doors, Entry, Event, Hand, UNNAMED};
+use super::ledger::Cover;
 use crate::error::{Error, ErrorKind, Result};
 use pin_project_lite::pin_project;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// An event and its object: what asks for the turn.
+/// An event and its object, shared or borrowed: what asks for the turn.
 #[derive(Debug)]
-pub(super) struct Handle {
-    pub core: Arc<Core>,
+pub(super) struct Handle<C: Deref<Target = Core>> {
+    pub core: C,
     pub event: Event,
 }
 
-impl Handle {
+impl<C: Deref<Target = Core>> Handle<C> {
     /// A new event; it belongs to the section whose code runs now on this thread.
-    pub fn new(core: &Arc<Core>) -> Self {
+    pub fn new(core: C) -> Self {
         let place = if core.is_inside() { core.doors.lock().current_place() } else { None };
         let event = Event { id: UNNAMED, place, ticket: None };
-        Self { core: Arc::clone(core), event }
+        Self { core, event }
     }
 }
 
@@ -77,7 +79,7 @@ fn refusal(entry: &Entry) -> Error {
     }
 }
 
-impl Drop for Handle {
+impl<C: Deref<Target = Core>> Drop for Handle<C> {
     fn drop(&mut self) {
         if self.event.ticket.is_none() {
             return;
@@ -89,29 +91,27 @@ impl Drop for Handle {
 }
 
 pin_project! {
-    /// A future whose every poll is one turn of an object. See [`Storage::run`].
-    ///
-    /// Dropping it keeps the turns that are sealed; there is no open one between two polls.
-    ///
-    /// [`Storage::run`]: super::storage::Storage::run
+    /// A future whose every poll is one turn of an object; of whoever borrows that, or shares it.
     #[derive(Debug)]
     #[must_use = "a future does nothing unless it is polled"]
-    pub struct Run<F> {
-        handle: Handle,
+    pub(super) struct Turns<C: Deref<Target = Core>, F> {
+        handle: Handle<C>,
         #[pin]
         future: Option<F>,
     }
 }
 
-impl<F> Run<F> {
-    pub(super) fn new(core: &Arc<Core>, future: F) -> Self {
+impl<C: Deref<Target = Core>, F> Turns<C, F> {
+    pub fn new(core: C, future: F) -> Self {
         Self { handle: Handle::new(core), future: Some(future) }
     }
 }
 
-impl<F: Future> Future for Run<F> {
-    /// An error says that the object is broken, or that the future could not be run.
-    type Output = Result<F::Output>;
+impl<C: Deref<Target = Core>, F: Future> Future for Turns<C, F> {
+    /// What came out, and what a gate covers that is taken as the last turn ends; none where that
+    /// turn has logged nothing. An error says that the object is broken, or that the future could
+    /// not be run.
+    type Output = Result<(F::Output, Option<Cover>)>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -125,15 +125,44 @@ impl<F: Future> Future for Run<F> {
         let polled = future.poll(context);
         let ended = turn.end();
         match (polled, ended) {
-            (Poll::Pending, Ok(())) => Poll::Pending,
-            (Poll::Ready(value), Ok(())) => {
+            (Poll::Pending, Ok(_)) => Poll::Pending,
+            (Poll::Ready(value), Ok(cover)) => {
                 this.future.set(None);
-                Poll::Ready(Ok(value))
+                Poll::Ready(Ok((value, cover)))
             }
             (_, Err(error)) => {
                 this.future.set(None);
                 Poll::Ready(Err(error))
             }
         }
+    }
+}
+
+pin_project! {
+    /// A future whose every poll is one turn of an object. See [`Storage::run`].
+    ///
+    /// Dropping it keeps the turns that are sealed; there is no open one between two polls.
+    ///
+    /// [`Storage::run`]: super::storage::Storage::run
+    #[derive(Debug)]
+    #[must_use = "a future does nothing unless it is polled"]
+    pub struct Run<F> {
+        #[pin]
+        turns: Turns<Arc<Core>, F>,
+    }
+}
+
+impl<F> Run<F> {
+    pub(super) fn new(core: &Arc<Core>, future: F) -> Self {
+        Self { turns: Turns::new(Arc::clone(core), future) }
+    }
+}
+
+impl<F: Future> Future for Run<F> {
+    /// An error says that the object is broken, or that the future could not be run.
+    type Output = Result<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().turns.poll(context).map_ok(|(value, _)| value)
     }
 }

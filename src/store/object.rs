@@ -27,7 +27,8 @@ use crate::limits::Limits;
 use crate::object::overlay::Found;
 use crate::object::range::RangeIter;
 use crate::object::write_set::WriteSet;
-use crate::object::{Inner, InnerGuard, ObjectState, View};
+use crate::object::{Inner, ObjectState, View};
+use parking_lot::MutexGuard;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -145,7 +146,7 @@ impl Object {
     }
 
     /// The object's lock, as long as this handle has a right to it.
-    fn inner(&self) -> Result<InnerGuard<'_>> {
+    fn inner(&self) -> Result<MutexGuard<'_, Inner>> {
         self.engine().check_alive()?;
         let inner = self.state.inner.lock();
         self.check_right(&self.state)?;

@@ -10,10 +10,9 @@
 use super::group_commit::Wal;
 use crate::error::Result;
 use crate::ids::Lsn;
-use crate::locks::atomic::{AtomicU64, Ordering};
-use crate::locks::{check_free_from, rank};
 use crate::wakes::Wakes;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -70,7 +69,6 @@ impl<C> Wal<C> {
 
     /// Waits until `lsn` is durable, as the leader where nobody else is.
     pub fn wait(&self, lsn: Lsn) -> Result<()> {
-        check_free_from(rank::OBJECT);
         loop {
             // Read before anything is looked at: whoever changes what is looked at counts on.
             let seen = self.waiters.lock().groups_done;
@@ -84,7 +82,7 @@ impl<C> Wal<C> {
             }
             let mut waiters = self.waiters.lock();
             while waiters.groups_done == seen {
-                waiters.wait(&self.group_done);
+                self.group_done.wait(&mut waiters);
             }
         }
     }
@@ -136,7 +134,7 @@ impl<C> Wal<C> {
         if !is_over() && self.open.lock().records == 0 {
             let mut waiters = self.waiters.lock();
             if !std::mem::take(&mut waiters.wake_writer) {
-                waiters.wait_for(&self.work, most);
+                let _ = self.work.wait_for(&mut waiters, most);
                 waiters.wake_writer = false;
             }
         }

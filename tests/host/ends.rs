@@ -69,6 +69,17 @@ fn a_sync_that_fails_is_told_by_the_reply_and_resets_the_object() {
 }
 
 #[test]
+fn a_reply_that_outlives_its_object_in_memory_is_told_of_a_sync_that_fails() {
+    let world = World::new();
+    let lost = world.class.send("lobby", add(1));
+    world.run();
+    world.pass(IDLE * 2);
+    assert!(!world.is_active());
+    world.disk.fail_call(2, Fault::Io);
+    assert_eq!(code(&world.outcome(lost).unwrap_err()), "gate.broken");
+}
+
+#[test]
 fn an_object_that_cannot_start_says_so_and_is_tried_again() {
     let world = World::new();
     world.tools.refuses.store(true, Ordering::Relaxed);

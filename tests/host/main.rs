@@ -14,6 +14,7 @@ mod wakers;
 use dostore::actor::host::Host;
 use dostore::error::ErrorKind;
 use dostore::store::Store;
+use parking_lot::Mutex;
 use stage::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,6 +111,23 @@ fn an_object_whose_handler_waits_is_not_idle() {
     assert_eq!((world.outcome(reply).unwrap(), world.starts()), (9, 1));
     world.pass(IDLE * 3);
     assert!(!world.is_active());
+}
+
+#[test]
+fn a_message_that_comes_while_another_is_handled_is_not_left_lying() {
+    let world = World::new();
+    // More often than an object handles without letting others run.
+    for sum in 1..150 {
+        let sent = Arc::new(Mutex::new(None));
+        let own = Arc::clone(&sent);
+        let sends = alone(move |context| async move {
+            *own.lock() = Some(context.recipient().send(add(1)));
+            Ok(0)
+        });
+        world.ask(sends).unwrap();
+        let reply = sent.lock().take().unwrap();
+        assert_eq!(world.outcome(reply).unwrap(), sum);
+    }
 }
 
 #[test]

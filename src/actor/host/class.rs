@@ -11,6 +11,7 @@ use super::pool::Task;
 use super::reply::Reply;
 use super::seat::Seat;
 use super::{Actor, Context};
+use crate::actor::core::thread_share;
 use crate::actor::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ObjectId;
@@ -24,6 +25,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
 const SHARDS: usize = 32;
+/// More than threads that send at once, as a rule.
+const POSTS: usize = 16;
 
 /// The future of an instance.
 type Starting<A> =
@@ -37,14 +40,19 @@ pub(super) struct Roster<A: Actor> {
     pub namespace: Namespace,
     pub start: Start<A>,
     seats: Vec<Mutex<HashMap<ObjectId, Weak<Seat<A>>>>>,
+    posts: Vec<Arc<Post<A>>>,
     /// Who may have fallen idle, by the tick of the last work known.
     stays: Mutex<BTreeMap<u64, Vec<Weak<Seat<A>>>>>,
 }
 
 impl<A: Actor> Roster<A> {
-    pub fn new(shared: Arc<Shared>, namespace: Namespace, start: Start<A>) -> Self {
-        let seats = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shared, namespace, start, seats, stays: Mutex::default() }
+    pub fn new(shared: Arc<Shared>, namespace: Namespace, start: Start<A>) -> Arc<Self> {
+        Arc::new_cyclic(|own| {
+            let seats = (0..SHARDS).map(|_| Mutex::default()).collect();
+            let post = || Post { shared: Arc::clone(&shared), roster: Weak::clone(own) };
+            let posts = (0..POSTS).map(|_| Arc::new(post())).collect();
+            Self { shared, namespace, start, seats, posts, stays: Mutex::default() }
+        })
     }
 
     pub fn check_open(&self) -> Result<()> {
@@ -63,8 +71,9 @@ impl<A: Actor> Roster<A> {
         self.shared.settings.beside
     }
 
-    pub fn durability(&self) -> &dyn Durability {
-        &*self.shared.durability
+    /// What the replies hold of the class that are to be made on this thread.
+    pub fn post(&self) -> &Arc<Post<A>> {
+        &self.posts[thread_share(POSTS)]
     }
 
     pub fn tick(&self) -> u64 {
@@ -111,6 +120,31 @@ impl<A: Actor> Roster<A> {
             .iter()
             .flat_map(|shard| shard.lock().values().filter_map(Weak::upgrade).collect::<Vec<_>>());
         seats.filter(|seat| seat.is_active()).count()
+    }
+}
+
+/// What replies hold of their class. There are several, and a thread keeps to one of them: whoever
+/// makes replies and lets go of them counts where no other thread does.
+#[repr(align(128))]
+pub(super) struct Post<A: Actor> {
+    shared: Arc<Shared>,
+    roster: Weak<Roster<A>>,
+}
+
+impl<A: Actor> Post<A> {
+    /// What says when commits of the objects are safe.
+    pub fn durability(&self) -> &dyn Durability {
+        &*self.shared.durability
+    }
+
+    /// A commit of this object that a reply stood on will never be safe.
+    pub fn tell_failed(&self, id: ObjectId) {
+        let Some(roster) = self.roster.upgrade() else { return };
+        // Bound to a name, so that it is not dropped under the lock.
+        let seat = roster.shard(id).lock().get(&id).and_then(Weak::upgrade);
+        if let Some(seat) = seat {
+            seat.tell_failed();
+        }
     }
 }
 

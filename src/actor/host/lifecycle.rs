@@ -430,7 +430,7 @@ impl Host {
             return Err(Error::invalid("host.class", what));
         }
         let number = namespace.number();
-        let roster = Arc::new(Roster::new(Arc::clone(shared), namespace, start));
+        let roster = Roster::new(Arc::clone(shared), namespace, start);
         let is_first = classes.is_empty();
         classes.push(Arc::clone(&roster) as _);
         drop(classes);

@@ -5,17 +5,21 @@
 //!   * A future is polled by one thread at a time, and again after each wake, however many come.
 //!   * A wake while the future runs is not lost: it goes back into the queue.
 //!   * A future that panics is dropped; the thread goes on.
-//!   * The queue's lock is a leaf: nobody's code runs under it.
+//!   * Nobody's code runs under a lock of a lane or of the sleepers; a lane's is taken alone or
+//!     under theirs.
+//!   * A thread sleeps only after it has found all lanes empty while it was counted as a sleeper:
+//!     whoever puts a task into one after that sees the count.
 
+use crate::actor::core::thread_share;
 use crate::error::{Error, Result};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 /// A future that the host hands to an executor.
@@ -32,6 +36,8 @@ pub trait Spawner: Send + Sync + 'static {
 
 /// Ready tasks that a thread takes at once: few enough to leave work for the other threads.
 const BATCH: usize = 32;
+/// Lanes of ready tasks.
+const LANES: usize = 4;
 /// How often a thread without work lets others run before it sleeps: on few cores, whoever makes
 /// work makes more of it meanwhile, and one wake-up serves all.
 const YIELDS: u32 = 8;
@@ -55,18 +61,32 @@ struct Owner {
 }
 
 struct Shared {
-    queue: Mutex<Queue>,
+    lanes: Vec<Lane>,
+    /// Threads that sleep, or are about to. Changed under the lock of `crew` only.
+    sleeping: AtomicUsize,
+    crew: Mutex<Crew>,
     bell: Condvar,
     threads: usize,
 }
 
+/// Ready tasks. There are several lanes, and whoever makes tasks ready keeps to one of them, so
+/// that few threads share its memory.
 #[derive(Default)]
-struct Queue {
-    ready: VecDeque<Arc<Job>>,
-    sleeping: usize,
+#[repr(align(128))]
+struct Lane(Mutex<VecDeque<Arc<Job>>>);
+
+/// What those who sleep wait for.
+#[derive(Default)]
+struct Crew {
     /// Tasks that did not end yet.
     living: usize,
     is_closed: bool,
+}
+
+impl Crew {
+    fn is_over(&self) -> bool {
+        self.is_closed && self.living == 0
+    }
 }
 
 struct Job {
@@ -85,12 +105,19 @@ impl Pool {
     /// A pool of so many threads. With none, tasks run when [`Pool::run_ready`] is called.
     /// Fails with `Io` where the system refuses a thread.
     pub fn start(threads: usize) -> Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), bell: Condvar::new(), threads });
+        let lanes = if threads == 0 { 1 } else { LANES };
+        let shared = Arc::new(Shared {
+            lanes: std::iter::repeat_with(Lane::default).take(lanes).collect(),
+            sleeping: AtomicUsize::new(0),
+            crew: Mutex::default(),
+            bell: Condvar::new(),
+            threads,
+        });
         let pool = Self { owner: Arc::new(Owner { shared: Arc::clone(&shared) }) };
-        for _ in 0..threads {
+        for number in 0..threads {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name("dostore-host".to_owned());
-            let started = builder.spawn(move || shared.work());
+            let started = builder.spawn(move || shared.work(number));
             started.map_err(|cause| Error::io("starting a thread", cause))?;
         }
         Ok(pool)
@@ -107,7 +134,8 @@ impl Pool {
     pub fn run_ready(&self) -> usize {
         let mut polled = 0;
         loop {
-            let Some(job) = self.owner.shared.queue.lock().ready.pop_front() else { return polled };
+            let mut lanes = self.owner.shared.lanes.iter();
+            let Some(job) = lanes.find_map(|lane| lane.0.lock().pop_front()) else { return polled };
             job.run();
             polled += 1;
         }
@@ -122,35 +150,44 @@ impl Spawner for Pool {
             task: Mutex::new(Some(task)),
             shared: Arc::clone(shared),
         });
-        let mut queue = shared.queue.lock();
-        queue.living += 1;
-        queue.ready.push_back(job);
-        shared.ring(queue);
+        shared.crew.lock().living += 1;
+        shared.put(job);
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.shared.queue.lock().is_closed = true;
+        self.shared.crew.lock().is_closed = true;
         self.shared.bell.notify_all();
     }
 }
 
 impl Shared {
-    /// Wakes a thread, if one sleeps, for what was just put into the queue.
-    fn ring(&self, mut queue: MutexGuard<'_, Queue>) {
-        let is_needed = queue.sleeping > 0;
+    /// A task is ready: wakes a thread, if one sleeps.
+    fn put(&self, job: Arc<Job>) {
+        self.lanes[thread_share(self.lanes.len())].0.lock().push_back(job);
+        // Who was counted before it looked into the lane, and found nothing, is seen here.
+        if self.sleeping.load(Ordering::Relaxed) > 0 {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&self) {
+        let crew = self.crew.lock();
+        let sleeping = self.sleeping.load(Ordering::Relaxed);
         // Whoever rings takes the sleeper off the count, so that it is woken once.
-        queue.sleeping -= usize::from(is_needed);
-        drop(queue);
-        if is_needed {
+        self.sleeping.store(sleeping.saturating_sub(1), Ordering::Relaxed);
+        drop(crew);
+        if sleeping > 0 {
             self.bell.notify_one();
         }
     }
 
-    fn work(&self) {
+    fn work(&self, number: usize) {
         let mut batch = Vec::with_capacity(BATCH);
-        while self.take(&mut batch) {
+        let mut lane = number;
+        while self.take(&mut lane, &mut batch) {
             touch(&batch);
             for job in batch.drain(..) {
                 job.run();
@@ -159,34 +196,52 @@ impl Shared {
     }
 
     /// Fills the batch, waiting for work; false when there will be none.
-    fn take(&self, batch: &mut Vec<Arc<Job>>) -> bool {
+    fn take(&self, lane: &mut usize, batch: &mut Vec<Arc<Job>>) -> bool {
         let mut yields = 0;
-        let mut queue = self.queue.lock();
         loop {
-            let share = queue.ready.len().div_ceil(self.threads).min(BATCH);
-            if share > 0 {
-                batch.extend(queue.ready.drain(..share));
+            if self.fill(lane, batch) {
                 return true;
-            }
-            if queue.is_closed && queue.living == 0 {
-                return false;
             }
             if yields < YIELDS {
                 yields += 1;
-                MutexGuard::unlocked(&mut queue, std::thread::yield_now);
+                std::thread::yield_now();
                 continue;
             }
-            queue.sleeping += 1;
-            self.bell.wait(&mut queue);
+            let mut crew = self.crew.lock();
+            if crew.is_over() {
+                return false;
+            }
+            let sleeping = self.sleeping.load(Ordering::Relaxed);
+            self.sleeping.store(sleeping + 1, Ordering::Relaxed);
+            if self.fill(lane, batch) {
+                self.sleeping.store(sleeping, Ordering::Relaxed);
+                return true;
+            }
+            self.bell.wait(&mut crew);
             yields = 0;
         }
     }
 
+    /// Takes a share of what is ready in the next lane that has anything; false where none has.
+    fn fill(&self, lane: &mut usize, batch: &mut Vec<Arc<Job>>) -> bool {
+        for _ in &self.lanes {
+            *lane = (*lane + 1) % self.lanes.len();
+            let mut ready = self.lanes[*lane].0.lock();
+            let share = ready.len().div_ceil(self.threads).min(BATCH);
+            batch.extend(ready.drain(..share));
+            if !batch.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
     fn note_end(&self) {
-        let mut queue = self.queue.lock();
-        queue.living -= 1;
-        if queue.is_closed && queue.living == 0 {
-            drop(queue);
+        let mut crew = self.crew.lock();
+        crew.living -= 1;
+        let is_over = crew.is_over();
+        drop(crew);
+        if is_over {
             self.bell.notify_all();
         }
     }
@@ -227,9 +282,7 @@ impl Job {
 
     /// Counts one more holder of the task and not of the pool, whose count all threads share.
     fn enqueue(self: &Arc<Self>) {
-        let mut queue = self.shared.queue.lock();
-        queue.ready.push_back(Arc::clone(self));
-        self.shared.ring(queue);
+        self.shared.put(Arc::clone(self));
     }
 }
 
@@ -258,7 +311,7 @@ impl Drop for Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -319,6 +372,29 @@ mod tests {
         seen.sort_unstable();
         assert_eq!(seen, (0..1_000).collect::<Vec<_>>());
         assert_eq!(polls.load(Ordering::Relaxed), (0..1_000).map(|n| n % 7).sum::<usize>());
+    }
+
+    #[test]
+    fn a_task_that_is_always_ready_keeps_no_other_from_running() {
+        let pool = Pool::start(1).unwrap();
+        let (tell, told) = mpsc::channel();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&is_over);
+        pool.spawn(Box::pin(async move {
+            while !until.load(Ordering::Relaxed) {
+                Again(1).await;
+            }
+        }));
+        for _ in 0..2 * LANES {
+            // Each by a thread of its own, and so in each of the lanes.
+            let tell = tell.clone();
+            let task = Box::pin(async move { tell.send(()).unwrap() });
+            std::thread::scope(|scope| {
+                scope.spawn(|| pool.spawn(task));
+            });
+            told.recv_timeout(PATIENCE).expect("the other task never ran");
+        }
+        is_over.store(true, Ordering::Relaxed);
     }
 
     #[test]

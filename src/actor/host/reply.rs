@@ -7,14 +7,18 @@
 //!   * A caller that is not waiting is not woken; one that waits is woken once, by what hides it.
 //!   * The slot's lock is taken alone, or under the mailbox's; no waker is made, called or dropped
 //!     under either.
+//!   * A reply does not hold its object's place in the host: of ten thousand places none is in the
+//!     cache of whoever lets go of a reply.
 
 use super::Actor;
+use super::class::Post;
 use super::seat::Seat;
 use crate::actor::durability::Durability;
 use crate::actor::gate::Gate;
 use crate::actor::ledger::{Cover, gate_broken};
 use crate::actor::storage::Storage;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ids::ObjectId;
 use crate::store::blocking::block_on;
 use crate::store::commit::Position;
 use crate::wakes::wake;
@@ -33,20 +37,28 @@ pub(super) type Outcome<A> = std::result::Result<<A as Actor>::Reply, <A as Acto
 pub(super) enum Hidden {
     /// Nothing.
     Not,
-    /// A commit that proves all that it stands on safe. A gate would say the same; but whoever
-    /// drops that counts down in the memory of its object, which is far away by then.
-    Commit(Position),
-    /// A gate of the object.
-    Gate(Gate),
+    /// A commit of this object that proves all that it stands on safe. A gate would say the same;
+    /// but whoever drops that counts down in the memory of its object, which is far away by then.
+    Commit(Position, ObjectId),
+    /// A gate of this object.
+    Gate(Gate, ObjectId),
 }
 
 impl Hidden {
-    /// By what the object has done until now.
-    pub fn of(storage: &Storage) -> Self {
-        match storage.cover() {
+    /// By what is covered of the object of this storage.
+    fn by(cover: Cover, storage: &Storage) -> Self {
+        match cover {
             Cover::Nothing => Self::Not,
-            Cover::Commit(position) => Self::Commit(position),
-            turns @ Cover::Turns { .. } => Self::Gate(storage.gate_of(turns)),
+            Cover::Commit(position) => Self::Commit(position, storage.id()),
+            turns @ Cover::Turns { .. } => Self::Gate(storage.gate_of(turns), storage.id()),
+        }
+    }
+
+    /// Whose outcome it hides.
+    fn object(&self) -> Option<ObjectId> {
+        match self {
+            Self::Not => None,
+            Self::Commit(_, id) | Self::Gate(_, id) => Some(*id),
         }
     }
 
@@ -54,12 +66,12 @@ impl Hidden {
     fn poll(&mut self, durability: &dyn Durability, waker: &Waker) -> Option<Result<()>> {
         match self {
             Self::Not => Some(Ok(())),
-            Self::Commit(position) if durability.is_confirmed(*position) => Some(Ok(())),
-            Self::Commit(position) => {
+            Self::Commit(position, _) if durability.is_confirmed(*position) => Some(Ok(())),
+            Self::Commit(position, _) => {
                 let polled = durability.poll(*position, waker)?;
                 Some(polled.map_err(|cause| gate_broken(&cause)))
             }
-            Self::Gate(gate) => match Pin::new(gate).poll(&mut Context::from_waker(waker)) {
+            Self::Gate(gate, _) => match Pin::new(gate).poll(&mut Context::from_waker(waker)) {
                 Poll::Ready(done) => Some(done),
                 Poll::Pending => None,
             },
@@ -70,11 +82,11 @@ impl Hidden {
     fn wait(&self, durability: &dyn Durability) -> Result<()> {
         match self {
             Self::Not => Ok(()),
-            Self::Commit(position) if durability.is_confirmed(*position) => Ok(()),
-            Self::Commit(position) => {
+            Self::Commit(position, _) if durability.is_confirmed(*position) => Ok(()),
+            Self::Commit(position, _) => {
                 durability.wait(*position).map_err(|cause| gate_broken(&cause))
             }
-            Self::Gate(gate) => gate.wait(),
+            Self::Gate(gate, _) => gate.wait(),
         }
     }
 }
@@ -174,13 +186,13 @@ impl<A: Actor> Answer<A> {
         message.take().expect("handled once")
     }
 
-    /// Answers with an outcome of the object of this storage, behind all that it has done.
-    pub fn settle(mut self, outcome: Outcome<A>, storage: &Storage) {
+    /// Answers with an outcome of the object of this storage, behind all that it had done when the
+    /// last turn of the handler ended: `cover`, or if that turn has logged nothing, until now.
+    pub fn settle(mut self, outcome: Outcome<A>, cover: Option<Cover>, storage: &Storage) {
         if let Some(slot) = self.0.take() {
             let durability = storage.durability();
-            slot.settle(outcome, Hidden::of(storage), |hidden, waker| {
-                hidden.poll(durability, waker).is_none()
-            });
+            let hidden = Hidden::by(cover.unwrap_or_else(|| storage.cover()), storage);
+            slot.settle(outcome, hidden, |hidden, waker| hidden.poll(durability, waker).is_none());
             // Where the caller has gone, it has the outcome.
             drop_alone(Some(slot));
         }
@@ -227,13 +239,14 @@ impl<A: Actor> Drop for Answer<A> {
 #[must_use = "a message that found its mailbox full is dropped with its reply"]
 pub struct Reply<A: Actor> {
     slot: Arc<Slot<A>>,
-    /// Where it was sent; none where it could not be.
-    seat: Option<Arc<Seat<A>>>,
-    /// The message's ticket, if it found the mailbox full and waits outside.
-    outside: Option<u64>,
-    /// Settled, but not safe.
-    hidden: Option<(Outcome<A>, Hidden)>,
+    /// Of the class that it was sent to; none where it could not be.
+    post: Option<Arc<Post<A>>>,
+    /// Its place, if it found the mailbox full and waits outside.
+    outside: Option<Box<Outside<A>>>,
 }
+
+/// A message that waits outside its mailbox: where, and its ticket.
+struct Outside<A: Actor>(Arc<Seat<A>>, u64);
 
 impl<A: Actor> fmt::Debug for Reply<A> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -245,23 +258,22 @@ impl<A: Actor> fmt::Debug for Reply<A> {
 impl<A: Actor> Unpin for Reply<A> {}
 
 /// A message, and both ends of its reply.
-pub(super) fn pair<A: Actor>(seat: &Arc<Seat<A>>, message: A::Message) -> (Answer<A>, Reply<A>) {
+pub(super) fn pair<A: Actor>(post: &Arc<Post<A>>, message: A::Message) -> (Answer<A>, Reply<A>) {
     let slot = Arc::new(Slot { state: Mutex::new(State::Open(Some(message), None)) });
-    let seat = Some(Arc::clone(seat));
-    (Answer(Some(Arc::clone(&slot))), Reply { slot, seat, outside: None, hidden: None })
+    let post = Some(Arc::clone(post));
+    (Answer(Some(Arc::clone(&slot))), Reply { slot, post, outside: None })
 }
 
 impl<A: Actor> Reply<A> {
     /// A reply that is an error already.
     pub(super) fn failed(error: Error) -> Self {
         let state = State::Settled(Err(A::Error::from(error)), Hidden::Not);
-        let slot = Arc::new(Slot { state: Mutex::new(state) });
-        Self { slot, seat: None, outside: None, hidden: None }
+        Self { slot: Arc::new(Slot { state: Mutex::new(state) }), post: None, outside: None }
     }
 
     /// The message found the mailbox full, and waits behind it.
-    pub(super) fn set_waiting(&mut self, ticket: u64) {
-        self.outside = Some(ticket);
+    pub(super) fn set_waiting(&mut self, seat: &Arc<Seat<A>>, ticket: u64) {
+        self.outside = Some(Box::new(Outside(Arc::clone(seat), ticket)));
     }
 
     /// Resolves when the mailbox has taken the message: at once, unless it was full. From then on
@@ -277,11 +289,9 @@ impl<A: Actor> Reply<A> {
         let settled = self.take_settled();
         let (outcome, hidden) =
             settled.unwrap_or_else(|| block_on(|context| self.poll_settled(context)));
-        let Some(seat) = self.seat.as_ref().filter(|_| !matches!(hidden, Hidden::Not)) else {
-            return outcome;
-        };
-        let safe = hidden.wait(seat.durability());
-        shown(seat, outcome, safe)
+        let Some(post) = &self.post else { return outcome };
+        let safe = hidden.wait(post.durability());
+        shown(post, outcome, &hidden, safe)
     }
 
     fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<(Outcome<A>, Hidden)> {
@@ -306,14 +316,26 @@ impl<A: Actor> Reply<A> {
         self.outside = None;
         Some((outcome, hidden))
     }
+
+    /// What was taken is to be taken again: it is not safe yet.
+    fn put_back(&self, outcome: Outcome<A>, hidden: Hidden) {
+        *self.slot.state.lock() = State::Settled(outcome, hidden);
+    }
 }
 
 /// What a caller is shown when what it stood on is `safe`, or never will be.
-fn shown<A: Actor>(seat: &Arc<Seat<A>>, outcome: Outcome<A>, safe: Result<()>) -> Outcome<A> {
+fn shown<A: Actor>(
+    post: &Post<A>,
+    outcome: Outcome<A>,
+    hidden: &Hidden,
+    safe: Result<()>,
+) -> Outcome<A> {
     match safe {
         Ok(()) => outcome,
         Err(error) => {
-            seat.tell_failed();
+            if let Some(id) = hidden.object() {
+                post.tell_failed(id);
+            }
             Err(A::Error::from(error))
         }
     }
@@ -323,26 +345,23 @@ impl<A: Actor> Future for Reply<A> {
     type Output = Outcome<A>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome<A>> {
-        let (outcome, mut hidden) = match self.hidden.take() {
-            Some(hidden) => hidden,
-            None => match self.poll_settled(context) {
-                Poll::Ready(settled) => settled,
-                Poll::Pending => return Poll::Pending,
-            },
-        };
-        let Some(seat) = &self.seat else { return Poll::Ready(outcome) };
-        let Some(safe) = hidden.poll(seat.durability(), context.waker()) else {
-            self.hidden = Some((outcome, hidden));
+        let Poll::Ready((outcome, mut hidden)) = self.poll_settled(context) else {
             return Poll::Pending;
         };
-        Poll::Ready(shown(seat, outcome, safe))
+        let Some(post) = &self.post else { return Poll::Ready(outcome) };
+        let Some(safe) = hidden.poll(post.durability(), context.waker()) else {
+            self.put_back(outcome, hidden);
+            return Poll::Pending;
+        };
+        Poll::Ready(shown(post, outcome, &hidden, safe))
     }
 }
 
 impl<A: Actor> Drop for Reply<A> {
     fn drop(&mut self) {
-        if let (Some(seat), Some(ticket)) = (&self.seat, self.outside) {
-            seat.withdraw(ticket);
+        if let Some(outside) = &self.outside {
+            let Outside(seat, ticket) = &**outside;
+            seat.withdraw(*ticket);
         }
     }
 }
@@ -370,12 +389,11 @@ impl<A: Actor> Future for Accepted<'_, A> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let (Some(seat), Some(ticket)) = (&self.reply.seat, self.reply.outside) else {
-            return Poll::Ready(());
-        };
+        let Some(outside) = &self.reply.outside else { return Poll::Ready(()) };
+        let Outside(seat, ticket) = &**outside;
         // Kept before it is looked: whoever lets the message in after that wakes it.
         self.reply.slot.keep(context.waker());
-        if seat.waits_outside(ticket) {
+        if seat.waits_outside(*ticket) {
             return Poll::Pending;
         }
         self.reply.outside = None;

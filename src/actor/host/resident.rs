@@ -10,8 +10,9 @@
 use super::alarms::Delivery;
 use super::lifecycle::{Living, Shared};
 use super::reply::{self, Answer};
-use super::seat::{Next, Seat};
+use super::seat::{Behind, Next, Seat};
 use super::{Actor, Context, Event};
+use crate::actor::ledger::Cover;
 use crate::actor::storage::Storage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::alarms::{Failure, Outcome};
@@ -53,8 +54,12 @@ impl<A: Actor> Drop for Residence<A> {
     }
 }
 
-/// What came of a handler: a panic, a broken object, or its outcome.
-type Handled<A> = std::result::Result<Result<reply::Outcome<A>>, String>;
+/// What came of a handler: a panic, a broken object, or its outcome and what that stands on, if
+/// its last turn has logged anything.
+type Handled<A> = std::result::Result<Result<(reply::Outcome<A>, Option<Cover>)>, String>;
+
+/// The same, and who is to be answered.
+type Answered<A> = (Handled<A>, Answer<A>);
 
 /// Alarms whose failure no commit holds yet, and why they failed.
 type Unrecorded = Vec<(Box<Delivery>, String)>;
@@ -218,15 +223,17 @@ impl<A: Actor> Resident<'_, A> {
         let context = self.context;
         let storage = &context.storage;
         let mut events = 0;
-        let mut may_wait = true;
+        let mut behind = Behind::Nothing;
         loop {
-            let next = self.seat.next(storage, may_wait).await;
-            may_wait = true;
+            let next = self.seat.next(storage, behind).await;
+            behind = Behind::Nothing;
             match next {
-                Next::Message { answer, is_last } => {
-                    may_wait = is_last;
-                    if let Some((handling, answer)) = self.begin(answer)? {
-                        let handled = handling.await;
+                Next::Message(answer, then) => {
+                    behind = then;
+                    if let Some(handling) = self.begin(answer, behind)? {
+                        let handled;
+                        (handled, behind) = handling.await;
+                        let (handled, answer) = handled;
                         end(context, handled, answer)?;
                     }
                 }
@@ -238,27 +245,30 @@ impl<A: Actor> Resident<'_, A> {
                 }
             }
             events += 1;
-            if events % EVENTS_AT_ONCE == 0 {
+            // With its waker in the mailbox it will wait now, and nowhere else before.
+            if events % EVENTS_AT_ONCE == 0 && behind != Behind::Waker {
                 give_way().await;
             }
         }
     }
 
-    /// Begins to handle a message: gives the future of that, and who is to be answered. None where
-    /// it is handled beside the others.
+    /// Begins to handle a message: gives the future of that, with nothing or more `behind` it. None
+    /// where it is handled beside the others.
     ///
     /// No future: whatever one takes is copied into it, and an active object is to be small.
     fn begin(
         &mut self,
         answer: Answer<A>,
-    ) -> Result<Option<(impl Future<Output = Handled<A>> + Send + use<'_, A>, Answer<A>)>> {
+        behind: Behind,
+    ) -> Result<Option<impl Future<Output = (Answered<A>, Behind)> + Send + use<'_, A>>> {
         let message = answer.take_message();
-        let (context, actor) = (self.context, &mut self.actor);
+        let (seat, context, actor) = (self.seat, self.context, &mut self.actor);
         let chosen = catch_unwind(AssertUnwindSafe(|| actor.interleaved(context, message)));
         match chosen {
             Ok(Event::Alone(message)) => {
-                let handling = context.storage.run(lazy(|| actor.handle(context, message)));
-                Ok(Some((caught(handling), answer)))
+                let handling = context.storage.turns(lazy(|| actor.handle(context, message)));
+                let (answer, future) = (Some(answer), caught(handling));
+                Ok(Some(Handling { seat, behind, answer, future }))
             }
             Ok(Event::Beside(event)) => {
                 run_beside(context, event, answer);
@@ -331,8 +341,8 @@ impl<A: Actor> Resident<'_, A> {
 fn end<A: Actor>(context: &Context<A>, handled: Handled<A>, answer: Answer<A>) -> Result<()> {
     let storage = &context.storage;
     let error = match handled {
-        Ok(Ok(outcome)) => {
-            answer.settle(outcome, storage);
+        Ok(Ok((outcome, cover))) => {
+            answer.settle(outcome, cover, storage);
             return Ok(());
         }
         Ok(Err(broken)) => reset(&broken),
@@ -349,8 +359,8 @@ fn end<A: Actor>(context: &Context<A>, handled: Handled<A>, answer: Answer<A>) -
 fn run_beside<A: Actor>(context: &Context<A>, event: super::Beside<A>, answer: Answer<A>) {
     let storage = context.storage.clone();
     context.seat.run_beside(async move {
-        match caught(storage.run(event)).await {
-            Ok(Ok(outcome)) => answer.settle(outcome, &storage),
+        match caught(storage.turns(event)).await {
+            Ok(Ok((outcome, cover))) => answer.settle(outcome, cover, &storage),
             Ok(Err(broken)) => answer.fail(&reset(&broken)),
             Err(panic) => {
                 answer.fail(&panicked(&panic));
@@ -358,6 +368,35 @@ fn run_beside<A: Actor>(context: &Context<A>, event: super::Beside<A>, answer: A
             }
         }
     });
+}
+
+pin_project! {
+    /// The handling of a message. If it takes more than a poll, the resident is busy meanwhile: a
+    /// waker that it has left in the mailbox is taken out.
+    struct Handling<'s, A: Actor, F> {
+        seat: &'s Seat<A>,
+        behind: Behind,
+        answer: Option<Answer<A>>,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<A: Actor, F: Future<Output = Handled<A>>> Future for Handling<'_, A, F> {
+    /// What came of it, and what is behind the message now.
+    type Output = (Answered<A>, Behind);
+
+    fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Poll::Ready(handled) = this.future.poll(context) else {
+            if std::mem::replace(this.behind, Behind::Nothing) == Behind::Waker {
+                this.seat.note_busy();
+            }
+            return Poll::Pending;
+        };
+        let answer = this.answer.take().expect("not polled again when it is over");
+        Poll::Ready(((handled, answer), *this.behind))
+    }
 }
 
 pin_project! {

@@ -15,7 +15,6 @@ use super::class::Roster;
 use super::lifecycle::Living;
 use super::reply::{Answer, Reply, pair};
 use super::resident::{self, Residence};
-use crate::actor::durability::Durability;
 use crate::actor::queue::Queue;
 use crate::actor::storage::Storage;
 use crate::error::Error;
@@ -64,22 +63,32 @@ struct Mailbox<A: Actor> {
 enum Presence {
     Absent,
     Busy,
+    /// It waits for what is next, or will at the end of the poll that it is in.
     Waiting(Waker),
 }
 
 /// What a resident does next.
 pub(super) enum Next<A: Actor> {
-    /// A message; nothing stood behind it if it `is_last`.
-    Message {
-        answer: Answer<A>,
-        is_last: bool,
-    },
+    /// A message, and whether more stood behind it.
+    Message(Answer<A>, Behind),
     Alarm(Box<Delivery>),
     /// The object broke, or was taken away; `was_idle` when it did so while nothing was to do.
     Over {
         was_idle: bool,
     },
     Leave,
+}
+
+/// What stood behind a message that the resident has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// More, perhaps.
+    More,
+    /// Nothing.
+    Nothing,
+    /// Nothing, and the resident's waker is in the mailbox: who sends more calls it, though the
+    /// resident is not waiting yet.
+    Waker,
 }
 
 impl<A: Actor> Seat<A> {
@@ -111,7 +120,7 @@ impl<A: Actor> Seat<A> {
     /// is counted under it: a host that closes takes each of these locks after it said so, and then
     /// has counted everybody whom its end must wait for.
     pub fn send(self: &Arc<Self>, message: A::Message, may_wait: bool) -> Option<Reply<A>> {
-        let (answer, mut reply) = pair(self, message);
+        let (answer, mut reply) = pair(self.roster.post(), message);
         let mut mailbox = self.mailbox.lock();
         if let Err(error) = self.roster.check_open() {
             drop(mailbox);
@@ -124,7 +133,7 @@ impl<A: Actor> Seat<A> {
             mailbox.is_plain = false;
             mailbox.messages.push_back(answer);
         } else if may_wait {
-            reply.set_waiting(mailbox.put_outside(answer));
+            reply.set_waiting(self, mailbox.put_outside(answer));
         } else {
             // What is the user's goes when no lock is held.
             drop(mailbox);
@@ -159,21 +168,24 @@ impl<A: Actor> Seat<A> {
         }
     }
 
-    /// What the resident of this storage is to do next. `may_wait` says that most likely there is
-    /// nothing: then one look is enough.
-    pub async fn next(&self, storage: &Storage, may_wait: bool) -> Next<A> {
+    /// What the resident of this storage is to do next. After the last thing there was `behind` it.
+    pub async fn next(&self, storage: &Storage, behind: Behind) -> Next<A> {
         let mut looks = 0_u32;
         std::future::poll_fn(|context| {
             let was_idle = looks > 0;
             looks += 1;
             if was_idle {
                 std::hint::black_box(self.touch() ^ storage.touch());
+            } else if behind == Behind::Waker {
+                // Whatever came meanwhile has called it, and this is polled again.
+                return Poll::Pending;
             }
             // No waker is made under the lock: either before it, or in a second look.
-            let mut waker = (may_wait && !was_idle).then(|| context.waker().clone());
+            let mut waker =
+                (was_idle || behind == Behind::Nothing).then(|| context.waker().clone());
             loop {
                 let has_waker = waker.is_some();
-                match self.look(waker.take(), storage, was_idle) {
+                match self.look(&mut waker, storage, was_idle) {
                     Some(next) => return Poll::Ready(next),
                     None if has_waker => return Poll::Pending,
                     None => waker = Some(context.waker().clone()),
@@ -188,8 +200,14 @@ impl<A: Actor> Seat<A> {
         usize::from(self.mailbox.is_locked())
     }
 
-    /// One look at the mailbox. Where there is nothing it keeps the waker, if there is one.
-    fn look(&self, waker: Option<Waker>, storage: &Storage, was_idle: bool) -> Option<Next<A>> {
+    /// One look at the mailbox. Where there is nothing, or one message and nothing behind it, it
+    /// keeps the waker, if there is one.
+    fn look(
+        &self,
+        waker: &mut Option<Waker>,
+        storage: &Storage,
+        was_idle: bool,
+    ) -> Option<Next<A>> {
         // Before the mailbox's lock: it may look at the object, which may be held for a while.
         if storage.is_over() {
             return Some(Next::Over { was_idle });
@@ -214,22 +232,36 @@ impl<A: Actor> Seat<A> {
             && let Some((answer, admitted)) = mailbox.take()
         {
             mailbox.note_use(self.roster.tick());
-            let is_last = mailbox.messages.is_empty();
+            let behind = if !mailbox.is_plain || !mailbox.messages.is_empty() {
+                Behind::More
+            } else if !self.roster.is_closing()
+                && let Some(new) = waker.take()
+            {
+                *waker = mailbox.resident.wait(new);
+                Behind::Waker
+            } else {
+                Behind::Nothing
+            };
             drop(mailbox);
             wake(admitted);
-            return Some(Next::Message { answer, is_last });
+            return Some(Next::Message(answer, behind));
         }
         // Events beside the messages need the object too.
         if beside == 0 && (mailbox.is_leaving || self.roster.is_closing()) {
             return Some(Next::Leave);
         }
-        if let Some(waker) = waker {
-            // What stood there is dropped outside the lock; it is this task's own.
-            let before = std::mem::replace(&mut mailbox.resident, Presence::Waiting(waker));
+        if let Some(new) = waker.take() {
+            let before = mailbox.resident.wait(new);
             drop(mailbox);
             drop(before);
         }
         None
+    }
+
+    /// The resident, which had left its waker in the mailbox, is busy for longer than a poll.
+    pub fn note_busy(&self) {
+        let waker = self.mailbox.lock().resident.take_waker();
+        drop(waker);
     }
 
     /// The resident leaves, having given the object back. False where there is more to do: then it
@@ -309,11 +341,6 @@ impl<A: Actor> Seat<A> {
         let waker = mailbox.resident.take_waker();
         drop(mailbox);
         wake(waker);
-    }
-
-    /// What says when commits of the object are safe.
-    pub fn durability(&self) -> &dyn Durability {
-        self.roster.durability()
     }
 
     /// A commit that a reply stood on will never be safe: the object is to be reset.
@@ -416,6 +443,14 @@ impl Presence {
                 *self = other;
                 None
             }
+        }
+    }
+
+    /// From now on it waits. Gives the waker that stood there, to be dropped outside the lock.
+    fn wait(&mut self, waker: Waker) -> Option<Waker> {
+        match std::mem::replace(self, Self::Waiting(waker)) {
+            Self::Waiting(before) => Some(before),
+            Self::Absent | Self::Busy => None,
         }
     }
 
