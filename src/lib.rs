@@ -95,6 +95,8 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 #[doc(hidden)]
+pub mod locks;
+#[doc(hidden)]
 pub mod marks;
 pub mod names;
 pub mod object_id;

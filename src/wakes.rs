@@ -4,6 +4,7 @@
 //!   * A waker that panics takes no wake-up from the others, and does nothing to whoever calls it:
 //!     a thread of the store, or a caller who has nothing to do with it.
 
+use crate::locks::{check_free_from, rank};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
@@ -61,6 +62,7 @@ impl FromIterator<Waker> for Wakes {
 /// Wakes one, if there is one.
 pub fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
+        check_free_from(rank::OBJECT);
         let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }
 }

@@ -111,3 +111,40 @@ fn no_value_is_in_debug_output_or_in_errors() {
         }
     }
 }
+
+#[cfg(all(feature = "json", feature = "msgpack"))]
+#[test]
+fn a_typed_value_that_does_not_fit_is_told_of_without_it() {
+    use dostore::actor::Storage;
+    use dostore::actor::typed::Cell;
+    use serde::{Deserialize, Serialize};
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Serialize, Deserialize)]
+    enum Colour {
+        Red,
+    }
+
+    let store = Store::options().threads(false).open_on(SimDisk::new(1)).unwrap();
+    let lobby = store.namespace("rooms").unwrap().open_by_name("lobby").unwrap();
+    let storage = Storage::open(lobby);
+    for cell in [Cell::<String>::new("k"), Cell::msgpack("k")] {
+        cell.set(&storage, &MARKER.to_owned()).unwrap();
+        error("a text for a number", Cell::<u64>::new("k").get(&storage));
+        error("a text for a variant", Cell::<Colour>::new("k").get(&storage));
+        error("a text for a map", Cell::<BTreeMap<u8, u8>>::new("k").get(&storage));
+    }
+    let found = Cell::<u64>::json("k");
+    storage.put_as("k", dostore::ids::Codec::Json, format!("[\n  {MARKER:?}]")).unwrap();
+    let told = found.get(&storage).unwrap_err().to_string();
+    assert!(told.contains("type u64") && told.contains("line 1, column"), "{told}");
+}
+
+#[cfg(feature = "admin")]
+#[test]
+fn a_request_of_an_operator_shows_no_value() {
+    use dostore::store::admin::{Bytes, Request, Target, Which};
+    let of = Target { namespace: "rooms".into(), object: Which::Name("lobby".into()) };
+    let (key, value) = (Bytes::from("k"), Bytes::from(MARKER));
+    debug("a request", &Request::Put { of, key, value, codec: None, create: false });
+}

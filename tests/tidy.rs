@@ -13,6 +13,7 @@ use std::process::Command;
 const WORDS: &[&str] = &[
     "marks",
     "planted",
+    "locks",
     "wakes",
     "ids",
     "alarm",

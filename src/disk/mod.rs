@@ -21,6 +21,7 @@ pub mod real;
 pub mod sim;
 #[cfg(feature = "admin")]
 pub mod socket;
+pub mod unmapped;
 
 use crate::names::{FileName, Folder};
 use std::any::Any;

@@ -178,8 +178,11 @@ impl RealDisk {
         let process = rustix::process::getpid().as_raw_nonzero();
         let seconds = self.disk.clock.wall_micros() / 1_000_000;
         let words = format!("process {process}, since second {seconds} of Unix time\n");
-        fs::ftruncate(descriptor, 0)?;
-        retry_on_intr(|| rustix::io::pwrite(descriptor, words.as_bytes(), 0))?;
+        // With another name it may be anybody's, linked here by who made the folder.
+        if fs::fstat(descriptor)?.st_nlink == 1 {
+            fs::ftruncate(descriptor, 0)?;
+            retry_on_intr(|| rustix::io::pwrite(descriptor, words.as_bytes(), 0))?;
+        }
         Ok(())
     }
 }
@@ -570,6 +573,16 @@ mod tests {
         drop(lock);
         assert_eq!(other.lock_holder().unwrap(), None);
         assert!(other.lock().unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_is_another_file_as_well_is_held_and_not_written_into() {
+        let (folder, disk) = folder();
+        let (root, other) = (folder.path().join("store"), FileName::ManifestTemporary);
+        write_all_at(&*disk.create(other).unwrap(), b"mine", 0).unwrap();
+        std::fs::hard_link(root.join("MANIFEST.tmp"), root.join("LOCK")).unwrap();
+        drop(disk.lock().unwrap().unwrap());
+        assert_eq!(disk.open(other).unwrap().bytes().unwrap(), 4);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::format::namespace::{NamespaceItem, NamespaceValue};
 use crate::format::record::{Operation, Operations, RecordView};
 use crate::ids::{Address, Codec, KeyKind, Lsn, NamespaceNumber};
 use crate::limits::{NAMESPACES_MAX, check_name};
+use crate::locks::{Ranked, rank};
 use crate::object::View;
 use crate::object::range::RangeIter;
 use crate::object::version::Version;
@@ -48,7 +49,7 @@ pub struct NamespaceEntry {
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// Held while a namespace is created, so that a name gets one number. Before the object's lock.
-    by_name: Mutex<BTreeMap<String, NamespaceEntry>>,
+    by_name: Ranked<BTreeMap<String, NamespaceEntry>, { rank::CATALOG }>,
     /// What is durable of settings. A leaf lock.
     own: RwLock<BTreeMap<NamespaceNumber, Option<Retention>>>,
     /// Namespaces that no checkpoint has looked at yet. A leaf lock.

@@ -52,6 +52,7 @@ use crate::error::{Error, Result};
 use crate::format::header::FileContext;
 use crate::format::manifest::TermSpan;
 use crate::ids::{FileNumber, Lsn};
+use crate::locks::{Ranked, rank};
 use crate::object::ObjectState;
 use crate::object::version::Version;
 use crate::options::Options;
@@ -98,7 +99,7 @@ pub struct Engine {
     /// What is installed now. Held for the time of a clone; a leaf lock.
     version: RwLock<Arc<Version>>,
     /// Who may change the manifest. The first lock of the order.
-    pub(crate) publisher: Mutex<Publisher>,
+    pub(crate) publisher: Ranked<Publisher, { rank::PUBLISHER }>,
     /// What publishing has left to be removed. A leaf lock.
     retired: publish::RetiredFiles,
     /// Committed bytes that no page holds yet, as the budget counts them.

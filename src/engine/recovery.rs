@@ -32,6 +32,7 @@ use crate::format::manifest::{Manifest, TermSpan};
 use crate::format::record::{RecordHeader, RecordKind, RecordView, adoption, is_purge};
 use crate::format::run::RunUse;
 use crate::ids::{Address, FileNumber, Lsn, Term, Timestamp};
+use crate::locks::Ranked;
 use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder, NUMBERS_MAX};
 use crate::object::ObjectState;
@@ -183,7 +184,7 @@ impl Engine {
             terms: manifest.terms.clone(),
             expiry: Expiry::of(&manifest),
             version: RwLock::new(Arc::new(version)),
-            publisher: Mutex::new(Publisher::new(manifest, log_files)),
+            publisher: Ranked::new(Publisher::new(manifest, log_files)),
             retired: Mutex::default(),
             dirty_bytes,
             dictionaries: Dictionaries::default(),

@@ -7,6 +7,7 @@
 //!     try is tried again with the next one, and by each checkpoint.
 
 use crate::ids::Address;
+use crate::locks::{Ranked, rank};
 use crate::object::ObjectState;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -63,11 +64,13 @@ impl Hasher for AddressHasher {
     }
 }
 
+/// Behind objects in the lock order: no object is waited for while a shard is held.
+type RankedShard = Ranked<Shard, { rank::SHARD }>;
+
 /// All objects in memory, by address.
 #[derive(Debug)]
 pub struct Table {
-    /// Before objects in the lock order.
-    shards: Vec<Mutex<Shard>>,
+    shards: Vec<RankedShard>,
     /// Objects that somebody looked at when they could have gone.
     missed: Mutex<Vec<Weak<ObjectState>>>,
     has_missed: AtomicBool,
@@ -76,7 +79,7 @@ pub struct Table {
 impl Default for Table {
     fn default() -> Self {
         let seed = Seed(RandomState::new().hash_one(SHARDS));
-        let shard = || Mutex::new(Shard::with_hasher(seed));
+        let shard = || RankedShard::new(Shard::with_hasher(seed));
         Self {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             missed: Mutex::default(),
@@ -86,7 +89,7 @@ impl Default for Table {
 }
 
 impl Table {
-    fn shard(&self, address: &Address) -> &Mutex<Shard> {
+    fn shard(&self, address: &Address) -> &RankedShard {
         let last = address.id.0[15] ^ address.id.0[0];
         &self.shards[usize::from(last) % SHARDS]
     }

@@ -32,8 +32,8 @@ use crate::error::Result;
 use crate::format::entry::Head;
 use crate::format::record::{RECORD_HEADER_BYTES, adoption};
 use crate::ids::{Address, Life, Lsn, Timestamp};
+use crate::locks::{Guard, Ranked, rank};
 use overlay::{Found, HeadState, Layer};
-use parking_lot::Mutex;
 use past_pages::Past;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,10 +50,13 @@ pub struct ObjectState {
     /// Grows when open handles lose their right to the object. Changed under the lock only; so who
     /// has it knows, and who only looks needs no lock.
     fence: AtomicU64,
-    /// Its content. After a table shard and before the log in the lock order; before that of an
-    /// object with a higher address.
-    pub inner: Mutex<Inner>,
+    /// Its content. Before a table shard and the log in the lock order; before that of an object
+    /// with a higher address.
+    pub inner: Ranked<Inner, { rank::OBJECT }>,
 }
+
+/// Holding an object's lock.
+pub type InnerGuard<'o> = Guard<'o, Inner, { rank::OBJECT }>;
 
 /// What an object's lock guards.
 #[derive(Debug, Default)]
@@ -77,7 +80,7 @@ pub struct Inner {
 impl ObjectState {
     /// An object whose head is still to be looked up.
     pub fn new(address: Address) -> Self {
-        Self { address, fence: AtomicU64::new(0), inner: Mutex::new(Inner::default()) }
+        Self { address, fence: AtomicU64::new(0), inner: Ranked::default() }
     }
 
     /// Which handle has the right to the object.

@@ -52,6 +52,7 @@ mod threads;
 pub(crate) mod timer;
 pub mod transfer;
 pub mod turn;
+pub mod untrusted;
 pub mod value;
 
 pub use crate::engine::recovery::RecoveryReport;

@@ -27,8 +27,7 @@ use crate::limits::Limits;
 use crate::object::overlay::Found;
 use crate::object::range::RangeIter;
 use crate::object::write_set::WriteSet;
-use crate::object::{Inner, ObjectState, View};
-use parking_lot::MutexGuard;
+use crate::object::{Inner, InnerGuard, ObjectState, View};
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -146,7 +145,7 @@ impl Object {
     }
 
     /// The object's lock, as long as this handle has a right to it.
-    fn inner(&self) -> Result<MutexGuard<'_, Inner>> {
+    fn inner(&self) -> Result<InnerGuard<'_>> {
         self.engine().check_alive()?;
         let inner = self.state.inner.lock();
         self.check_right(&self.state)?;

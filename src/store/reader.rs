@@ -11,6 +11,7 @@
 
 use super::snapshot::Snapshot;
 use super::transfer::check_view;
+use super::untrusted::OpenMode;
 use crate::disk::real::RealReadDisk;
 use crate::disk::{Clock, Listed, ReadDisk, ReadFile};
 use crate::engine::catalog::{NamespaceEntry, Roll};
@@ -74,6 +75,7 @@ const CUT: u64 = 1;
 #[derive(Debug)]
 pub struct Reader {
     disk: Arc<dyn ReadDisk>,
+    mode: OpenMode,
     moment: Arc<Moment>,
 }
 
@@ -116,18 +118,31 @@ impl Reader {
     /// for one of another version, and with `Corrupt` where the manifest, the log or the frame of a
     /// run is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, OpenMode::Trusted)
+    }
+
+    /// The same for a store that need not be believed, as `mode` says. A store that is not is read
+    /// whole, here and at each refresh. Fails with `untrusted.large` or `untrusted.damaged` where
+    /// the mode refuses it.
+    pub fn open_with(path: impl AsRef<Path>, mode: OpenMode) -> Result<Self> {
         let disk = RealReadDisk::open(path).map_err(|cause| match cause.kind() {
             io::ErrorKind::NotFound => missing(),
             _ => Error::io("opening the store's folder", cause),
         })?;
-        Self::open_on(disk)
+        Self::open_on_with(disk, mode)
     }
 
     /// Opens the store on a disk of one's own, as a simulated one.
     pub fn open_on(disk: impl ReadDisk + 'static) -> Result<Self> {
-        let disk: Arc<dyn ReadDisk> = Arc::new(Watched { disk });
+        Self::open_on_with(disk, OpenMode::Trusted)
+    }
+
+    /// The same for a store that need not be believed.
+    pub fn open_on_with(disk: impl ReadDisk + 'static, mode: OpenMode) -> Result<Self> {
+        let disk = mode.guard(Watched { disk });
+        mode.check(&disk)?;
         let moment = Arc::new(Moment::load(&disk)?);
-        Ok(Self { disk, moment })
+        Ok(Self { disk, mode, moment })
     }
 
     /// The last commit that is shown.
@@ -150,7 +165,8 @@ impl Reader {
         if newest.store != self.moment.version.manifest.store {
             return Err(replaced());
         }
-        if newest.generation != self.moment.version.manifest.generation {
+        let is_same = newest.generation == self.moment.version.manifest.generation;
+        if !is_same || self.mode != OpenMode::Trusted {
             return self.reload();
         }
         // A failure in between must not leave half of a walk behind.
@@ -168,6 +184,7 @@ impl Reader {
     }
 
     fn reload(&mut self) -> Result<Lsn> {
+        self.mode.check(&self.disk)?;
         let next = Moment::load(&self.disk)?;
         let is_other = next.version.manifest.store != self.moment.version.manifest.store;
         if is_other || next.position < self.moment.position {

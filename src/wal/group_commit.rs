@@ -24,13 +24,13 @@ use crate::format::place_seed;
 use crate::format::record;
 use crate::ids::{FileNumber, LogEnd, LogPoint, Lsn, Timestamp};
 use crate::limits::{GROUP_ALIGNMENT, RECORD_BYTES_MAX};
+use crate::locks::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::locks::{Condvar, Guard, Ranked, rank};
 use crate::marks::{Mark, mark};
 use crate::planted::{Mistake, planted};
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Bytes of a group beyond which it takes no more records.
@@ -56,11 +56,11 @@ pub struct Wal<C> {
     clock: Arc<dyn Clock>,
     pool: Arc<Pool>,
     /// Held while a group is written and synced; whoever holds it is the leader.
-    pub(super) writer: Mutex<Writer>,
+    pub(super) writer: Ranked<Writer, { rank::WRITER }>,
     /// Orders commits. Held for tens of nanoseconds; the last lock of the lock order.
-    pub(super) open: Mutex<Open<C>>,
+    pub(super) open: Ranked<Open<C>, { rank::OPEN }>,
     /// Who waits for durability. A leaf lock, of blocking and asynchronous waiters alike.
-    pub(super) waiters: Mutex<Waiters>,
+    pub(super) waiters: Ranked<Waiters, { rank::WAITERS }>,
     pub(super) group_done: Condvar,
     /// Wakes the log writer's thread; of `waiters` too.
     pub(super) work: Condvar,
@@ -143,13 +143,13 @@ impl<C> Wal<C> {
         Self {
             clock: pool.clock(),
             pool,
-            writer: Mutex::new(Writer {
+            writer: Ranked::new(Writer {
                 spare: empty_group(),
                 chain: point.chain,
                 durable_group: point.group.saturating_sub(1),
                 last: LogEnd { point, ..end },
             }),
-            open: Mutex::new(Open {
+            open: Ranked::new(Open {
                 next_lsn: first_lsn,
                 last_time: end.time,
                 buffer: empty_group(),
@@ -168,7 +168,7 @@ impl<C> Wal<C> {
                 refusal: None,
                 companion,
             }),
-            waiters: Mutex::new(Waiters::default()),
+            waiters: Ranked::default(),
             group_done: Condvar::new(),
             work: Condvar::new(),
             durable: AtomicU64::new(first_lsn.0.saturating_sub(1)),
@@ -270,7 +270,7 @@ impl<C> Wal<C> {
         &self,
         bytes: usize,
         most: u64,
-    ) -> Result<MutexGuard<'_, Open<C>>> {
+    ) -> Result<Guard<'_, Open<C>, { rank::OPEN }>> {
         loop {
             let open = self.open.lock();
             self.check_poison()?;

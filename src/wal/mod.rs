@@ -18,6 +18,8 @@ pub mod examine;
 pub mod files;
 mod flipped;
 pub mod group_commit;
+#[cfg(all(test, dostore_loom))]
+mod models;
 pub mod pool;
 pub mod reader;
 pub mod recovery;

@@ -10,9 +10,10 @@
 use super::group_commit::Wal;
 use crate::error::Result;
 use crate::ids::Lsn;
+use crate::locks::atomic::{AtomicU64, Ordering};
+use crate::locks::{check_free_from, rank};
 use crate::wakes::Wakes;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl<C> Wal<C> {
 
     /// Waits until `lsn` is durable, as the leader where nobody else is.
     pub fn wait(&self, lsn: Lsn) -> Result<()> {
+        check_free_from(rank::OBJECT);
         loop {
             // Read before anything is looked at: whoever changes what is looked at counts on.
             let seen = self.waiters.lock().groups_done;
@@ -82,7 +84,7 @@ impl<C> Wal<C> {
             }
             let mut waiters = self.waiters.lock();
             while waiters.groups_done == seen {
-                self.group_done.wait(&mut waiters);
+                waiters.wait(&self.group_done);
             }
         }
     }
@@ -134,7 +136,7 @@ impl<C> Wal<C> {
         if !is_over() && self.open.lock().records == 0 {
             let mut waiters = self.waiters.lock();
             if !std::mem::take(&mut waiters.wake_writer) {
-                let _ = self.work.wait_for(&mut waiters, most);
+                waiters.wait_for(&self.work, most);
                 waiters.wake_writer = false;
             }
         }

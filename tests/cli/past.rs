@@ -138,19 +138,22 @@ fn a_namespace_whose_history_is_not_kept_is_told_beside_the_others() {
     let disk = SimDisk::new(3);
     disk.set_wall(now().0 - 86_400_000_000);
     let store = super::stage::options().threads(false).open_on(disk.clone()).unwrap();
-    let off = NamespaceOptions::new().retention(Retention::Off);
+    let off = || NamespaceOptions::new().retention(Retention::Off);
     let (rooms, cache) =
-        (store.namespace("rooms").unwrap(), store.namespace_with("cache", off).unwrap());
+        (store.namespace("rooms").unwrap(), store.namespace_with("cache", off()).unwrap());
+    let still = store.namespace_with("still", off()).unwrap();
     let put = |space: &dostore::store::namespace::Namespace, name: &str| {
         space.open_by_name(name).unwrap().put("k", "v").unwrap().wait().unwrap();
     };
+    // What is there has not changed since, but what else was there nobody knows.
+    put(&still, "one");
     for name in ["one", "two"] {
         put(&rooms, name);
         put(&cache, name);
         store.steps().checkpoint().unwrap();
         disk.advance(Duration::from_hours(1));
     }
-    drop((rooms, cache));
+    drop((rooms, cache, still));
     store.close().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
@@ -167,7 +170,9 @@ fn a_namespace_whose_history_is_not_kept_is_told_beside_the_others() {
         // Of now all is known.
         assert_eq!(call(&data, &[verb, "--at", "now"]).code, 0);
     }
-    for words in [&["ls", "cache"][..], &["inspect", "cache"], &["stat", "cache"]] {
+    let lists: [&[&str]; 5] =
+        [&["ls", "cache"], &["inspect", "cache"], &["stat", "cache"], &["ls", "still"], &["stat"]];
+    for words in lists {
         let done = call(&data, &[words, &["--at", "-23h 30m"]].concat());
         assert!(done.code == 6 && done.errors.contains("history"), "{done:?}");
     }

@@ -5,6 +5,7 @@ use crate::ids::Codec;
 use crate::store::value::Value;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::any::type_name;
 use std::fmt::Display;
 
 /// What writes a value.
@@ -43,14 +44,45 @@ fn refused(cause: &dyn Display) -> Error {
 
 /// The value in the bytes, read as their codec says.
 pub(super) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T> {
-    let malformed = |cause: &dyn Display| {
-        Error::invalid("value.decode", format!("a value is not of the type asked for: {cause}"))
+    let malformed = |why: &str| {
+        let wanted = type_name::<T>();
+        Error::invalid("value.decode", format!("a value is not of the type {wanted}: {why}"))
     };
     match value.codec() {
         #[cfg(feature = "json")]
-        Codec::Json => serde_json::from_slice(value).map_err(|cause| malformed(&cause)),
+        Codec::Json => {
+            serde_json::from_slice(value).map_err(|cause| malformed(&json_fault(&cause)))
+        }
         #[cfg(feature = "msgpack")]
-        Codec::MessagePack => rmp_serde::from_slice(value).map_err(|cause| malformed(&cause)),
+        Codec::MessagePack => {
+            rmp_serde::from_slice(value).map_err(|cause| malformed(message_pack_fault(&cause)))
+        }
         codec => Err(malformed(&format!("nothing here reads the codec {codec:?}"))),
+    }
+}
+
+/// What is wrong and where. The cause's own words repeat what it found, which is a part of the
+/// value.
+#[cfg(feature = "json")]
+fn json_fault(cause: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+    let what = match cause.classify() {
+        Category::Io => "it cannot be read",
+        Category::Syntax => "it is no JSON",
+        Category::Data => "something in it is of another type, or missing",
+        Category::Eof => "it ends too early",
+    };
+    format!("{what}, at line {}, column {}", cause.line(), cause.column())
+}
+
+/// The same of the other encoding, which knows no place.
+#[cfg(feature = "msgpack")]
+fn message_pack_fault(cause: &rmp_serde::decode::Error) -> &'static str {
+    use rmp_serde::decode::Error as Cause;
+    match cause {
+        Cause::InvalidMarkerRead(_) | Cause::InvalidDataRead(_) => "it ends too early",
+        Cause::Utf8Error(_) => "a text in it is not UTF-8",
+        Cause::DepthLimitExceeded => "it is nested too deeply",
+        _ => "something in it is of another type, or missing",
     }
 }

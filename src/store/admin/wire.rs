@@ -10,6 +10,7 @@ use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
+use std::fmt;
 
 /// Bytes of a line: a key and a value in hex digits, and names.
 pub const LINE_BYTES_MAX: usize = 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + (64 << 10);
@@ -17,8 +18,15 @@ pub const LINE_BYTES_MAX: usize = 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + (64 <<
 pub const VERSION: u64 = 1;
 
 /// Bytes of a key or a value. As JSON: a text, or `{"hex":"00ff"}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
+
+impl fmt::Debug for Bytes {
+    /// How many there are.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Bytes of {}", self.0.len())
+    }
+}
 
 impl<B: AsRef<[u8]>> From<B> for Bytes {
     fn from(bytes: B) -> Self {

@@ -1,0 +1,132 @@
+//! Disks that run full, and syncs that fail because the medium has no room for what was promised.
+//!
+//! A sync is made to fail by thin provisioning: the disk under the file system gives up every page
+//! that is all zeros, and is then filled from outside. What the file system writes into a file that
+//! was prepared long before has no place to go, as on a storage pool that was promised twice.
+
+use crate::load::{self, Heard, commit, commits_of, name};
+use crate::rig::{self, Volume};
+use dostore::error::{Error, ErrorKind};
+use rustix::fs::FallocateFlags;
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::path::Path;
+
+/// More commits than the files of the log that stand ready take.
+const MANY: u64 = 2_000;
+
+/// Another program fills the disk; then it makes room again.
+fn full_disk(disk: &Path) {
+    let folder = disk.join("store");
+    let store = load::options().open(&folder).unwrap();
+    let space = store.namespace("load").unwrap();
+    let mut heard = Heard::default();
+    for count in 1..=50 {
+        heard.know(0, count, commit(&space, 0, count).unwrap());
+    }
+    let ballast = rig::fill(disk);
+    let mut count = 50;
+    let refused = loop {
+        match commit(&space, 0, count + 1) {
+            Ok(bookmark) => heard.know(0, count + 1, bookmark),
+            Err(refused) => break refused,
+        }
+        count += 1;
+        assert!(count < MANY, "a full disk takes every commit");
+    };
+    assert_eq!(refused.kind(), ErrorKind::Full, "{refused:?}");
+    let id = space.id_from_name(&name(0));
+    assert_eq!(commits_of(&space.snapshot(id).unwrap(), 0), count);
+    fs::remove_file(ballast).unwrap();
+    heard.know(0, count + 1, commit(&space, 0, count + 1).unwrap());
+    drop((space, store));
+    heard.check(&folder);
+}
+
+#[test]
+fn a_full_disk_refuses_commits_and_loses_none() {
+    rig::run("full::a_full_disk_refuses_commits_and_loses_none", &[], 8, full_disk);
+}
+
+#[test]
+fn a_full_ext4_refuses_commits_and_loses_none() {
+    let test = "full::a_full_ext4_refuses_commits_and_loses_none";
+    rig::run(test, &["mkfs.ext4"], 64, |folder| {
+        let at = folder.join("volume");
+        full_disk(&Volume::make("ext4", 16, folder, &at).at);
+    });
+}
+
+/// Gives up every page of a file that is all zeros.
+fn thin(image: &Path) {
+    let mut file = OpenOptions::new().read(true).write(true).open(image).unwrap();
+    let mut page = [0; 4096];
+    let pages = file.metadata().unwrap().len() / 4096;
+    for number in 0..pages {
+        file.read_exact(&mut page).unwrap();
+        if page == [0; 4096] {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(&file, flags, number * 4096, 4096).unwrap();
+        }
+    }
+}
+
+/// What the operating system said, at the bottom of an error.
+fn errno(error: &Error) -> Option<i32> {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(inner) = cause {
+        if let Some(found) = inner.downcast_ref::<std::io::Error>() {
+            return found.raw_os_error();
+        }
+        cause = inner.source();
+    }
+    None
+}
+
+fn failed_sync(kind: &'static str, mebibytes: u64, test: &str) {
+    rig::run(test, &[&Volume::maker(kind)], 192, |folder| {
+        let volume = Volume::make(kind, mebibytes, folder, &folder.join("volume"));
+        let store_folder = volume.at.join("store");
+        let store = load::options().threads(false).open(&store_folder).unwrap();
+        let space = store.namespace("load").unwrap();
+        let mut heard = Heard::default();
+        for count in 1..=10 {
+            heard.know(0, count, commit(&space, 0, count).unwrap());
+        }
+        rustix::fs::syncfs(File::open(&volume.at).unwrap()).unwrap();
+        thin(&volume.image);
+        let ballast = rig::fill(folder);
+
+        let refused = commit(&space, 0, 11).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Poisoned, "{refused:?}");
+        let errno = errno(&refused);
+        let (io, no_room) = (rustix::io::Errno::IO, rustix::io::Errno::NOSPC);
+        assert!([io, no_room].map(|one| Some(one.raw_os_error())).contains(&errno), "{refused:?}");
+        fs::remove_file(ballast).unwrap();
+        // Room again, and the kernel would call the next sync a success.
+        let refused = commit(&space, 0, 11).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Poisoned, "{refused:?}");
+        drop((space, store));
+
+        // The page cache shows what the medium lacks. What is shown now is there after a restart.
+        let goes_on = File::create(volume.at.join("probe")).and_then(|probe| probe.sync_all());
+        if goes_on.is_ok() {
+            heard.check(&store_folder);
+        }
+        println!("{kind}: errno {errno:?}, and then {goes_on:?}");
+        volume.restart();
+        heard.check(&store_folder);
+    });
+}
+
+#[test]
+fn after_a_failed_sync_on_ext4_nothing_is_acknowledged_that_the_medium_lacks() {
+    let test = "full::after_a_failed_sync_on_ext4_nothing_is_acknowledged_that_the_medium_lacks";
+    failed_sync("ext4", 64, test);
+}
+
+#[test]
+fn after_a_failed_sync_on_xfs_nothing_is_acknowledged_that_the_medium_lacks() {
+    let test = "full::after_a_failed_sync_on_xfs_nothing_is_acknowledged_that_the_medium_lacks";
+    failed_sync("xfs", 320, test);
+}

@@ -1,0 +1,288 @@
+//! A process that commits as fast as it can and says what is durable; and what a store must be
+//! that such processes worked on.
+//!
+//! Invariants:
+//!   * What an object is after `n` commits follows from its number and `n`, so that a half commit,
+//!     a stale byte and a foreign one are seen for what they are.
+//!   * An object has one writer, which waits for each commit before the next: a store has as many
+//!     commits of it as were acknowledged, or one more.
+//!   * A commit is told in one line, written in one piece, after its acknowledgement.
+//!   * What a process tells after the power was cut proves nothing: a machine without power tells
+//!     nothing, and a file system that is shut down in the middle of a sync may call it a success.
+
+use crate::chance::Chance;
+use dostore::bookmark::Bookmark;
+use dostore::disk::real::RealReadDisk;
+use dostore::error::Result;
+use dostore::ids::Timestamp;
+use dostore::inspect::verify::verify;
+use dostore::retention::Retention;
+use dostore::store::namespace::Namespace;
+use dostore::store::snapshot::Snapshot;
+use dostore::store::{Options, Store};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+/// Set in a process that is to commit: the folder of its store.
+const FOLDER: &str = "DOSTORE_REAL_LOAD";
+/// The test that such a process is started as.
+const NAME: &str = "kill::every_acknowledged_commit_is_there_after_a_kill";
+/// What begins a line of it.
+const TOLD: &str = "durable ";
+
+const WRITERS: u64 = 3;
+const OBJECTS: u64 = 6;
+/// Keys that the commits of an object write by turns.
+const SLOTS: u64 = 16;
+/// The alarm of an object without commits. Far in the future.
+const ALARM: u64 = 4_000_000_000_000_000;
+const SIGKILL: i32 = 9;
+
+/// So small that kills fall into checkpoints, merges and changes of the log's file.
+pub fn options() -> Options {
+    let kept = Retention::Keep { age: Duration::from_hours(24), bytes: Some(1 << 20) };
+    let options = Store::options().wal_file_bytes(64 << 10).segment_bytes(16 << 10);
+    let options = options.dirty_bytes(32 << 10).cache_bytes(1 << 20).retire_after(Duration::ZERO);
+    options.epoch(Duration::ZERO, 128 << 10, Duration::from_hours(1)).retention(kept)
+}
+
+pub fn name(object: u64) -> String {
+    format!("object {object}")
+}
+
+/// What commit `commit` of an object puts into its slot; none where it deletes.
+fn value(object: u64, commit: u64) -> Option<Vec<u8>> {
+    let bytes = match commit % 61 {
+        60 => 30_000,
+        short => 40 + short * 13,
+    };
+    let mut chance = Chance::new(object << 40 | commit);
+    let word = |_| chance.next().to_le_bytes();
+    (commit % 7 != 3).then(|| (0..bytes / 8).flat_map(word).collect())
+}
+
+fn slot(commit: u64) -> String {
+    format!("slot {:02}", commit % SLOTS)
+}
+
+/// All keys of an object after so many commits.
+fn state(object: u64, commits: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for commit in 1 + commits.saturating_sub(SLOTS)..=commits {
+        if let Some(value) = value(object, commit) {
+            all.insert(slot(commit).into_bytes(), value);
+        }
+        all.insert(b"commits".to_vec(), commit.to_string().into_bytes());
+    }
+    all
+}
+
+/// Commits once more to an object; says how, and with which bookmark.
+pub fn commit(space: &Namespace, object: u64, commit: u64) -> Result<Bookmark> {
+    let mut handle = space.open_by_name(&name(object))?;
+    let mut turn = handle.turn();
+    turn.put("commits", commit.to_string())?.set_alarm(Timestamp(ALARM + commit))?;
+    match value(object, commit) {
+        Some(value) => turn.put(slot(commit), value)?,
+        None => turn.delete(slot(commit))?,
+    };
+    let commit = turn.commit()?;
+    let bookmark = commit.bookmark();
+    commit.wait()?;
+    Ok(bookmark)
+}
+
+/// How many commits an object shows. Fails the test if it is not exactly what so many make of it.
+pub fn commits_of(shown: &Snapshot, object: u64) -> u64 {
+    let count = shown.get("commits").unwrap();
+    let count = count.map_or(0, |count| String::from_utf8_lossy(&count).parse().unwrap());
+    let found: BTreeMap<_, _> = shown
+        .range::<&[u8]>(..)
+        .map(|entry| entry.unwrap())
+        .map(|(key, value)| (key.to_vec(), value.to_vec()))
+        .collect();
+    assert!(found == state(object, count), "{} is not what {count} commits make", name(object));
+    let alarm = (count > 0).then_some(Timestamp(ALARM + count));
+    assert_eq!(shown.alarm(), alarm, "{} after {count} commits", name(object));
+    count
+}
+
+/// Commits to its objects until something fails.
+fn write(space: &Namespace, writer: u64) -> Result<()> {
+    let mine = || (writer..OBJECTS).step_by(usize::try_from(WRITERS).unwrap());
+    let mut counts = BTreeMap::new();
+    for object in mine() {
+        let shown = space.snapshot(space.id_from_name(&name(object)))?;
+        counts.insert(object, commits_of(&shown, object));
+    }
+    loop {
+        for object in mine() {
+            let count = counts[&object] + 1;
+            let bookmark = commit(space, object, count)?;
+            counts.insert(object, count);
+            let line = format!("{TOLD}{object} {count} {bookmark}\n");
+            std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+        }
+    }
+}
+
+/// The whole life of a process that commits, if this is one.
+pub fn is_one() -> bool {
+    let Some(folder) = std::env::var_os(FOLDER) else { return false };
+    let store = options().open(&folder);
+    let space = store.and_then(|store| store.namespace("load"));
+    std::thread::scope(|scope| {
+        let Ok(space) = &space else { return };
+        for writer in 0..WRITERS {
+            scope.spawn(move || write(space, writer).unwrap_err());
+        }
+    });
+    true
+}
+
+/// What is known to be durable: of each object its commits, and the bookmark of the last that was
+/// told.
+#[derive(Debug, Default)]
+pub struct Heard {
+    objects: BTreeMap<u64, (u64, Option<Bookmark>)>,
+    /// Commits of objects that were told too late to count.
+    late: BTreeMap<u64, u64>,
+    /// Lines in all.
+    pub lines: u64,
+}
+
+impl Heard {
+    /// Takes note of a line, which may have come too late to count.
+    fn note(&mut self, line: &str, is_late: bool) {
+        let Some((_, told)) = line.split_once(TOLD) else { return };
+        // The last line may be cut short.
+        let Some(told) = told.strip_suffix('\n') else { return };
+        let words: Vec<_> = told.split(' ').collect();
+        let [object, count, bookmark] = words[..] else { panic!("what is {told:?}?") };
+        let (object, count) = (object.parse().unwrap(), count.parse().unwrap());
+        if is_late {
+            self.late.insert(object, count);
+        } else {
+            self.know(object, count, bookmark.parse().unwrap());
+            self.lines += 1;
+        }
+    }
+
+    /// Takes note of a commit that is durable.
+    pub fn know(&mut self, object: u64, count: u64, bookmark: Bookmark) {
+        let before = self.objects.insert(object, (count, Some(bookmark)));
+        let before = before.map_or(0, |(count, _)| count);
+        assert_eq!(count, before + 1, "a commit of {} was told twice or left out", name(object));
+    }
+
+    /// Opens the store and compares: all that was told is there, at most one commit of each object
+    /// that was not, and the moment of the last that was told can be read.
+    pub fn check(&mut self, folder: &Path) {
+        let report = verify(RealReadDisk::open(folder).unwrap());
+        assert!(report.is_clean(), "{report}");
+        let store = options().threads(false).open(folder).unwrap();
+        let space = store.namespace("load").unwrap();
+        for object in 0..OBJECTS {
+            let id = space.id_from_name(&name(object));
+            let found = commits_of(&space.snapshot(id).unwrap(), object);
+            let (told, bookmark) = self.objects.get(&object).copied().unwrap_or_default();
+            let may_be = told..=told.max(self.late.remove(&object).unwrap_or(0)) + 1;
+            assert!(may_be.contains(&found), "{} has {found}, not {told}", name(object));
+            if let Some(bookmark) = bookmark {
+                assert_eq!(commits_of(&space.at(id, &bookmark).unwrap(), object), told);
+            }
+            // What was shown stays as well.
+            if found > told {
+                let bookmark = space.current_bookmark(id).unwrap();
+                self.objects.insert(object, (found, Some(bookmark)));
+            }
+        }
+    }
+}
+
+/// A process that commits. Killed at its end.
+pub struct Load {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Load {
+    pub fn start(folder: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .env(FOLDER, folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// Listens to so many lines, or until there are no more.
+    pub fn hear(&mut self, mut patience: u64, heard: &mut Heard) {
+        let mut line = String::new();
+        while patience > 0 && self.lines.read_line(&mut line).unwrap() > 0 {
+            heard.note(&line, false);
+            line.clear();
+            patience -= 1;
+        }
+    }
+
+    /// Listens to all that it has said by now.
+    pub fn hear_all(&mut self, heard: &mut Heard) {
+        let waiting = rustix::io::ioctl_fionread(self.lines.get_ref()).unwrap();
+        let mut waiting = usize::try_from(waiting).unwrap() + self.lines.buffer().len();
+        let mut line = String::new();
+        while waiting > 0 {
+            waiting = waiting.saturating_sub(self.lines.read_line(&mut line).unwrap());
+            heard.note(&line, false);
+            line.clear();
+        }
+    }
+
+    /// Kills it, and hears the rest of what it had said. Says whether it was alive.
+    pub fn kill(self, heard: &mut Heard) -> bool {
+        self.end(heard, false)
+    }
+
+    /// The same when the power is gone: what was not heard before counts no more.
+    pub fn kill_late(self, heard: &mut Heard) {
+        self.end(heard, true);
+    }
+
+    fn end(mut self, heard: &mut Heard, is_late: bool) -> bool {
+        self.child.kill().unwrap();
+        let mut line = String::new();
+        while self.lines.read_line(&mut line).unwrap() > 0 {
+            heard.note(&line, is_late);
+            line.clear();
+        }
+        self.child.wait().unwrap().signal() == Some(SIGKILL)
+    }
+}
+
+/// How the processes of a campaign end, as a seed says.
+#[derive(Debug)]
+pub struct Patience(Chance);
+
+impl Patience {
+    pub fn of(seed: u64) -> Self {
+        Self(Chance::new(seed))
+    }
+
+    /// Lets a process go on for a while: every fourth for less than opening the store takes, the
+    /// others for up to a hundred lines.
+    pub fn wait(&mut self, load: &mut Load, heard: &mut Heard) {
+        if self.0.percent(25) {
+            (0..self.0.below(4_000_000)).for_each(|_| std::hint::spin_loop());
+        } else {
+            let lines = self.0.below(100);
+            load.hear(lines, heard);
+        }
+    }
+}
