@@ -29,10 +29,12 @@ use crate::ids::{Address, Life, Lsn, Timestamp};
 use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use crate::object::changes::Changes;
-use crate::object::overlay::{HeadState, Layer};
+use crate::object::overlay::Layer;
 use crate::object::range::Entry;
+use crate::object::state::HeadState;
 use crate::planted::{Mistake, planted};
 use crate::run::Run;
+use parking_lot::RwLockReadGuard;
 use std::cell::Cell;
 
 /// Bytes of entries after which those of their pages go into the run.
@@ -43,6 +45,9 @@ const NEVER_ARCHIVED: u64 = 1 << 62;
 /// Pages that no commit has adopted yet. When dropped, they are removed.
 #[derive(Debug)]
 pub struct Prepared<'e> {
+    /// What they hold may be of an object that is purged meanwhile: until a commit names them, or
+    /// they are removed, no purge is called erased.
+    _rewriting: RwLockReadGuard<'e, ()>,
     engine: &'e Engine,
     address: Address,
     life: Life,
@@ -63,6 +68,7 @@ impl Engine {
         entries: impl Iterator<Item = Result<Entry>>,
     ) -> Result<Prepared<'_>> {
         self.check_alive()?;
+        let rewriting = self.rewriting.read();
         let life = self.begin_life(address)?;
         let version = self.version();
         let mut builder = Builder::new(self, &version, Lsn(life.0), 0);
@@ -75,8 +81,17 @@ impl Engine {
         };
         let engine = self;
         let (bytes, is_adopted) = (segments_bytes(segments()), Cell::new(false));
-        let prepared =
-            Prepared { engine, address, life, counts, run, segments: bytes, files, is_adopted };
+        let prepared = Prepared {
+            _rewriting: rewriting,
+            engine,
+            address,
+            life,
+            counts,
+            run,
+            segments: bytes,
+            files,
+            is_adopted,
+        };
         for folder in [Folder::Segments, Folder::Runs] {
             if planted(Mistake::AdoptEarly) {
                 break;

@@ -162,7 +162,7 @@ impl Changes {
     /// `before` is what the object's head said before `record`, and `layers` what was below it.
     fn of(address: Address, before: Option<Alarm>, inner: &Inner, record: &[u8]) -> Self {
         let mut changes = Self::default();
-        let after = inner.state().alarm;
+        let after = inner.state().known_alarm();
         if before != after {
             changes.set.extend(after.map(|alarm| Hint::of(&alarm, address, None)));
             changes.replaced.extend(before.map(|alarm| Hint::of(&alarm, address, None)));
@@ -209,12 +209,12 @@ pub struct Before {
 impl Before {
     /// Looks before a commit of replay, when nothing that is replaced can be in the index's way.
     pub fn replay(inner: &Inner) -> Self {
-        Self { alarm: inner.state().alarm, named: Vec::new() }
+        Self { alarm: inner.state().known_alarm(), named: Vec::new() }
     }
 
     /// Looks before `record` is applied.
     pub fn of(address: Address, inner: &Inner, record: &[u8]) -> Self {
-        let alarm = inner.state().alarm;
+        let alarm = inner.state().known_alarm();
         Self { alarm, named: Changes::replaced_names(address, inner, record) }
     }
 }
@@ -239,7 +239,7 @@ impl AlarmIndex {
         record: &[u8],
     ) {
         let names_alarms = inner.layers.last().is_some_and(|layer| layer.names_alarms);
-        if names_alarms || before.alarm != inner.state().alarm {
+        if names_alarms || before.alarm != inner.state().known_alarm() {
             self.note(cut, address, before, inner, record);
         }
     }
@@ -516,7 +516,7 @@ pub(super) fn hints_of(
     layer: &Layer,
     out: &mut Vec<(Hint, bool)>,
 ) {
-    let new = layer.after.alarm;
+    let new = layer.after.known_alarm();
     if old != new {
         out.extend(old.map(|alarm| (Hint::of(&alarm, address, None), false)));
         out.extend(new.map(|alarm| (Hint::of(&alarm, address, None), true)));

@@ -31,9 +31,9 @@ use crate::ids::{Address, Life, Lsn, NamespaceNumber, Timestamp};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::fold::fold;
-use crate::object::head_state;
-use crate::object::overlay::{HeadState, Layer};
+use crate::object::overlay::Layer;
 use crate::object::retention::{OFF_CLASS, class_of};
+use crate::object::state::HeadState;
 use crate::object::version::{Stack, Version};
 use crate::planted::{Mistake, planted};
 use std::collections::BTreeMap;
@@ -269,7 +269,8 @@ impl<'e> Archive<'e> {
 
     /// What the head said, where something is given up, or for the first time in an epoch.
     pub fn head(&mut self, old: Option<&Head>) {
-        let Some(old) = old else { return };
+        // What is not known of its alarm is not said: without a head there is no such moment.
+        let Some(old) = old.filter(|old| !old.alarm_lost) else { return };
         if old.last_lsn <= self.epoch_start || !self.kept.is_empty() {
             let what = What::Head { time: old.last_time, alarm: old.alarm, adopted: false };
             self.keep(old.last_lsn, self.until, what);
@@ -278,8 +279,8 @@ impl<'e> Archive<'e> {
 
     /// A commit adopted pages: `after` is what the head says behind it.
     pub fn adopted(&mut self, after: &HeadState) {
-        let HeadState { last_lsn, last_time, alarm, .. } = *after;
-        let what = What::Head { time: last_time, alarm, adopted: true };
+        let HeadState { last_lsn, last_time, .. } = *after;
+        let what = What::Head { time: last_time, alarm: after.known_alarm(), adopted: true };
         self.keep(last_lsn, last_lsn, what);
     }
 
@@ -468,15 +469,15 @@ impl Builder<'_> {
             Some(old) if self.has_no_page(address, old)? => Stack::default(),
             Some(_) => return Ok(()),
         };
-        let before = old.map_or_else(HeadState::default, head_state);
+        let before = HeadState::of(old);
         let mut now = Layer::new(0, before);
         let (mut size, mut since) = (size, 0);
         for record in layer.records() {
             let Ok(header) = RecordHeader::decode(record) else { continue };
             now.apply(Arc::clone(record), header.lsn, header.time);
-            if now.adopted.is_some() {
+            let Some(alarm) = now.after.alarm().filter(|_| now.adopted.is_none()) else {
                 return Ok(());
-            }
+            };
             since += record.len();
             if since <= least.max(size.saturating_mul(4)) {
                 continue;
@@ -488,7 +489,6 @@ impl Builder<'_> {
             (size, since) = (stored.len(), 0);
             let what = if stored.is_empty() { What::Absent } else { What::Stored(stored) };
             self.archive.keep(header.lsn, header.lsn, what);
-            let alarm = now.after.alarm;
             let what = What::Head { time: header.time, alarm, adopted: false };
             self.archive.keep(header.lsn, header.lsn, what);
         }

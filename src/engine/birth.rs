@@ -39,8 +39,12 @@ pub(super) fn first_manifest(
 /// A manifest for a folder that has no store. Files of the log, pages or runs without a manifest
 /// are a store that lost it, not an empty folder.
 fn create(disk: &dyn Disk, options: &Options) -> Result<Manifest> {
-    // That of a store being created has no generation yet. A damaged one says nothing.
-    let begun = manifest::read_as(disk, FileName::ManifestTemporary).ok().flatten();
+    // That of a store being created has no generation yet. A damaged one says nothing; of one that
+    // cannot be read now nobody knows.
+    let begun = match manifest::read_as(disk, FileName::ManifestTemporary) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => None,
+        read => read?,
+    };
     if begun.is_some_and(|begun| begun.generation > 0) {
         let place = Place::new(FileName::ManifestTemporary, 0);
         let what = "a backup was begun here and is not complete";

@@ -29,12 +29,13 @@ use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::changes::Changes;
 use crate::object::fold::fold;
-use crate::object::overlay::{HeadState, Layer, Word};
+use crate::object::overlay::{Layer, Word};
+use crate::object::state::HeadState;
 use crate::object::version::{Stack, Version};
-use crate::object::{LOST_LIFE, head_state};
 use crate::run::RunWriter;
 use crate::segment::{Compression, SegmentWriter};
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// Deltas that a healthy entry has at most.
 const DELTAS_MAX: usize = 2;
@@ -100,9 +101,6 @@ impl<'e> Builder<'e> {
     /// Writes one object's changes; says whether it holds nothing after them. Objects come in
     /// address order.
     pub fn add(&mut self, address: Address, layer: &Layer) -> Result<bool> {
-        if let Some(found) = self.found_again(address, layer)? {
-            return self.add(address, &found);
-        }
         self.archive.begin(address, layer.purged);
         let Some(life) = layer.after.life else {
             // Deletes of what never was: there is nothing to say.
@@ -124,7 +122,7 @@ impl<'e> Builder<'e> {
             Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
             Err(_) => {
                 self.archive.lost(Lsn::ZERO, Life(0), every_key());
-                self.begin_life(address, life, (HeadState::default(), layer), &changes)?
+                self.begin_life(address, life, (HeadState::lost(), layer), &changes)?
             }
             Ok(old) => {
                 self.archive_bare(address, old.as_ref())?;
@@ -147,20 +145,20 @@ impl<'e> Builder<'e> {
         Ok(head.deleted)
     }
 
-    /// The layer of an object whose head could not be read when the object was taken into memory,
-    /// over what the head says now that it can.
-    fn found_again(&self, address: Address, layer: &Layer) -> Result<Option<Layer>> {
-        if layer.after.life != Some(LOST_LIFE) {
-            return Ok(None);
+    /// Where the head could not be read when the object was taken into memory, and can be now, lays
+    /// the object's changes over it: what is written follows from both.
+    pub fn find_again(&self, address: Address, layer: &mut Arc<Layer>) -> Result<()> {
+        if !layer.after.is_lost() {
+            return Ok(());
         }
         match self.insist(|| self.version.head(address)) {
-            Ok(Some(head)) if head.life == LOST_LIFE => Ok(None),
             Ok(head) => {
                 mark(Mark::HeadFoundAgain);
-                let below = head.as_ref().map_or_else(HeadState::default, head_state);
-                Ok(Some(layer.over_state(below)))
+                *layer = Arc::new(layer.over_state(HeadState::of(head.as_ref())));
+                Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+            // What is not known is said to be so.
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -222,7 +220,7 @@ impl<'e> Builder<'e> {
         }
         match old.filter(|old| !old.deleted && !layer.wiped) {
             None => {
-                let before = old.map_or_else(HeadState::default, head_state);
+                let before = HeadState::of(old);
                 self.begin_life(address, life, (before, layer), changes)
             }
             Some(Head { page: Some(entry), .. }) => {
@@ -428,8 +426,7 @@ impl<'e> Builder<'e> {
             let number = self.engine.numbers.take();
             self.created.push(FileName::Segment(number));
             let Engine { disk, pace, context, .. } = self.engine;
-            let writer =
-                SegmentWriter::create(&**disk, std::sync::Arc::clone(pace), *context, number)?;
+            let writer = SegmentWriter::create(&**disk, Arc::clone(pace), *context, number)?;
             self.segment = Some(writer);
         }
         let Some(segment) = &mut self.segment else { return Err(no_writer()) };
@@ -449,7 +446,7 @@ impl<'e> Builder<'e> {
         let number = self.engine.numbers.take();
         self.created.push(FileName::Run(number));
         let Engine { disk, pace, context, .. } = self.engine;
-        RunWriter::create(&**disk, std::sync::Arc::clone(pace), *context, number, usage)
+        RunWriter::create(&**disk, Arc::clone(pace), *context, number, usage)
     }
 
     pub(super) fn directory(&mut self) -> Result<&mut RunWriter> {

@@ -247,15 +247,18 @@ impl Builder<'_> {
             if changed.as_ref().is_some_and(is_fresh) {
                 return Ok(());
             }
+            // What could not be read when its own change came is not read once more in the same
+            // checkpoint: of its deltas some may be given up already.
+            let is_kept = changed.as_ref().is_some_and(|changed| changed.damaged);
             let stack = match self.version.stack(&span.entry, change.address, change.life) {
-                Ok(stack) => stack,
-                // What cannot be read now may be read again: the gap stays a key range of its own.
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                Ok(stack) if !is_kept => stack,
+                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+                // It may be read again later: the gap stays a key range of its own.
+                Ok(_) | Err(_) => {
                     let pages = self.empty_page(change, &below)?;
                     change.take_over(pages);
                     return Ok(());
                 }
-                Err(error) => return Err(error),
             };
             mark(Mark::GapClosed);
             for delta in changed.iter().flat_map(|changed| &changed.deltas) {

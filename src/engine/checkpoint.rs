@@ -22,7 +22,7 @@ use crate::format::manifest::Manifest;
 use crate::ids::{Address, Lsn};
 use crate::marks::{Mark, mark};
 use crate::object::ObjectState;
-use crate::object::overlay::{HeadState, Layer};
+use crate::object::overlay::Layer;
 use crate::object::version::Version;
 use crate::planted::{Mistake, planted};
 use crate::wal::cut::Cut;
@@ -116,6 +116,7 @@ impl Engine {
             touch(batch, &frozen);
             for (address, place) in batch {
                 let changes = &mut frozen[*place as usize];
+                builder.find_again(*address, &mut changes.layer)?;
                 changes.deleted = builder.add(*address, &changes.layer)?;
             }
         }
@@ -181,8 +182,9 @@ impl Engine {
         let mut freed = 0;
         for Frozen { object, layer, deleted } in frozen {
             // What has nothing is named anew.
-            let named = layer.after.named && !deleted;
-            let bottom = HeadState { named, deleted, ..layer.after.clone() };
+            let mut bottom = layer.after.clone();
+            bottom.named &= !deleted;
+            bottom.deleted = deleted;
             drop(layer);
             let mut inner = object.inner.lock();
             let bytes = inner.drop_layers(cut, bottom);

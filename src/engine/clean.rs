@@ -314,7 +314,7 @@ impl Builder<'_> {
         self.release_entry(entry);
         let mut content = content_of(pages);
         let moved = Head {
-            deleted: content.inline.is_none() && content.pages.is_empty() && head.alarm.is_none(),
+            deleted: content.inline.is_none() && content.pages.is_empty() && !head.may_have_alarm(),
             approximate: false,
             count: content.count,
             content_bytes: content.bytes,
@@ -359,7 +359,7 @@ impl Builder<'_> {
             deleted: content.inline.is_none()
                 && content.pages.iter().all(|(_, entry)| entry.is_none())
                 && !content.keeps_pages
-                && head.alarm.is_none(),
+                && !head.may_have_alarm(),
             approximate: content.is_approximate,
             count: content.count,
             content_bytes: content.bytes,

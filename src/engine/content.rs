@@ -24,23 +24,16 @@ pub(super) struct Content {
 
 /// The head after a change; takes the page of a one-page object out of the content.
 pub(super) fn head_of(layer: &Layer, life: Life, content: &mut Content) -> Head {
-    let after = &layer.after;
+    let said = layer.after.to_head(life);
     let is_empty =
         content.inline.is_none() && content.pages.iter().all(|(_, entry)| entry.is_none());
     Head {
-        deleted: is_empty && !content.keeps_pages && after.alarm.is_none(),
-        named: after.named,
-        unfinished: after.unfinished,
-        restores: after.restores,
+        deleted: is_empty && !content.keeps_pages && !said.may_have_alarm(),
         approximate: content.is_approximate,
-        life,
-        last_lsn: after.last_lsn,
-        last_time: after.last_time,
-        adopted: after.adopted,
         count: content.count,
         content_bytes: content.bytes,
-        alarm: after.alarm,
         page: content.inline.take(),
+        ..said
     }
 }
 

@@ -157,7 +157,7 @@ impl Engine {
         version: Arc<Version>,
         files: Vec<HistoryFile>,
     ) -> Result<Option<FileNumber>> {
-        let _merging = self.merging.read();
+        let _rewriting = self.rewriting.read();
         let inputs = Inputs::open(&version, files)?;
         drop(version);
         let number = self.numbers.take();

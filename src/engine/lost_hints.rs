@@ -67,8 +67,8 @@ pub(super) fn hints_between(version: &Arc<Version>, lost: &Lost) -> Result<(Vec<
         let Some((address, _)) = head.filter(|(_, head)| !head.deleted) else { continue };
         let view = View::of_version(address, Arc::clone(version));
         let Some(view) = intact(view, &mut is_whole)? else { continue };
-        let plain = view.state.alarm.map(|alarm| Hint::of(&alarm, address, None));
-        found.extend(plain);
+        let plain = intact(view.alarm(), &mut is_whole)?.flatten();
+        found.extend(plain.map(|alarm| Hint::of(&alarm, address, None)));
         let [first, behind] = ALARM_KEYS.map(<[u8]>::to_vec);
         let bounds = (Bound::Included(first), Bound::Excluded(behind));
         for entry in RangeIter::new(view, None, bounds) {

@@ -115,7 +115,7 @@ impl Engine {
 
     /// Merges so many of the newest runs of a use. Says whether the output took their place.
     fn merge_newest(&self, version: Arc<Version>, usage: RunUse, count: usize) -> Result<bool> {
-        let _merging = self.merging.read();
+        let _rewriting = self.rewriting.read();
         let inputs = Inputs::of(&version, usage, count);
         drop(version);
         let number = self.numbers.take();

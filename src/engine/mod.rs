@@ -111,9 +111,9 @@ pub struct Engine {
     history_merging: Mutex<history_merge::Merging>,
     /// Runs that could not be merged, and until when they are let be. A leaf lock.
     unmerged: Mutex<Patience<FileNumber>>,
-    /// Held, shared, while runs are merged: what is read and written meanwhile may be of an object
-    /// that was purged. Nobody waits for it.
-    merging: RwLock<()>,
+    /// Held, shared, while files are written anew that no manifest names yet, by a merge or for an
+    /// adoption: what is in them may be of an object that was purged. Nobody waits for it.
+    rewriting: RwLock<()>,
     pub(crate) counters: Counters,
     /// Set while somebody waits for the threads to end, and once the store is closed: what takes
     /// long is given up.

@@ -102,11 +102,17 @@ impl Liveness {
     }
 
     /// Adds the changes to the manifest's account, and drops segments without a live page.
+    ///
+    /// Where more would die than is alive, the directory has named a page that was dead, and what
+    /// else is alive nobody knows: the segment stays as it is, and verification tells of it.
     pub fn apply(&self, manifest: &mut Manifest) {
         for segment in &mut manifest.segments {
             let Some(&(bytes, pages)) = self.0.get(&segment.facts.number) else { continue };
-            segment.live_bytes = segment.live_bytes.saturating_add_signed(bytes);
-            segment.live_pages = segment.live_pages.saturating_add_signed(pages);
+            let bytes = segment.live_bytes.checked_add_signed(bytes);
+            let pages = segment.live_pages.checked_add_signed(pages);
+            if let (Some(bytes), Some(pages)) = (bytes, pages) {
+                (segment.live_bytes, segment.live_pages) = (bytes, pages);
+            }
         }
         manifest.segments.retain(|segment| segment.live_pages > 0);
     }
@@ -377,4 +383,32 @@ pub fn named_files(manifest: &Manifest) -> BTreeSet<FileName> {
     let runs = manifest.runs.iter().map(|facts| FileName::Run(facts.number));
     let history = manifest.history.iter().map(|file| FileName::Run(file.facts.number));
     segments.chain(runs).chain(history).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::manifest::SegmentState;
+    use crate::format::page::SegmentFacts;
+    use crate::ids::Lsn;
+
+    #[test]
+    fn a_segment_of_which_more_would_die_than_is_alive_stays() {
+        let facts = SegmentFacts { number: FileNumber(7), bytes: 0, page_bytes: 0, pages: 0 };
+        let (live_bytes, live_pages, written_at, generation) = (300, 2, Lsn(1), 0);
+        let segment = SegmentState { facts, live_bytes, live_pages, written_at, generation };
+        let before = Manifest { segments: vec![segment], ..Manifest::default() };
+        let mut given_up = Liveness::default();
+        for left in [Some(1), None, Some(2)] {
+            given_up.remove(FileNumber(7), 150);
+            let mut next = before.clone();
+            given_up.apply(&mut next);
+            assert_eq!(next.segments.first().map(|segment| segment.live_pages), left);
+        }
+        let mut bytes = Liveness::default();
+        bytes.remove(FileNumber(7), 301);
+        let mut next = before.clone();
+        bytes.apply(&mut next);
+        assert_eq!(next, before);
+    }
 }

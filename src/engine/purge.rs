@@ -344,7 +344,7 @@ impl Engine {
     fn note_erased(&self) -> Result<bool> {
         let newest = self.erasing.lock().rewritten.values().copied().max();
         let Some(newest) = newest else { return Ok(false) };
-        let Some(_none_merges) = self.merging.try_write() else { return Ok(false) };
+        let Some(_nobody_writes) = self.rewriting.try_write() else { return Ok(false) };
         self.remove_retired_of(newest)?;
         // Before the folders are synced: what is removed after that is not gone for sure.
         let waiting = self.oldest_retired();

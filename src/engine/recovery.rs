@@ -191,7 +191,7 @@ impl Engine {
             erasing: Mutex::default(),
             history_merging: Mutex::default(),
             unmerged: Mutex::default(),
-            merging: RwLock::default(),
+            rewriting: RwLock::default(),
             counters: Counters::default(),
             is_ending,
             last_failure: Mutex::default(),

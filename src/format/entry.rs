@@ -82,6 +82,10 @@ pub struct Head {
     pub restores: bool,
     /// `count` and `content_bytes` may be off, because a delta was written without its base.
     pub approximate: bool,
+    /// Whether the object has a plain alarm is not known: the head before this one was lost.
+    pub alarm_lost: bool,
+    /// Nor are `unfinished` and `restores` where they are not set.
+    pub marks_lost: bool,
     /// The object's life; pages of another are dead.
     pub life: Life,
     /// The object's last commit.
@@ -257,14 +261,18 @@ impl PageEntry {
     }
 }
 
-const HEAD_DELETED: u8 = 1;
-const HEAD_NAMED: u8 = 1 << 1;
-const HEAD_APPROXIMATE: u8 = 1 << 2;
-const HEAD_ALARM: u8 = 1 << 3;
-const HEAD_PAGE: u8 = 1 << 4;
-const HEAD_UNFINISHED: u8 = 1 << 5;
-const HEAD_RESTORES: u8 = 1 << 6;
-const HEAD_ADOPTED: u8 = 1 << 7;
+const HEAD_DELETED: u64 = 1;
+const HEAD_NAMED: u64 = 1 << 1;
+const HEAD_APPROXIMATE: u64 = 1 << 2;
+const HEAD_ALARM: u64 = 1 << 3;
+const HEAD_PAGE: u64 = 1 << 4;
+const HEAD_UNFINISHED: u64 = 1 << 5;
+const HEAD_RESTORES: u64 = 1 << 6;
+const HEAD_ADOPTED: u64 = 1 << 7;
+const HEAD_ALARM_LOST: u64 = 1 << 8;
+const HEAD_MARKS_LOST: u64 = 1 << 9;
+/// The first bit that means nothing.
+const HEAD_FLAGS_END: u64 = 1 << 10;
 
 /// From which LSN on a page counts that is exact at `exact_at`, as its header says: pages of a life
 /// that adopted them at `adopted` were written before that commit.
@@ -274,6 +282,12 @@ pub fn counts_from(exact_at: Lsn, life: Life, adopted: Option<Lsn>) -> Lsn {
 }
 
 impl Head {
+    /// Whether the object has a plain alarm, or may have one.
+    #[must_use]
+    pub fn may_have_alarm(&self) -> bool {
+        self.alarm.is_some() || self.alarm_lost
+    }
+
     /// Appends the value of a head, as it stands in a run.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let flags = [
@@ -285,8 +299,10 @@ impl Head {
             (self.page.is_some(), HEAD_PAGE),
             (self.unfinished, HEAD_UNFINISHED),
             (self.adopted.is_some(), HEAD_ADOPTED),
+            (self.alarm_lost, HEAD_ALARM_LOST),
+            (self.marks_lost, HEAD_MARKS_LOST),
         ];
-        out.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
+        put_varint(out, flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
         put_varint(out, self.life.0);
         put_varint(out, self.last_lsn.0.wrapping_sub(self.life.0));
         put_varint(out, self.last_time.0);
@@ -307,14 +323,17 @@ impl Head {
     /// its value is not looked at.
     pub fn peek(value: &[u8]) -> Result<(Life, bool), Malformed> {
         let mut cursor = Cursor::new(value);
-        let flags = cursor.u8()?;
+        let flags = cursor.varint()?;
         Ok((Life(cursor.varint()?), flags & HEAD_DELETED != 0))
     }
 
     /// Reads the value of a head.
     pub fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(value);
-        let flags = cursor.u8()?;
+        let flags = cursor.varint()?;
+        if flags >= HEAD_FLAGS_END {
+            return Err(Malformed("a head with unknown flags"));
+        }
         let life = Life(cursor.varint()?);
         let last_lsn = Lsn(cursor.varint()?.wrapping_add(life.0));
         let mut head = Self {
@@ -323,6 +342,8 @@ impl Head {
             unfinished: flags & HEAD_UNFINISHED != 0,
             restores: flags & HEAD_RESTORES != 0,
             approximate: flags & HEAD_APPROXIMATE != 0,
+            alarm_lost: flags & HEAD_ALARM_LOST != 0,
+            marks_lost: flags & HEAD_MARKS_LOST != 0,
             life,
             last_lsn,
             last_time: Timestamp(cursor.varint()?),
@@ -384,7 +405,7 @@ mod tests {
     fn head() -> impl Strategy<Value = Head> {
         let alarm = proptest::option::of(any::<(u64, u64, u64, u32, u32, u32)>());
         let numbers = any::<(u64, u64, u64, u64, u64)>();
-        let flags = any::<(bool, bool, bool, bool, bool)>();
+        let flags = any::<(bool, bool, bool, bool, bool, bool, bool)>();
         (flags, numbers, alarm, proptest::option::of(page())).prop_map(|(is, of, alarm, page)| {
             Head {
                 deleted: is.0,
@@ -392,6 +413,8 @@ mod tests {
                 unfinished: is.3,
                 restores: is.4,
                 approximate: is.2,
+                alarm_lost: is.5,
+                marks_lost: is.6,
                 life: Life(of.0),
                 last_lsn: Lsn(of.1),
                 last_time: Timestamp(of.2),

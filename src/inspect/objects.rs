@@ -174,7 +174,7 @@ impl<'a> Objects<'a> {
         let pages = self.check_pages(&mut subject, head);
         let found = (subject.count, subject.content_bytes);
         let Some(pages) = pages else { return };
-        if pages == 0 && (head.alarm.is_none() || head.count != 0) {
+        if pages == 0 && (!head.may_have_alarm() || head.count != 0) {
             self.wrong(address, "neither pages nor an alarm");
         }
         if !head.approximate && found != (head.count, head.content_bytes) {

@@ -128,6 +128,9 @@ fn head(head: &Head) -> String {
     if head.alarm.is_some() {
         what.push_str(", an alarm");
     }
+    if head.alarm_lost || head.marks_lost {
+        what.push_str(", the head before it lost");
+    }
     if let Some(entry) = &head.page {
         what.push_str(", ");
         what.push_str(&pages(entry));

@@ -24,6 +24,7 @@ mod past_commits;
 mod past_pages;
 pub mod range;
 pub mod retention;
+pub mod state;
 mod times;
 pub mod version;
 pub mod write_set;
@@ -33,8 +34,9 @@ use crate::format::entry::Head;
 use crate::format::record::{RECORD_HEADER_BYTES, adoption};
 use crate::ids::{Address, Life, Lsn, Timestamp};
 use crate::locks::{Guard, Ranked, rank};
-use overlay::{Found, HeadState, Layer};
+use overlay::{Found, Layer};
 use past_pages::Past;
+use state::{HeadState, lay_over};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use version::{Base, Version};
@@ -61,7 +63,8 @@ pub type InnerGuard<'o> = Guard<'o, Inner, { rank::OBJECT }>;
 /// What an object's lock guards.
 #[derive(Debug, Default)]
 pub struct Inner {
-    /// What the head said when the object was brought into memory, or at its last checkpoint.
+    /// What the head said when the object was brought into memory, or at its last checkpoint; or
+    /// what is known without it.
     pub bottom: HeadState,
     /// Whether `bottom` is known.
     pub is_loaded: bool,
@@ -106,36 +109,16 @@ impl ObjectState {
     }
 }
 
-/// That of an object of which nobody knows in which life it was: no page is of it.
-pub const LOST_LIFE: Life = Life(0);
-
-/// What follows from a head about later commits.
-pub fn head_state(head: &Head) -> HeadState {
-    HeadState {
-        life: Some(head.life),
-        last_lsn: head.last_lsn,
-        last_time: head.last_time,
-        adopted: head.adopted,
-        alarm: head.alarm,
-        // What has nothing is named anew.
-        named: head.named && !head.deleted,
-        unfinished: head.unfinished,
-        restores: head.restores,
-        deleted: head.deleted,
-    }
-}
-
 impl Inner {
     /// Takes over what the object's head says.
     pub fn load(&mut self, head: Option<&Head>) {
-        self.bottom = head.map_or_else(HeadState::default, head_state);
+        self.bottom = HeadState::of(head);
         self.is_loaded = true;
     }
 
-    /// Takes an object into memory whose head lies in a damaged part of the directory: what is
-    /// written then is of a life that no page is of.
+    /// Takes an object into memory whose head lies in a part of the directory that cannot be read.
     pub fn load_lost(&mut self) {
-        self.bottom = HeadState { life: Some(LOST_LIFE), ..HeadState::default() };
+        self.bottom = HeadState::lost();
         self.is_loaded = true;
     }
 
@@ -187,7 +170,12 @@ impl Inner {
         let frozen = self.layers.partition_point(|layer| layer.cut <= cut);
         self.bottom = bottom;
         self.base = None;
-        self.layers.drain(..frozen).map(|layer| layer.bytes).sum()
+        let dropped = self.layers.drain(..frozen).map(|layer| layer.bytes).sum();
+        if self.state().is_lost() {
+            // The checkpoint may have read what could not be read before.
+            lay_over(&mut self.layers, self.bottom.clone());
+        }
+        dropped
     }
 
     /// What the object says of a full key; loads its pages where the overlay does not know.
@@ -275,7 +263,7 @@ impl View {
 
     /// An object that is not in memory.
     pub fn of_version(address: Address, version: Arc<Version>) -> Result<Self> {
-        let state = version.head(address)?.as_ref().map_or_else(HeadState::default, head_state);
+        let state = HeadState::of(version.head(address)?.as_ref());
         Ok(Self { address, version, layers: Vec::new(), state, past: None })
     }
 
@@ -334,6 +322,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alarm::Alarm;
     use crate::format::record::Operation;
     use crate::ids::{Codec, KeyKind};
     use crate::limits::Limits;
@@ -346,6 +335,22 @@ mod tests {
         changes.push(&Limits::default(), &put).unwrap();
         let record = changes.into_record(Address::default());
         inner.apply(Arc::from(record), Lsn(lsn), Timestamp(lsn), 1);
+    }
+
+    #[test]
+    fn what_a_checkpoint_has_found_again_is_below_later_commits_too() {
+        let mut inner = Inner::default();
+        inner.load_lost();
+        put(&mut inner, 3, b"before", b"the cut");
+        inner.layers.push(Arc::new(Layer::new(2, inner.state().clone())));
+        put(&mut inner, 4, b"behind", b"it");
+        assert!(inner.state().is_lost());
+        let (life, alarm) = (Life(1), Some(Alarm::new(Timestamp(9), Lsn(2))));
+        let found = Head { life, alarm, last_lsn: Lsn(3), ..Head::default() };
+        inner.drop_layers(1, HeadState::of(Some(&found)));
+        let state = inner.state();
+        assert_eq!((state.alarm(), state.unfinished()), (Some(alarm), Some(false)));
+        assert_eq!(state.life, Some(life));
     }
 
     #[test]

@@ -12,10 +12,9 @@
 //!   * A layer keeps its records, oldest first, for history: also when they are sorted or merged.
 
 use super::changes::Changes;
-use crate::alarm::Alarm;
+use super::state::HeadState;
 use crate::disk::bytes::SharedBytes;
 use crate::format::adoption::Adoption;
-use crate::format::own_keys::{IMPORT_KEY, NAME_KEY, RESTORE_KEY};
 use crate::format::page::Page;
 use crate::format::record::{
     Operation, Operations, RECORD_HEADER_BYTES, RecordHeader, adoption, is_purge,
@@ -33,6 +32,7 @@ const SMALL_OPERATIONS_MAX: usize = 16;
 const SMALL_BYTES_MAX: usize = 4 * 1024;
 /// What a processor fetches from memory at once.
 const CACHE_LINE_BYTES: usize = 64;
+
 /// What one source says of a key that it knows.
 #[derive(Clone, Debug)]
 pub enum Found {
@@ -40,83 +40,6 @@ pub enum Found {
     Value(Codec, SharedBytes),
     /// It was deleted.
     Deleted,
-}
-
-/// What an object's head says, as far as it follows from commits alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each follows from commits by itself")]
-pub struct HeadState {
-    /// The present life; none before the first commit.
-    pub life: Option<Life>,
-    /// The last commit.
-    pub last_lsn: Lsn,
-    /// Its time.
-    pub last_time: Timestamp,
-    /// The commit that adopted pages for the present life, if one did.
-    pub adopted: Option<Lsn>,
-    /// The plain alarm.
-    pub alarm: Option<Alarm>,
-    /// Whether the object's name is among its entries.
-    pub named: bool,
-    /// Whether an import of the object has begun and not ended: nobody may read it.
-    pub unfinished: bool,
-    /// Whether a restoration at the next open is among its entries.
-    pub restores: bool,
-    /// Whether nothing was put since the life began, as after a delete.
-    pub deleted: bool,
-}
-
-impl HeadState {
-    fn apply(&mut self, operation: &Operation<'_>, lsn: Lsn) {
-        match *operation {
-            Operation::DeleteAll { keep_alarms } => {
-                self.begin_life(Life(lsn.0));
-                self.deleted = true;
-                if !keep_alarms {
-                    self.alarm = None;
-                }
-            }
-            Operation::Adopt(adoption) => {
-                self.begin_life(adoption.life);
-                self.adopted = Some(lsn);
-            }
-            Operation::SetAlarm(alarm) => {
-                self.alarm = Some(alarm);
-                self.begin(lsn);
-            }
-            Operation::ClearAlarm => self.alarm = None,
-            Operation::Put { key, .. } => {
-                self.named |= key == NAME_KEY;
-                self.unfinished |= key == IMPORT_KEY;
-                self.restores |= key == RESTORE_KEY;
-                self.begin(lsn);
-            }
-            Operation::Delete { key } if key == NAME_KEY => self.named = false,
-            Operation::Delete { key } if key == IMPORT_KEY => self.unfinished = false,
-            Operation::Delete { key } if key == RESTORE_KEY => self.restores = false,
-            Operation::Delete { .. } | Operation::DeleteRange { .. } | Operation::Restored(_) => {}
-        }
-    }
-
-    /// What follows from a commit record.
-    pub fn apply_record(&mut self, record: &[u8], lsn: Lsn, time: Timestamp) {
-        self.last_lsn = lsn;
-        self.last_time = time;
-        operations(record).for_each(|operation| self.apply(&operation, lsn));
-    }
-
-    /// What was before is no more, but for the alarm. What pages hold of the store's own words
-    /// about the object is said again behind them.
-    fn begin_life(&mut self, life: Life) {
-        let Self { last_lsn, last_time, alarm, .. } = *self;
-        *self = Self { life: Some(life), last_lsn, last_time, alarm, ..Self::default() };
-    }
-
-    /// Something is stored: an object that had no life has one from here on.
-    fn begin(&mut self, lsn: Lsn) {
-        self.life.get_or_insert(Life(lsn.0));
-        self.deleted = false;
-    }
 }
 
 /// One layer of an object's overlay.
@@ -201,17 +124,6 @@ impl Layer {
         if self.sorted.is_none() && !is_small {
             self.sorted = Some(Arc::new(Sorted::of(&self.records)));
         }
-    }
-
-    /// The same commits above something else.
-    #[must_use]
-    pub fn over_state(&self, below: HeadState) -> Self {
-        let mut layer = Self::new(self.cut, below);
-        for record in &self.records {
-            let Ok(header) = RecordHeader::decode(record) else { continue };
-            layer.apply(Arc::clone(record), header.lsn, header.time);
-        }
-        layer
     }
 
     /// Its commit records, the oldest first.
@@ -302,7 +214,7 @@ pub fn names_alarm(operation: &Operation<'_>) -> bool {
 
 /// The operations of a record that this process encoded, or of which recovery has found all to be
 /// well-formed.
-fn operations(record: &[u8]) -> impl Iterator<Item = Operation<'_>> {
+pub(super) fn operations(record: &[u8]) -> impl Iterator<Item = Operation<'_>> {
     Operations::new(record.get(RECORD_HEADER_BYTES..).unwrap_or_default()).map_while(Result::ok)
 }
 

@@ -12,11 +12,12 @@
 //!     where something is only not found.
 //!   * Nothing of an epoch before that of the moment is read.
 
+use super::View;
 use super::history::{HistoryRun, walk_commits, walk_down};
-use super::overlay::{Found, HeadState, Layer};
+use super::overlay::{Found, Layer};
 use super::past_pages::{Finding, FoundKind, Past};
 use super::retention;
-use super::{View, head_state};
+use super::state::HeadState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
 use crate::format::history::{Group, ItemKey, State};
@@ -66,7 +67,7 @@ impl View {
             return Err(Error::new(ErrorKind::NotRetained, "history.purged", what));
         }
         let head = self.version.head(self.address)?;
-        let before = head.as_ref().map_or_else(HeadState::default, head_state);
+        let before = HeadState::of(head.as_ref());
         if at >= before.last_lsn {
             return Ok(self.with_commits_up_to(at, before));
         }

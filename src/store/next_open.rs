@@ -20,6 +20,7 @@ use crate::format::Cursor;
 use crate::format::own_keys::RESTORE_KEY;
 use crate::format::record::Operation;
 use crate::ids::{Codec, Lsn, ObjectId, Term};
+use crate::object::state::HeadState;
 use crate::object::write_set::WriteSet;
 
 /// The value of the entry: the moment's LSN and term.
@@ -101,13 +102,13 @@ impl Namespace {
         let engine = self.store.engine();
         engine.check_alive()?;
         let address = self.address(id)?;
-        if !engine.view(address)?.state.restores {
+        if !engine.view(address)?.restores()? {
             return Ok(None);
         }
         let mut changes = WriteSet::new();
         changes.push(&engine.options.limits, &Operation::Delete { key: RESTORE_KEY })?;
         let grant = engine.with_object(address, |object, inner| {
-            if !inner.state().restores {
+            if !inner.ask(address, || engine.version(), HeadState::restores)? {
                 return Ok(None);
             }
             engine.commit(object, inner, changes).map(Some)

@@ -26,6 +26,7 @@ use crate::ids::{Address, Codec, Lsn, ObjectId, Timestamp};
 use crate::limits::Limits;
 use crate::object::overlay::Found;
 use crate::object::range::RangeIter;
+use crate::object::state::HeadState;
 use crate::object::write_set::WriteSet;
 use crate::object::{Inner, InnerGuard, ObjectState, View};
 use std::ops::RangeBounds;
@@ -59,7 +60,10 @@ impl Object {
         id: ObjectId,
         name: Option<&str>,
     ) -> Result<Self> {
-        let mut object = Self::open_if(store, address, id, name, check_finished)?;
+        let mut object = Self::open_if(store, address, id, name, |engine, inner| {
+            let version = || engine.version();
+            check_finished(inner.ask(address, version, HeadState::unfinished)?)
+        })?;
         object.restore_if_wanted()?;
         Ok(object)
     }
@@ -72,16 +76,16 @@ impl Object {
         id: ObjectId,
         name: Option<&str>,
     ) -> Result<Self> {
-        Self::open_if(store, address, id, name, |_| Ok(()))
+        Self::open_if(store, address, id, name, |_, _| Ok(()))
     }
 
-    /// Opens an object if `check` lets an unfinished one, or one that is not, pass.
+    /// Opens an object if `check` lets it pass.
     fn open_if(
         store: Store,
         address: Address,
         id: ObjectId,
         name: Option<&str>,
-        check: impl FnOnce(bool) -> Result<()>,
+        check: impl FnOnce(&Engine, &Inner) -> Result<()>,
     ) -> Result<Self> {
         let engine = store.engine();
         engine.check_alive()?;
@@ -90,7 +94,7 @@ impl Object {
                 let what = "the object is open already; one handle at a time may change it";
                 return Err(Error::new(ErrorKind::Busy, "object.open", what));
             }
-            check(inner.state().unfinished)?;
+            check(engine, inner)?;
             inner.is_open = true;
             Ok((Arc::clone(state), state.raise_fence(inner)))
         })?;
@@ -141,7 +145,7 @@ impl Object {
     }
 
     pub(super) fn wants_restore(&self) -> Result<bool> {
-        Ok(self.inner()?.state().restores)
+        self.ask(HeadState::restores)
     }
 
     /// The object's lock, as long as this handle has a right to it.
@@ -190,7 +194,12 @@ impl Object {
     }
 
     pub(crate) fn plain_alarm(&self) -> Result<Option<Alarm>> {
-        Ok(self.inner()?.state().alarm)
+        self.ask(HeadState::alarm)
+    }
+
+    /// Something that the object's head says.
+    fn ask<T>(&self, what: fn(&HeadState) -> Option<T>) -> Result<T> {
+        self.inner()?.ask(self.state.address, || self.engine().version(), what)
     }
 
     /// What a decision over a retry needs from the machine.

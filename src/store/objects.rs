@@ -75,30 +75,28 @@ pub(super) fn nameless_of(view: &View, id: ObjectId) -> Result<Option<ObjectInfo
     }
     let head = view.head()?;
     let counted = count(view, head.as_ref())?;
-    Ok(counted.map(|(keys, bytes, about)| ObjectInfo {
-        is_approximate: about,
-        ..counted_info(view, id, (keys, bytes))
-    }))
+    let Some((keys, bytes, is_approximate)) = counted else { return Ok(None) };
+    Ok(Some(ObjectInfo { is_approximate, ..counted_info(view, id, (keys, bytes))? }))
 }
 
 /// What a view shows of its object, all of it counted and without the name; none for one without
 /// content.
 pub(super) fn nameless_at(view: &View, id: ObjectId) -> Result<Option<ObjectInfo>> {
-    Ok(count_all(view)?.map(|counts| counted_info(view, id, counts)))
+    count_all(view)?.map(|counts| counted_info(view, id, counts)).transpose()
 }
 
-fn counted_info(view: &View, id: ObjectId, (keys, bytes): (u64, u64)) -> ObjectInfo {
-    ObjectInfo {
+fn counted_info(view: &View, id: ObjectId, (keys, bytes): (u64, u64)) -> Result<ObjectInfo> {
+    Ok(ObjectInfo {
         id,
         name: None,
         keys,
         bytes,
         is_approximate: false,
-        is_unfinished: view.state.unfinished,
-        alarm: view.state.alarm.as_ref().map(|alarm| alarm.time),
+        is_unfinished: view.is_unfinished()?,
+        alarm: view.alarm()?.map(|alarm| alarm.time),
         last_lsn: view.state.last_lsn,
         last_time: view.state.last_time,
-    }
+    })
 }
 
 /// Every entry of a view that makes its object be there: all from the first key of this kind on.
@@ -108,13 +106,13 @@ fn content(view: &View) -> RangeIter {
 
 /// Whether a view shows that its object has nothing.
 pub(crate) fn is_empty(view: &View) -> Result<bool> {
-    Ok(view.state.alarm.is_none() && content(view).next().transpose()?.is_none())
+    Ok(view.alarm()?.is_none() && content(view).next().transpose()?.is_none())
 }
 
 /// Keys and bytes, one by one; none for an object without content.
 fn count_all(view: &View) -> Result<Option<(u64, u64)>> {
     let (mut keys, mut bytes) = (0, 0);
-    let mut exists = view.state.alarm.is_some();
+    let mut exists = view.alarm()?.is_some();
     for entry in content(view) {
         let entry = entry?;
         exists = true;
@@ -130,7 +128,7 @@ fn count(view: &View, head: Option<&Head>) -> Result<Option<(u64, u64, bool)>> {
     let live = head.filter(|head| !head.deleted);
     let is_known = view.layers.is_empty();
     // One that waits to be restored may have nothing else.
-    if is_known && !view.state.restores {
+    if is_known && !view.restores()? {
         return Ok(live.map(|head| (head.count, head.content_bytes, head.approximate)));
     }
     if let Some(head) = live {

@@ -70,7 +70,8 @@ impl Reader {
         let (mut recent, mut faults) = (BTreeSet::new(), VecDeque::new());
         for (address, tail) in &moment.objects {
             let says = tail.inner.layers.iter().any(|layer| layer.names_alarms);
-            if !says && tail.inner.state().alarm.is_none() {
+            // One of which it is not known is asked.
+            if !says && tail.inner.state().alarm() == Some(None) {
                 continue;
             }
             match moment.view(*address).and_then(all_alarms) {

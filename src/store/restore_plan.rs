@@ -80,7 +80,7 @@ fn bounds_that_stay(options: RestoreOptions) -> impl Iterator<Item = KeyBounds> 
 
 /// Whether anything stays of `now`, whatever it becomes.
 fn keeps_any(now: &View, options: RestoreOptions) -> Result<bool> {
-    if !options.alarms && now.state.alarm.is_some() {
+    if !options.alarms && now.alarm()?.is_some() {
         return Ok(true);
     }
     for bounds in bounds_that_stay(options) {
@@ -93,7 +93,7 @@ fn keeps_any(now: &View, options: RestoreOptions) -> Result<bool> {
 
 /// Whether a view has nothing but a name.
 fn is_vacant(view: &View) -> Result<bool> {
-    if view.state.alarm.is_some() {
+    if view.alarm()?.is_some() {
         return Ok(false);
     }
     let everything = (Bound::Unbounded, Bound::Unbounded);

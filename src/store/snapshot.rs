@@ -81,9 +81,10 @@ impl Snapshot {
         })
     }
 
-    /// When the plain alarm was set for, if there is one.
-    pub fn alarm(&self) -> Option<Timestamp> {
-        self.view.state.alarm.map(|alarm| alarm.time)
+    /// When the plain alarm was set for, if there is one. Fails where damage keeps that from being
+    /// known.
+    pub fn alarm(&self) -> Result<Option<Timestamp>> {
+        Ok(self.view.alarm()?.map(|alarm| alarm.time))
     }
 
     /// When the alarm of this name was set for, if there is one.

@@ -162,7 +162,7 @@ fn reads_see_alarms_as_turns_and_commits_leave_them() {
         assert_eq!((object.alarm().unwrap(), object.named_alarm("n").unwrap()).0, Some(at(5)));
         assert_eq!(object.alarms().unwrap(), both);
         let snapshot = object.snapshot().unwrap();
-        assert_eq!((snapshot.alarm(), snapshot.named_alarm("n").unwrap()).1, Some(at(6)));
+        assert_eq!((snapshot.alarm().unwrap(), snapshot.named_alarm("n").unwrap()).1, Some(at(6)));
         assert_eq!(snapshot.alarms().unwrap(), both);
         assert_eq!(snapshot.named_alarm("m").unwrap(), None);
         world.store.steps().checkpoint().unwrap();

@@ -274,7 +274,7 @@ pub fn check_view(view: &View, moment: &Moment, told: &str, chance: &mut Chance)
             "{told}"
         );
     }
-    assert_eq!(view.state.alarm, moment.alarm, "{told}, the alarm");
+    assert_eq!(view.alarm().ok(), Some(moment.alarm), "{told}, the alarm");
     // Deletes of what never was are not remembered.
     let is_nothing = moment.map.is_empty() && view.state.last_lsn == Lsn::ZERO;
     assert!(is_nothing || view.state.last_lsn == moment.lsn, "{told}, {:?}", view.state);

@@ -183,3 +183,33 @@ fn a_fork_into_what_was_filled_meanwhile_is_refused() {
 fn length(disk: &SimDisk, name: dostore::names::FileName) -> u64 {
     disk.file_bytes(name).map_or(0, |bytes| bytes.len() as u64)
 }
+
+/// Whether any file has a part of what the lobby had.
+fn is_in_a_file(disk: &SimDisk, text: &str) -> bool {
+    let has = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    disk.names().into_iter().any(|name| has(&disk.file_bytes(name).unwrap()))
+}
+
+#[test]
+fn what_was_purged_is_not_called_erased_while_pages_of_it_are_written() {
+    const SECRET: &str = "a secret that is purged";
+    let disk = Interposed::new(SimDisk::new(6));
+    let store = open(&disk);
+    let rooms = store.namespace("rooms").unwrap();
+    let mut lobby = rooms.open_by_name("lobby").unwrap();
+    // No file but the log has it, so the view of what is restored keeps none.
+    let many = put(&mut lobby, 0..KEYS, SECRET);
+    put(&mut lobby, 0..KEYS, "now");
+    drop(lobby);
+    let id = rooms.id_from_name("lobby");
+    let (meanwhile, hooked) = (store.clone(), rooms.clone());
+    disk.before_next(Point::CreateRun, move |_| {
+        hooked.purge(id).unwrap().wait().unwrap();
+        for _ in 0..5 {
+            assert!(!meanwhile.steps().erase().unwrap(), "pages of it are on their way");
+        }
+    });
+    assert_eq!(rooms.restore(id, &many).unwrap_err().code(), "history.purged");
+    assert!(store.steps().erase().unwrap());
+    assert!(!is_in_a_file(&disk.disk, SECRET));
+}

@@ -1,7 +1,9 @@
 //! The first open of a store, cut off; and who may open a store at all.
 
 use dostore::disk::Disk;
-use dostore::disk::sim::{Crash, Fault, Faults, KeepLength, KeepNames, KeepSectors, SimDisk};
+use dostore::disk::sim::{
+    Crash, Damage, Fault, Faults, KeepLength, KeepNames, KeepSectors, SimDisk,
+};
 use dostore::error::{ErrorKind, Result};
 use dostore::format::header::{FileKind, Header};
 use dostore::ids::FileNumber;
@@ -54,6 +56,20 @@ fn a_store_that_lost_its_manifest_is_no_empty_folder_even_if_it_has_only_its_log
         disk.remove(FileName::Manifest).unwrap();
         assert_eq!(open(&disk).unwrap_err().code(), "manifest.missing");
     }
+}
+
+#[test]
+fn a_folder_with_a_begun_backup_that_cannot_be_read_now_becomes_no_store() {
+    let disk = SimDisk::new(1);
+    open(&disk).unwrap().namespace("rooms").unwrap();
+    let folder = SimDisk::new(2);
+    folder.make_folders().unwrap();
+    let begun = folder.create(FileName::ManifestTemporary).unwrap();
+    begun.write_at(&disk.file_bytes(FileName::Manifest).unwrap(), 0).unwrap();
+    folder.damage(FileName::ManifestTemporary, Damage::Unreadable(0)).unwrap();
+    assert_eq!(open(&folder).unwrap_err().kind(), ErrorKind::Io);
+    folder.damage(FileName::ManifestTemporary, Damage::Readable(0)).unwrap();
+    assert_eq!(open(&folder).unwrap_err().code(), "backup.incomplete");
 }
 
 #[test]

@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex};
 pub enum Point {
     /// A run is created.
     CreateRun,
+    /// A file of pages is created.
+    CreateSegment,
     /// A file of the log is created: the first step of making it ready.
     CreateLog,
     /// The names of the store's folder are synced, with no manifest on its way.
@@ -102,6 +104,9 @@ impl Disk for Interposed {
     fn create(&self, name: FileName) -> io::Result<Arc<dyn File>> {
         if matches!(name, FileName::Run(_)) {
             self.reach(Point::CreateRun, Some(name));
+        }
+        if matches!(name, FileName::Segment(_)) {
+            self.reach(Point::CreateSegment, Some(name));
         }
         if name == FileName::ManifestTemporary {
             self.reach(Point::CreateManifest, Some(name));

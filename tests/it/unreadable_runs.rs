@@ -224,10 +224,10 @@ fn what_could_not_be_read_at_open_is_joined_with_the_log_when_it_can_be() {
     let disk = disk.kill();
     disk.damage(name, Damage::Unreadable(sector)).unwrap();
     let (store, rooms) = open(&disk);
+    assert_eq!(read(&rooms, room).unwrap_err().code(), "run.unreadable");
+    disk.damage(name, Damage::Readable(sector)).unwrap();
     let handle = rooms.open_by_name(&format!("room {room}")).unwrap();
     assert_eq!(&*handle.get("other").unwrap().unwrap(), b"more");
-    assert_eq!(handle.get("key").unwrap_err().code(), "run.unreadable");
-    disk.damage(name, Damage::Readable(sector)).unwrap();
     assert_eq!(&*handle.get("key").unwrap().unwrap(), b"value");
     drop(handle);
     assert!(store.steps().checkpoint().unwrap());

@@ -107,7 +107,7 @@ pub fn commits_of(shown: &Snapshot, object: u64) -> u64 {
         .collect();
     assert!(found == state(object, count), "{} is not what {count} commits make", name(object));
     let alarm = (count > 0).then_some(Timestamp(ALARM + count));
-    assert_eq!(shown.alarm(), alarm, "{} after {count} commits", name(object));
+    assert_eq!(shown.alarm().unwrap(), alarm, "{} after {count} commits", name(object));
     count
 }
 

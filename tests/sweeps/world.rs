@@ -295,7 +295,7 @@ impl World {
                 let (key, value) = entry?;
                 keys.insert(key.to_vec(), value.to_vec());
             }
-            let held = (keys, snapshot.alarm());
+            let held = (keys, snapshot.alarm()?);
             if held != Held::default() {
                 state.insert(object, held);
             }

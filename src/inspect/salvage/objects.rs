@@ -121,6 +121,13 @@ impl Source<'_> {
             let what = format!("{called}: was to be restored when opened next; it is as before");
             self.done.note(what);
         }
+        if head.alarm_lost || head.marks_lost {
+            self.lose(
+                address,
+                None,
+                "its head was lost to damage before, with what it said of alarms",
+            );
+        }
         let mut outgoing = Outgoing::new(address);
         let directory = self.directory.clone();
         let mut seen = BTreeSet::new();

@@ -48,7 +48,7 @@ pub(crate) fn alarm_of(value: &[u8]) -> Result<Alarm> {
 
 /// The alarm of a view with this name.
 pub(crate) fn find_alarm(view: &View, name: Option<&str>) -> Result<Option<Alarm>> {
-    let Some(name) = name else { return Ok(view.state.alarm) };
+    let Some(name) = name else { return view.alarm() };
     match view.find(&alarm_key(name))? {
         Some(Found::Value(_, value)) => alarm_of(&value).map(Some),
         Some(Found::Deleted) | None => Ok(None),
@@ -79,7 +79,7 @@ pub(crate) fn all_failures(view: View) -> Result<Vec<(Option<String>, LastFailur
 
 /// The alarms of a view: the plain one first, then named ones by name.
 pub(crate) fn all_alarms(view: View) -> Result<Vec<Named>> {
-    let plain = view.state.alarm;
+    let plain = view.alarm()?;
     collect(plain, RangeIter::new(view, None, alarm_bounds()))
 }
 

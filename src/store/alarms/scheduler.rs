@@ -306,17 +306,6 @@ enum Examined {
 
 /// The alarm of the object and name of a hint, and the object's last commit.
 fn look(engine: &Engine, hint: &Hint) -> Result<Option<(Alarm, Lsn)>> {
-    if hint.name.is_none() {
-        if let Some(object) = engine.table.get(&hint.address) {
-            let inner = object.inner.lock();
-            if inner.is_loaded && !inner.is_evicted {
-                let state = inner.state();
-                return Ok(state.alarm.map(|alarm| (alarm, state.last_lsn)));
-            }
-        }
-        let head = engine.version().head(hint.address)?;
-        return Ok(head.and_then(|head| Some((head.alarm?, head.last_lsn))));
-    }
     let view = engine.view(hint.address)?;
     let alarm = find_alarm(&view, hint.name.as_deref())?;
     Ok(alarm.map(|alarm| (alarm, view.state.last_lsn)))
@@ -329,7 +318,9 @@ fn is_changed(engine: &Engine, hint: &Hint, fired: &Alarm) -> bool {
     if !inner.is_loaded || inner.is_evicted {
         return false;
     }
-    let Some(name) = hint.name.as_deref() else { return inner.state().alarm != Some(*fired) };
+    let Some(name) = hint.name.as_deref() else {
+        return inner.state().alarm().is_some_and(|alarm| alarm != Some(*fired));
+    };
     let key = crate::format::alarm::alarm_key(name);
     match inner.layers.iter().rev().find_map(|layer| layer.find(&key)) {
         Some(Found::Deleted) => true,

@@ -134,7 +134,7 @@ impl<W: Write> Exporter<W> {
             items += 1;
             self.put(&item)?;
         }
-        if let Some(alarm) = view.state.alarm {
+        if let Some(alarm) = view.alarm()? {
             if items == 0 {
                 self.begin(&begin)?;
             }

@@ -266,18 +266,18 @@ impl<'s> Import<'s> {
         let view = object.view()?;
         let mut changes = WriteSet::new();
         if view.state.life.is_some() {
-            if !view.state.unfinished && info_of(&view, id)?.is_some() {
-                match self.options.existing {
-                    Existing::Replace => {}
-                    Existing::Keep => {
-                        self.done.kept += 1;
-                        return Ok(());
-                    }
-                    Existing::Refuse => {
-                        let what = format!("object {id} has content already");
-                        return Err(Error::invalid("import.exists", what));
-                    }
+            let has_content = || Ok(!view.is_unfinished()? && info_of(&view, id)?.is_some());
+            match self.options.existing {
+                Existing::Keep if has_content()? => {
+                    self.done.kept += 1;
+                    return Ok(());
                 }
+                Existing::Refuse if has_content()? => {
+                    let what = format!("object {id} has content already");
+                    return Err(Error::invalid("import.exists", what));
+                }
+                // Whatever it is, it goes.
+                Existing::Replace | Existing::Keep | Existing::Refuse => {}
             }
             changes.push(object.limits(), &Operation::DeleteAll { keep_alarms: false })?;
         }

@@ -35,5 +35,5 @@ pub(super) fn check_finished(is_unfinished: bool) -> Result<()> {
 
 /// The same for a view of it.
 pub(super) fn check_view(view: &View) -> Result<()> {
-    check_finished(view.state.unfinished)
+    check_finished(view.is_unfinished()?)
 }
