@@ -159,7 +159,7 @@ mod tests {
         assert!(refused(|| drop(open.lock())).contains("`open` while it holds `open`"));
         assert!(object.try_lock().is_some() && open.try_lock().is_none());
         drop(held);
-        assert_eq!(*shard.lock() + *object.lock(), 4);
+        assert_eq!(*object.lock() + *shard.lock(), 4);
     }
 
     #[test]
