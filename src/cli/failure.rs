@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //!   * Each exit code means the same for every verb.
+//!   * An error of the store ends with its code, which docs/operating.md explains.
 
 use crate::error::{Error, ErrorKind};
 use std::fmt;
@@ -101,7 +102,14 @@ impl fmt::Display for Failure {
                 let is_import = error.code().starts_with("import.");
                 let needs_hint = is_of_the_store && !is_import && !what.contains(VERIFY);
                 out.write_str(&what)?;
-                if needs_hint { write!(out, "; {VERIFY} says what is damaged") } else { Ok(()) }
+                if needs_hint {
+                    write!(out, "; {VERIFY} says what is damaged")?;
+                }
+                // What docs/operating.md explains. One that came through the admin socket has it.
+                match error.code() {
+                    "admin.refused" => Ok(()),
+                    code => write!(out, " [{code}]"),
+                }
             }
             Self::Output(cause) => write!(out, "writing the output: {cause}"),
         }

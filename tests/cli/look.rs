@@ -1,6 +1,6 @@
 //! Verbs that look: what they show, what they refuse, and that they change nothing.
 
-use super::stage::{Stage, contents};
+use super::stage::{Stage, call, contents};
 
 #[test]
 fn no_verb_that_looks_changes_a_byte_of_the_store() {
@@ -52,6 +52,16 @@ fn what_is_not_there_is_told_with_the_nearest_that_is() {
         assert!(done.errors.contains(near) && done.out.is_empty(), "{words:?}: {done:?}");
         assert!(done.errors.starts_with("dostore: ") && done.errors.lines().count() == 1);
     }
+}
+
+#[test]
+fn an_error_of_the_store_ends_with_its_code() {
+    let stage = Stage::new();
+    let long = "k".repeat(3_000);
+    let done = stage.call(&["put", &format!("rooms/lobby:{long}"), "v"]);
+    assert!(done.errors.ends_with(" [limit.key]\n"), "{}", done.errors);
+    let nowhere = call(&stage.copies().join("nowhere"), &["ls"]);
+    assert!(nowhere.errors.ends_with(" [store.missing]\n"), "{nowhere:?}");
 }
 
 #[test]
