@@ -16,10 +16,14 @@ use crate::manifest::{self, WriteError};
 use crate::names::FileName;
 use crate::options::Options;
 
+/// The generation of a manifest that names its first log, and that nothing has replaced yet.
+const BEGUN: u64 = 1;
+
 /// The manifest that is there, or one for a folder without a store.
 ///
-/// One that has no log yet is written again: if an earlier open failed in the sync behind its
-/// rename, nobody is told a second time that the name never reached the medium, though it is seen.
+/// One that only an open has written is written again: if an earlier open failed in the sync behind
+/// its rename, nobody is told a second time that the name never reached the medium, though it is
+/// seen. What the medium has may be the one before, which knows no log.
 pub(super) fn first_manifest(
     disk: &dyn Disk,
     options: &Options,
@@ -28,7 +32,7 @@ pub(super) fn first_manifest(
     let read = manifest::read_to_write(disk)?;
     report.created = read.is_none();
     let manifest = read.map_or_else(|| create(disk, options), Ok)?;
-    if manifest.generation == 0 {
+    if manifest.generation <= BEGUN {
         manifest::write(disk, &manifest).map_err(|failed| match failed {
             WriteError::BeforeRename(error) | WriteError::AfterRename(error) => error,
         })?;

@@ -367,11 +367,6 @@ impl World {
             Ok(store) => store,
             Err(error) => {
                 self.judge("opening", &error)?;
-                if self.has_unsure_folders(&error) {
-                    // In another folder, as the guarantees say.
-                    self.disk = SimDisk::new(self.chance.next());
-                    self.disk.set_free_bytes(SPACE);
-                }
                 return Ok(false);
             }
         };
@@ -394,13 +389,6 @@ impl World {
         let with_faults = self.chance.percent(60);
         self.set_faults(with_faults);
         Ok(true)
-    }
-
-    /// Whether the very first open failed in the sync behind its folders, whose names may be lost
-    /// for good: docs/guarantees.md, "Folders that were never made durable".
-    fn has_unsure_folders(&self, error: &Error) -> bool {
-        let is_unborn = !self.namespaces_made && self.issued == Lsn::ZERO;
-        is_unborn && error.to_string().contains("syncing a folder")
     }
 
     /// Looks for the namespaces, and makes them in the first life.
