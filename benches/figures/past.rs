@@ -85,6 +85,8 @@ pub fn run(settings: &Settings) -> Result<()> {
     let namespace = load::namespace(&store)?;
     read(&namespace, &samples, "first", check)?;
     read(&namespace, &samples, "warm", check)?;
+    // A time may lead to other blocks than the bookmark does.
+    read(&namespace, &samples, "first by time", check_by_time)?;
     read(&namespace, &samples, "warm by time", check_by_time)?;
     restore(&namespace, &samples)?;
     drop(namespace);
@@ -256,7 +258,7 @@ fn read(
         }
         ages[(sample.age * AGES as f64) as usize].record(took);
     }
-    let goal = if which == "first" { Goal::None } else { Goal::AtMost(1000.0) };
+    let goal = if which.starts_with("first") { Goal::None } else { Goal::AtMost(1000.0) };
     let name = |what: &str| format!("past: {which} read as of a moment{what}");
     line(&name(", median"), all.micros(0.5), "us", Goal::None, None);
     line(&name(", p99"), all.micros(0.99), "us", goal, None);

@@ -5,14 +5,14 @@
 //!   * The first byte chooses the decoder.
 #![no_main]
 
-use dostore::format::history::{Bundle, CommitStart, ItemKey, State};
+use dostore::format::history::{Bundle, BundleKey, CommitStart, State};
 use dostore::segment::dictionary;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((choice, bytes)) = data.split_first() else { return };
     let mut again = Vec::new();
     let is_read = match choice % 4 {
-        0 => ItemKey::decode(bytes).map(|key| again.extend_from_slice(&key.encode())),
+        0 => BundleKey::decode(bytes).map(|key| again.extend_from_slice(&key.encode())),
         1 => State::decode(bytes).map(|state| state.encode(&mut again)),
         2 => CommitStart::decode(bytes).map(|commit| commit.encode(&mut again)),
         _ => {

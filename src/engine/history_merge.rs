@@ -15,7 +15,9 @@ use super::Engine;
 use super::history_file::HistoryWriter;
 use super::purge::{Left, leave_in_history, may_go_on, stuck};
 use crate::error::{ErrorKind, Result};
-use crate::format::history::{Bundle, Group, ITEM_KEY_BYTES, ItemKey, State};
+use crate::format::history::{
+    BUNDLE_KEY_BYTES, Bundle, BundleKey, Group, ITEM_KEY_BYTES, ItemKey, State,
+};
 use crate::format::manifest::{ClassChange, HistoryFile, Manifest, Purge};
 use crate::ids::{Address, FileNumber, Lsn, NamespaceNumber, ShortId, Timestamp};
 use crate::marks::{Mark, mark};
@@ -353,7 +355,8 @@ impl<'a> Lane<'a> {
     /// Whether the bundle is what its key says, behind everything before it.
     fn may_follow(&self, key: &[u8], bundle: &Bundle) -> bool {
         let first = bundle.item(0).map(|(key, _)| key);
-        first.is_some_and(|first| first.encode() == *key && self.last < Some(first))
+        let said = BundleKey::decode(key).ok().map(|key| key.first);
+        first.is_some() && first == said && self.last < first
     }
 
     fn item(&self) -> Option<(ItemKey, &[u8])> {
@@ -377,10 +380,11 @@ impl<'a> Lane<'a> {
 /// The last key that an item before this position can have.
 fn before(position: Position<'_>) -> Vec<u8> {
     let next = match position {
-        Position::Outside => return vec![0xFF; ITEM_KEY_BYTES],
+        Position::Outside => return vec![0xFF; BUNDLE_KEY_BYTES],
         Position::Entry(key, _) | Position::Damaged(key, _) => key,
     };
     let mut last = next.to_vec();
+    last.truncate(ITEM_KEY_BYTES);
     for byte in last.iter_mut().rev() {
         let (less, is_borrowed) = byte.overflowing_sub(1);
         *byte = less;
@@ -388,6 +392,7 @@ fn before(position: Position<'_>) -> Vec<u8> {
             break;
         }
     }
+    last.resize(BUNDLE_KEY_BYTES, 0xFF);
     last
 }
 

@@ -373,6 +373,21 @@ impl<'a> BlockCursor<'a> {
         self.previous()
     }
 
+    /// Goes to the last entry whose key `holds`; it holds for the first one, and for all before one
+    /// for which it does.
+    pub fn last_of(&mut self, holds: impl Fn(&[u8]) -> bool) -> Result<(), Malformed> {
+        let restarts = 0..self.block.restarts;
+        let holds_at = |number| Ok(holds(self.block.entry(self.block.restart(number)?)?.suffix));
+        let behind = partition(restarts, holds_at)?;
+        self.restart(behind.saturating_sub(1))?;
+        while self.next()? {
+            if !holds(&self.key) {
+                return self.previous().map(drop);
+            }
+        }
+        Ok(())
+    }
+
     fn restart(&mut self, group: usize) -> Result<(), Malformed> {
         self.key.clear();
         self.read(self.block.restart(group)?)

@@ -2,8 +2,8 @@
 //!
 //! An [`ItemKey`] orders items by object, then states before commits, then by LSN; a state or a
 //! commit too long for one item goes on in further chunks. A bundle is many items in a row,
-//! compressed together: one entry of a run of history, whose key is that of its first item. Inside
-//! it a key leaves out what it has in common with the one before.
+//! compressed together: one entry of a run of history, whose [`BundleKey`] is that of its first
+//! item. Inside it a key leaves out what it has in common with the one before.
 //!
 //! Invariants:
 //!   * Items of a bundle ascend strictly, and so do the items of a file.
@@ -16,16 +16,18 @@ use crate::alarm::Alarm;
 use crate::ids::{Life, Lsn, Timestamp};
 use crate::limits::{KEY_BYTES_MAX, LOGGED_COMMIT_BYTES_MAX, PAGE_BYTES_MAX};
 
-pub use super::item::{Group, ITEM_HEAD_BYTES_MAX, ITEM_KEY_BYTES, ItemKey};
+pub use super::item::{
+    BUNDLE_KEY_BYTES, BundleKey, Group, ITEM_HEAD_BYTES_MAX, ITEM_KEY_BYTES, ItemKey,
+};
 
 /// Bytes of items from which on a bundle is closed, and the most that a first item may have. With
 /// what a block adds it fills four pages of memory and no fifth.
-pub const BUNDLE_BYTES: usize = 16 * 1024 - 64;
+pub const BUNDLE_BYTES: usize = 16 * 1024 - 72;
 /// Bytes of a value that one item holds; what is longer goes on in the next chunk.
 pub const CHUNK_BYTES: usize = 10 * 1024;
 
 /// Bytes of items that a bundle can have at all.
-const BUNDLE_BYTES_MAX: usize = ENTRY_BYTES_MAX - ITEM_KEY_BYTES - 8;
+const BUNDLE_BYTES_MAX: usize = ENTRY_BYTES_MAX - BUNDLE_KEY_BYTES - 8;
 /// Bytes of a value that stands by itself in a bundle.
 const ITEM_BYTES_MAX: usize = BUNDLE_BYTES_MAX - ITEM_HEAD_BYTES_MAX;
 const FULL_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 2;
@@ -243,17 +245,25 @@ impl<'a> CommitStart<'a> {
     }
 }
 
+/// The time at the beginning of a commit's first chunk.
+fn time_in(value: &[u8]) -> Option<Timestamp> {
+    Cursor::new(value).varint().ok().map(Timestamp)
+}
+
 /// Items in a row that are not a bundle yet.
 #[derive(Debug, Default)]
 pub struct BundleBuilder {
     items: Vec<u8>,
-    first: Option<ItemKey>,
+    first: Option<BundleKey>,
     last: Option<ItemKey>,
+    /// When the last commit was of which there is an item.
+    time: Timestamp,
 }
 
 impl BundleBuilder {
-    /// Adds an item whose key is above that of the one before, and whose value comes in parts;
-    /// false, and nothing is added, where the bundle is full. An empty one takes any item.
+    /// Adds an item whose key is above that of the one before, and whose value comes in parts, of
+    /// which the first has what stands in front of a payload; false, and nothing is added, where
+    /// the bundle is full. An empty one takes any item.
     pub fn push(&mut self, key: &ItemKey, value: &[&[u8]]) -> bool {
         assert!(self.last.is_none_or(|last| last < *key), "items ascend");
         let start = self.items.len();
@@ -270,14 +280,20 @@ impl BundleBuilder {
         for part in value {
             self.items.extend_from_slice(part);
         }
-        self.first.get_or_insert(*key);
-        self.last = Some(*key);
+        let time = match (key.group, key.chunk) {
+            (Group::States, _) => Timestamp(0),
+            // What cannot be right is carried on as it is, and told where it is read.
+            (Group::Commits, 0) => value.first().and_then(|head| time_in(head)).unwrap_or_default(),
+            (Group::Commits, _) => self.time,
+        };
+        self.first.get_or_insert(BundleKey { first: *key, time });
+        (self.last, self.time) = (Some(*key), time);
         true
     }
 
-    /// The key of the first item; none of an empty bundle.
+    /// The key of its entry; none of an empty bundle.
     #[must_use]
-    pub fn first(&self) -> Option<ItemKey> {
+    pub fn first(&self) -> Option<BundleKey> {
         self.first
     }
 
@@ -438,7 +454,12 @@ mod tests {
             for (key, value) in &items {
                 prop_assert!(builder.push(key, &[value]));
             }
-            prop_assert_eq!(builder.first(), items.keys().next().copied());
+            let first = items.first_key_value().map(|(key, value)| {
+                let is_start = key.group == Group::Commits && key.chunk == 0;
+                let time = if is_start { time_in(value).unwrap_or_default() } else { Timestamp(0) };
+                BundleKey { first: *key, time }
+            });
+            prop_assert_eq!(builder.first(), first);
             let mut entry = raw_entry(&builder);
             let bundle = Bundle::decode(&entry, no_frame).unwrap();
             prop_assert_eq!(bundle.count(), items.len());
@@ -469,9 +490,30 @@ mod tests {
         assert!(builder.push(&key(0), &[&chunk]));
         assert!(!builder.push(&key(1), &[&chunk]));
         let entry = raw_entry(&builder);
-        assert!(entry.len() + ITEM_KEY_BYTES <= ENTRY_BYTES_MAX);
+        assert!(entry.len() + BUNDLE_KEY_BYTES <= ENTRY_BYTES_MAX);
         builder.clear();
         assert!(builder.push(&key(1), &[&chunk]));
+    }
+
+    #[test]
+    fn each_bundle_that_goes_on_with_a_commit_says_its_time() {
+        let mut builder = BundleBuilder::default();
+        let commit = ItemKey::first(Address::default(), Group::Commits, Lsn(4));
+        let mut head = Vec::new();
+        CommitStart { time: Timestamp(77), bytes: 30_000, payload: b"" }.encode_head(&mut head);
+        let part = vec![7; CHUNK_BYTES];
+        assert!(builder.push(&commit, &[&head, &part]));
+        for chunk in 1..4 {
+            let key = ItemKey { chunk, ..commit };
+            assert!(!builder.push(&key, &[&part]));
+            builder.clear();
+            assert!(builder.push(&key, &[&part]));
+            assert_eq!(builder.first(), Some(BundleKey { first: key, time: Timestamp(77) }));
+        }
+        let state = ItemKey::first(Address::default(), Group::States, Lsn(4));
+        let mut builder = BundleBuilder::default();
+        assert!(builder.push(&state, &[&head]));
+        assert_eq!(builder.first(), Some(BundleKey { first: state, time: Timestamp(0) }));
     }
 
     #[test]

@@ -1,17 +1,21 @@
 //! Keys of the items of history: of which object, what, and when.
 //!
-//! An entry of a run has the key whole. Inside a bundle a key leaves out what it has in common with
-//! the one before: neighbours are about one object, or about objects whose addresses begin alike.
+//! An entry of a run has the key of its first item whole, and behind it the time of a commit, so
+//! that a time is looked for in keys alone. Inside a bundle a key leaves out what it has in common
+//! with the one before: neighbours are about one object, or about objects whose addresses begin
+//! alike.
 //!
 //! Invariants:
-//!   * Whole keys order as their bytes do.
+//!   * Whole keys, and those of entries, order as their bytes do.
 //!   * What decodes encodes back to the same bytes: there is one way to write a key behind another.
 
 use super::{Cursor, Malformed, put_varint};
-use crate::ids::{Address, Lsn};
+use crate::ids::{Address, Lsn, Timestamp};
 
 /// Bytes of a whole key.
 pub const ITEM_KEY_BYTES: usize = Address::BYTES + 15;
+/// Bytes of the key of a bundle's entry.
+pub const BUNDLE_KEY_BYTES: usize = ITEM_KEY_BYTES + 8;
 /// The most that stands in front of an item's value.
 pub const ITEM_HEAD_BYTES_MAX: usize = 2 + Address::BYTES + 10 + 5 + 3 + 3;
 
@@ -144,6 +148,43 @@ impl ItemKey {
     }
 }
 
+/// The key of a bundle's entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BundleKey {
+    /// The first item of the bundle.
+    pub first: ItemKey,
+    /// The time of the commit that this item is of; zero for a state.
+    pub time: Timestamp,
+}
+
+impl BundleKey {
+    /// Not below the key of any entry that begins with `first` or an item before it.
+    #[must_use]
+    pub fn last(first: &ItemKey) -> [u8; BUNDLE_KEY_BYTES] {
+        Self { first: *first, time: Timestamp(u64::MAX) }.encode()
+    }
+
+    /// The key's bytes, which order as keys do. Those of the item alone are not above them.
+    #[must_use]
+    pub fn encode(&self) -> [u8; BUNDLE_KEY_BYTES] {
+        let mut out = [0; BUNDLE_KEY_BYTES];
+        let (item, time) = out.split_at_mut(ITEM_KEY_BYTES);
+        item.copy_from_slice(&self.first.encode());
+        time.copy_from_slice(&self.time.0.to_be_bytes());
+        out
+    }
+
+    /// Reads a key.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (item, time) = bytes.split_last_chunk().ok_or(Malformed("cut short"))?;
+        let (first, time) = (ItemKey::decode(item)?, Timestamp(u64::from_be_bytes(*time)));
+        if first.group == Group::States && time > Timestamp(0) {
+            return Err(Malformed("a state with the time of a commit"));
+        }
+        Ok(Self { first, time })
+    }
+}
+
 /// How many bytes two addresses begin with alike.
 fn shared(before: &Address, address: &[u8; Address::BYTES]) -> usize {
     before.to_bytes().iter().zip(address).take_while(|(one, other)| one == other).count()
@@ -184,11 +225,34 @@ pub(super) mod tests {
         )
     }
 
+    #[test]
+    fn a_state_has_no_time_of_a_commit() {
+        let first = ItemKey::first(Address::default(), Group::States, Lsn(7));
+        let key = BundleKey { first, time: Timestamp(1) };
+        assert!(BundleKey::decode(&key.encode()).is_err());
+    }
+
     proptest! {
         #[test]
         fn keys_order_as_their_bytes_do_and_read_back(one in key(), other in key()) {
             prop_assert_eq!(one.cmp(&other), one.encode().cmp(&other.encode()));
             prop_assert_eq!(ItemKey::decode(&one.encode()), Ok(one));
+        }
+
+        #[test]
+        fn keys_of_entries_order_as_their_bytes_do_and_read_back(
+            (one, other) in (key(), key()), (time, later) in (0u64..3, 0u64..3),
+        ) {
+            let entry = |first: ItemKey, time: u64| {
+                let time = if first.group == Group::States { 0 } else { time << 40 };
+                BundleKey { first, time: Timestamp(time) }
+            };
+            let (one, other) = (entry(one, time), entry(other, later));
+            prop_assert_eq!(one.cmp(&other), one.encode().cmp(&other.encode()));
+            prop_assert_eq!(BundleKey::decode(&one.encode()), Ok(one));
+            let (item, last) = (other.first.encode(), BundleKey::last(&other.first));
+            prop_assert_eq!(one.first >= other.first, one.encode()[..] >= item[..]);
+            prop_assert_eq!(one.first <= other.first, one.encode() <= last);
         }
 
         #[test]

@@ -6,11 +6,11 @@
 
 use crate::disk::bytes::SharedBytes;
 use crate::format::Malformed;
-use crate::format::history::{Bundle, CommitStart, Group, ItemKey, State};
+use crate::format::history::{Bundle, BundleKey, CommitStart, Group, ItemKey, State};
 use crate::format::manifest::HistoryFile;
 use crate::format::page::{Page, PageKind, verified};
 use crate::format::record::malformed_operation;
-use crate::ids::Lsn;
+use crate::ids::{Lsn, Timestamp};
 use crate::inspect::report::{Fault, Report, Scope};
 use crate::run::{Run, RunItem};
 use crate::segment::dictionary;
@@ -23,6 +23,8 @@ struct Walk<'a> {
     /// An item that goes on in further chunks, and what of it was seen.
     open: Option<(ItemKey, Vec<u8>)>,
     addresses: u64,
+    /// When the object's commit before the next one was made.
+    time: Timestamp,
     /// Whether items before the next were lost: it may go on with one of them.
     is_behind_loss: bool,
 }
@@ -30,8 +32,8 @@ struct Walk<'a> {
 /// Checks every item; says how many entries and addresses there are, or none if the walk could not
 /// go to the end.
 pub(super) fn check(run: &Run, file: &HistoryFile, report: &mut Report) -> Option<(u64, u64)> {
-    let mut walk =
-        Walk { run, file, before: None, open: None, addresses: 0, is_behind_loss: false };
+    let (before, open, time) = (None, None, Timestamp(0));
+    let mut walk = Walk { run, file, before, open, addresses: 0, time, is_behind_loss: false };
     let mut entries = 0;
     for item in run {
         match item {
@@ -71,11 +73,19 @@ impl Walk<'_> {
     }
 
     fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
-        let first = ItemKey::decode(key)?;
+        let said = BundleKey::decode(key)?;
         let expand = |frame: &[u8], raw: &mut [u8]| dictionary::expand(None, frame, raw);
         let bundle = Bundle::decode(value, expand)?;
-        if bundle.item(0).map(|(key, _)| key) != Some(first) {
+        let Some((first, value)) = bundle.item(0).filter(|(first, _)| *first == said.first) else {
             return Err(Malformed("a bundle under another key than its first"));
+        };
+        let time = match (first.group, first.chunk, &self.open) {
+            (Group::Commits, 0, _) => Some(CommitStart::decode(value)?.time),
+            (Group::Commits, _, Some((_, whole))) => Some(CommitStart::decode(whole)?.time),
+            _ => None,
+        };
+        if time.is_some_and(|time| time != said.time) {
+            return Err(Malformed("a bundle with another time than its first commit"));
         }
         for index in 0..bundle.count() {
             let Some((key, value)) = bundle.item(index) else { break };
@@ -91,6 +101,7 @@ impl Walk<'_> {
         }
         if before.is_none_or(|before| before.address != key.address) {
             self.addresses += 1;
+            self.time = Timestamp(0);
             if !self.run.may_hold(&key.address) {
                 return Err(Malformed("the filter denies the object"));
             }
@@ -120,8 +131,11 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn commit(&self, lsn: Lsn, value: &[u8]) -> Result<bool, Malformed> {
+    fn commit(&mut self, lsn: Lsn, value: &[u8]) -> Result<bool, Malformed> {
         let commit = CommitStart::decode(value)?;
+        if std::mem::replace(&mut self.time, commit.time) > commit.time {
+            return Err(Malformed("a commit with a time before that of an earlier one"));
+        }
         if lsn <= self.file.start || lsn > self.file.end {
             return Err(Malformed("a commit outside of its file's span"));
         }

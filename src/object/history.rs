@@ -7,7 +7,7 @@
 use crate::disk::ReadDisk;
 use crate::error::Result;
 use crate::format::Malformed;
-use crate::format::history::{Bundle, CHUNK_BYTES, CommitStart, ItemKey};
+use crate::format::history::{Bundle, BundleKey, CHUNK_BYTES, CommitStart, ItemKey};
 use crate::format::manifest::{HistoryFile, Manifest};
 use crate::ids::{Lsn, NamespaceNumber, StoreId};
 use crate::limits::{LOGGED_COMMIT_BYTES_MAX, PAGE_BYTES_MAX};
@@ -170,30 +170,36 @@ pub fn walk_down(
 
 /// Places a cursor at the bundle in which `key` would be. False where it is before the first, or
 /// where the run knows nothing of the object.
-pub(super) fn place(
+fn place(
     run: &Run,
     cursor: &mut RunCursor<'_>,
     key: &ItemKey,
     from: &ItemKey,
     to: &ItemKey,
 ) -> Result<bool> {
-    let (first, last) = (from.encode(), to.encode());
+    check_holes(run, from, to)?;
+    cursor.seek_floor(&BundleKey::last(key))?;
+    Ok(cursor.position() != Position::Outside)
+}
+
+/// Fails where items of a span may have been lost before the run was written.
+pub(super) fn check_holes(run: &Run, from: &ItemKey, to: &ItemKey) -> Result<()> {
+    let (first, last) = (from.encode(), BundleKey::last(to));
     let is_lost = |hole: &crate::format::run::Hole| {
         hole.first.as_slice() <= &last[..] && hole.last.as_slice() >= &first[..]
     };
-    if run.holes().iter().any(is_lost) {
-        return Err(run.hidden());
-    }
-    cursor.seek_floor(&key.encode())?;
-    Ok(cursor.position() != Position::Outside)
+    if run.holes().iter().any(is_lost) { Err(run.hidden()) } else { Ok(()) }
 }
 
 /// The bundle that a cursor is at; none behind `to` and outside of the run.
 pub(super) fn bundle_at(run: &Run, cursor: &RunCursor<'_>, to: &ItemKey) -> Result<Option<Bundle>> {
     match cursor.position() {
         Position::Outside => Ok(None),
-        Position::Entry(key, _) if key > &to.encode()[..] => Ok(None),
-        Position::Damaged(first, _) if first > &to.encode()[..] => Ok(None),
+        Position::Entry(first, _) | Position::Damaged(first, _)
+            if first > &BundleKey::last(to)[..] =>
+        {
+            Ok(None)
+        }
         Position::Entry(_, value) => bundle_of(run, value).map(Some),
         Position::Damaged(..) => Err(cursor.hidden()),
     }

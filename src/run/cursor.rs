@@ -93,6 +93,26 @@ impl<'a> RunCursor<'a> {
         self.within(|cursor| cursor.floor(key).map(drop))
     }
 
+    /// Goes to the last entry up to `to` whose key `holds`, as it does for all up to `from` and for
+    /// all before one for which it does. Reads the one block that has it: which that is, the index
+    /// says.
+    pub fn seek_last(
+        &mut self,
+        (from, to): (&[u8], &[u8]),
+        holds: impl Fn(&[u8]) -> bool,
+    ) -> Result<()> {
+        let index = &self.run.index;
+        let start = index.block_for(from).unwrap_or(0);
+        let end = index.block_for(to).map_or(0, |last| last + 1);
+        let holds = |key: &[u8]| key <= to && holds(key);
+        let Some(block) = index.last_of(start..end.max(start), holds) else {
+            self.state = State::Outside;
+            return Ok(());
+        };
+        self.enter(block)?;
+        self.within(|cursor| cursor.last_of(holds))
+    }
+
     /// Goes to the next entry.
     #[expect(clippy::should_implement_trait, reason = "it lends, and fails")]
     pub fn next(&mut self) -> Result<()> {

@@ -233,6 +233,17 @@ impl Index {
         above.checked_sub(1)
     }
 
+    /// The last of some blocks whose first key `holds`; it holds for those of all before.
+    pub(crate) fn last_of(
+        &self,
+        blocks: Range<usize>,
+        holds: impl Fn(&[u8]) -> bool,
+    ) -> Option<usize> {
+        let start = blocks.start;
+        let behind = partition(blocks, |block| holds(self.first_key(block)));
+        behind.checked_sub(1).filter(|last| *last >= start)
+    }
+
     fn view(&self) -> View<'_> {
         View { index: self, bytes: &self.bytes }
     }

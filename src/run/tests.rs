@@ -59,6 +59,15 @@ proptest! {
             prop_assert!(walked.eq(entries.range(probe.clone()..).map(pair)));
         }
         let mut cursor = run.cursor();
+        for (from, to) in probes.iter().zip(probes.iter().rev()) {
+            let (from, to) = (from.min(to), from.max(to));
+            for until in probes.iter().chain(entries.keys()).map(|until| until.max(from)) {
+                cursor.seek_last((from, to), |key| key <= until.as_slice()).unwrap();
+                let last = entries.range(..=until.min(to).clone()).next_back();
+                let last = last.map(|(key, value)| Position::Entry(key, value));
+                prop_assert_eq!(cursor.position(), last.unwrap_or(Position::Outside));
+            }
+        }
         cursor.seek_floor(&[9]).unwrap();
         for (key, value) in entries.iter().rev() {
             prop_assert_eq!(cursor.position(), Position::Entry(key, value));

@@ -75,3 +75,19 @@ fn a_restoration_from_outside_that_fails_leaves_the_open_handle_its_right() {
     assert_eq!(code(failed), "disk.full");
     assert_eq!(lobby.get("topic").unwrap().unwrap()[0], 2);
 }
+
+#[test]
+fn a_deletion_of_the_object_takes_what_waits_for_its_next_open() {
+    let stage = Stage::new(6);
+    let mut lobby = stage.room("lobby");
+    let commit = lobby.put("topic", "rust").unwrap();
+    let first = commit.bookmark();
+    commit.wait().unwrap();
+    lobby.put("topic", "go").unwrap().wait().unwrap();
+    lobby.restore_on_next_open(&first).unwrap().0.wait().unwrap();
+    let id = lobby.id();
+    drop(lobby);
+    stage.rooms.delete(id).unwrap().wait().unwrap();
+    assert_eq!(stage.room("lobby").get("topic").unwrap(), None);
+    assert!(stage.rooms.cancel_restore(id).unwrap().is_none());
+}

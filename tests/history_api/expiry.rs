@@ -49,6 +49,17 @@ impl Scene {
         self.disk.advance(DAY);
     }
 
+    /// Days in which others commit, and what is old enough goes.
+    fn age(&self, days: u8) {
+        for day in 0..days {
+            let mut other = self.rooms.open_by_name("other").unwrap();
+            other.put("n", [day]).unwrap().wait().unwrap();
+            self.store.steps().checkpoint().unwrap();
+            self.disk.advance(DAY);
+            self.store.steps().expire().unwrap();
+        }
+    }
+
     /// Which moments can be read; each of them is right, and each other one is refused.
     fn readable(&self) -> Vec<u8> {
         let lobby = self.lobby();
@@ -241,4 +252,36 @@ fn epochs_end_by_uptime_while_the_clock_is_behind_what_was_committed() {
     }
     let ended = epoch(&disk) - before;
     assert!((3..=5).contains(&ended), "{ended} epochs ended in five days");
+}
+
+#[test]
+fn a_wish_that_expires_before_the_next_open_is_told_until_it_is_taken_back() {
+    let mut scene = Scene::new(10, None);
+    scene.day();
+    scene.day();
+    let mut lobby = scene.lobby();
+    lobby.restore_on_next_open(&scene.moments[0].0).unwrap().0.wait().unwrap();
+    let id = lobby.id();
+    drop(lobby);
+    scene.age(9);
+    for _ in 0..2 {
+        assert_eq!(code(scene.rooms.open_by_name("lobby")), "history.expired");
+    }
+    scene.rooms.cancel_restore(id).unwrap().expect("it waits still").wait().unwrap();
+    assert_eq!(scene.lobby().get("n").unwrap().as_deref(), Some(&[1][..]));
+}
+
+#[test]
+fn what_an_object_is_now_can_be_read_and_restored_to_at_any_age() {
+    let mut scene = Scene::new(11, None);
+    scene.day();
+    let (old, id) = (scene.moments[0].0, scene.lobby().id());
+    scene.age(9);
+    assert!(scene.rooms.history_from().unwrap() > old.lsn());
+    let view = scene.rooms.at(id, &old).unwrap();
+    assert_eq!(view.get("n").unwrap().as_deref(), Some(&[0][..]));
+    scene.rooms.restore(id, &old).unwrap().commit.wait().unwrap();
+    assert_eq!(scene.lobby().get("n").unwrap().as_deref(), Some(&[0][..]));
+    scene.lobby().put("n", [1]).unwrap().wait().unwrap();
+    assert_eq!(code(scene.rooms.at(id, &old)), "history.expired");
 }

@@ -4,8 +4,11 @@ use super::stage::{Stage, code, options};
 use dostore::disk::ReadDisk;
 use dostore::disk::sim::SimDisk;
 use dostore::error::ErrorKind;
+use dostore::format::history::{BundleKey, Group};
 use dostore::format::manifest::Manifest;
+use dostore::ids::Lsn;
 use dostore::names::FileName;
+use dostore::run::Run;
 use dostore::store::history::History;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -107,8 +110,21 @@ fn a_time_is_found_among_commits_of_any_size_at_any_pace() {
     }
 }
 
+/// Where a block of history stands, and which commit is the first in it, if it begins with one.
+type CommitBlock = (u64, Option<Lsn>);
+
+/// The blocks of a run of history.
+fn blocks(run: &Run) -> Vec<CommitBlock> {
+    let block = |number| {
+        let (range, first, _) = run.block_at(number);
+        let first = BundleKey::decode(first).unwrap().first;
+        (range.start, (first.group == Group::Commits).then_some(first.lsn))
+    };
+    (0..run.blocks()).map(block).collect()
+}
+
 #[test]
-fn a_time_is_looked_for_where_it_may_be() {
+fn one_block_is_read_to_find_a_time_however_many_commits_there_are() {
     let stage = Stage::on(SimDisk::new(6));
     let mut lobby = stage.room("lobby");
     let (mut moments, mut chance) = (Vec::new(), chance());
@@ -118,7 +134,8 @@ fn a_time_is_looked_for_where_it_may_be() {
         let time = UNIX_EPOCH + Duration::from_micros(commit.position().time.0);
         moments.push((time, commit.bookmark()));
         commit.wait().unwrap();
-        stage.disk.advance(Duration::from_secs(1));
+        // At any pace: nobody can guess where a time is.
+        stage.disk.advance(Duration::from_secs(1 << (number / 40)));
         if number % 200 == 199 {
             stage.store.steps().checkpoint().unwrap();
         }
@@ -126,23 +143,44 @@ fn a_time_is_looked_for_where_it_may_be() {
     drop(lobby);
     let Stage { disk, store, rooms } = stage;
     drop((store, rooms));
-    let disk = disk.kill();
+    let mut disk = disk.kill();
     let manifest = Manifest::decode(&disk.file_bytes(FileName::Manifest).unwrap()).unwrap();
-    let last = manifest.history.iter().max_by_key(|file| file.end).unwrap();
-    // In its first blocks, and in late ones.
-    let name = FileName::Run(last.facts.number);
-    for block in [0, 1, 2, 12, 13] {
-        disk.flip_bit(name, (4_096 + block * (16 << 10) + 100) * 8).unwrap();
+    let mut all = Vec::new();
+    for file in &manifest.history {
+        let run = Run::open(&disk, manifest.store, &file.facts).unwrap();
+        let of_file = blocks(&run);
+        for (at, (offset, first)) in of_file.iter().enumerate() {
+            let next = of_file.get(at + 1).and_then(|(_, first)| *first);
+            all.push((run.name(), *offset, *first, next));
+        }
     }
+    assert!(all.len() > 25, "{}", all.len());
+    let flip = |disk: &SimDisk, (name, offset): (FileName, u64)| {
+        disk.flip_bit(name, (offset + 100) * 8).unwrap();
+    };
+    for (name, offset, ..) in &all {
+        flip(&disk, (*name, *offset));
+    }
+    let mut found = 0;
+    for (name, offset, first, next) in all.iter().step_by(3) {
+        let (Some(first), Some(next)) = (first, next) else { continue };
+        flip(&disk, (*name, *offset));
+        let stage = Stage::on(disk.kill());
+        let id = stage.id("lobby");
+        let is_inside = |at: &usize| (*first..*next).contains(&moments[*at].1.lsn());
+        for at in (0..moments.len()).filter(is_inside) {
+            let (time, bookmark) = moments[at];
+            let told = stage.rooms.bookmark_at(id, time).unwrap();
+            assert!(bookmark <= told && told < moments[at + 1].1, "{at}");
+            found += 1;
+        }
+        disk = stage.disk.kill();
+        flip(&disk, (*name, *offset));
+    }
+    assert!(found > 80, "{found}");
     let stage = Stage::on(disk);
-    let id = stage.id("lobby");
-    let all = stage.rooms.history(id, ..).unwrap().find_map(Result::err);
-    assert_eq!(all.expect("a walk meets the damage").kind(), ErrorKind::Corrupt);
-    for (time, bookmark) in &moments[290..310] {
-        let found = stage.rooms.bookmark_at(id, *time).unwrap();
-        let next = &moments.iter().find(|(of, _)| of > time).unwrap().1;
-        assert!(*bookmark <= found && found < *next);
-    }
+    let walked = stage.rooms.history(stage.id("lobby"), ..).unwrap().find_map(Result::err);
+    assert_eq!(walked.expect("a walk meets the damage").kind(), ErrorKind::Corrupt);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::stage::{Stage, code};
 use dostore::actor::Storage;
 use dostore::bookmark::Bookmark;
 use dostore::ids::Timestamp;
+use dostore::store::alarms::Failure;
 use dostore::store::list::ListOptions;
 use dostore::store::object::Object;
 use dostore::store::restore::RestoreOptions;
@@ -188,12 +189,17 @@ fn alarms_come_back_only_if_asked() {
 }
 
 #[test]
-fn an_alarm_that_came_back_fires() {
+fn an_alarm_that_came_back_fires_and_has_not_failed() {
     let stage = Stage::new(8);
     let mut lobby = stage.room("lobby");
     let mut turn = lobby.turn();
     turn.set_alarm(Timestamp(1)).unwrap();
+    turn.commit_durable().unwrap();
+    let fired = stage.store.alarms().try_next().unwrap().expect("it is due");
+    let mut turn = lobby.turn();
+    turn.fail_alarm(&fired, Failure::Counted, "not yet").unwrap();
     let commit = turn.commit().unwrap();
+    drop(fired);
     let first = commit.bookmark();
     commit.wait().unwrap();
     let mut turn = lobby.turn();
@@ -203,7 +209,7 @@ fn an_alarm_that_came_back_fires() {
     let restored = lobby.restore_with(&first, RestoreOptions::new().alarms(true)).unwrap();
     restored.commit.wait().unwrap();
     let fired = stage.store.alarms().try_next().unwrap().expect("it is due");
-    assert_eq!(fired.object_id().unwrap(), lobby.id());
+    assert_eq!((fired.object_id().unwrap(), fired.attempt()), (lobby.id(), 0));
 }
 
 #[test]
