@@ -144,20 +144,30 @@ marks! {
     RefusedExpired,
     /// A moment was refused because it was before a purge.
     RefusedPurged,
+    /// A damaged page was written anew as a state of history has it.
+    RebuiltFromState,
+    /// The same, from a state and the commits behind it.
+    RebuiltFromCommits,
+    /// A damaged delta was written anew from the commits that it held.
+    RebuiltDelta,
+    /// A damaged page was left as it is, for history does not hold what it held.
+    NotRebuilt,
 }
 
-static REACHED: AtomicU64 = AtomicU64::new(0);
+/// A bit for each mark.
+static REACHED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-const _: () = assert!(Mark::ALL.len() <= 64);
+const _: () = assert!(Mark::ALL.len() <= 128);
 
 /// Notes that a branch was taken.
 pub(crate) fn mark(mark: Mark) {
-    REACHED.fetch_or(1 << mark as u8, Ordering::Relaxed);
+    REACHED[mark as usize / 64].fetch_or(1 << (mark as u8 % 64), Ordering::Relaxed);
 }
 
 /// The marks that this process has not reached.
 #[must_use]
 pub fn unreached() -> Vec<Mark> {
-    let reached = REACHED.load(Ordering::Relaxed);
-    Mark::ALL.iter().copied().filter(|mark| reached & (1 << *mark as u8) == 0).collect()
+    let reached = REACHED.each_ref().map(|word| word.load(Ordering::Relaxed));
+    let is_missed = |mark: &Mark| reached[*mark as usize / 64] & 1 << (*mark as u8 % 64) == 0;
+    Mark::ALL.iter().copied().filter(is_missed).collect()
 }

@@ -47,6 +47,7 @@ pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) clean_bytes: u64,
     pub(crate) background_bytes_per_second: u64,
+    pub(crate) scrub_bytes_per_second: u64,
     pub(crate) retire_after: Duration,
     pub(crate) epoch_after: Duration,
     pub(crate) epoch_bytes: u64,
@@ -76,6 +77,7 @@ impl Default for Options {
             segment_bytes: 256 << 20,
             clean_bytes: 64 << 20,
             background_bytes_per_second: 0,
+            scrub_bytes_per_second: 0,
             retire_after: Duration::from_mins(1),
             epoch_after: Duration::from_hours(1),
             epoch_bytes: 256 << 20,
@@ -162,6 +164,15 @@ impl Options {
     /// Closing the store, and dropping what holds it last, wait for no rate.
     pub fn background_bytes_per_second(mut self, bytes: u64) -> Self {
         self.background_bytes_per_second = bytes;
+        self
+    }
+
+    /// Bytes a second that the store's threads read of its files to find damage, and to rebuild
+    /// what history has of it, as [`Store::scrub`](crate::store::Store::scrub) does; zero, the
+    /// default, for none. What is read counts as background bytes too. A store that is read sooner
+    /// is begun anew once an hour.
+    pub fn scrub_bytes_per_second(mut self, bytes: u64) -> Self {
+        self.scrub_bytes_per_second = bytes;
         self
     }
 

@@ -75,6 +75,10 @@ mistakes! {
     EraseEarly = 27,
     /// Do not check that the moment of a bookmark became durable.
     UncheckedTerm = 28,
+    /// Rebuild a damaged page without the commits behind the state that history has.
+    RebuildWithoutCommits = 29,
+    /// Rebuild a damaged page as of an earlier commit than the one it is exact at.
+    RebuildEarlier = 30,
 }
 
 /// Whether this mistake is to be made.

@@ -14,6 +14,7 @@
 
 pub mod bytes;
 pub mod fail_stop;
+pub mod fresh;
 mod mapped;
 pub mod pace;
 pub mod piece;
@@ -163,6 +164,10 @@ pub trait ReadFile: Send + Sync + fmt::Debug {
     /// Maps the first `bytes` bytes. Only for files that are sealed, synced and never written
     /// again.
     fn map(&self, bytes: u64) -> io::Result<Arc<dyn Map>>;
+
+    /// Asks the system to forget what it remembers of a range, so that the next read asks the
+    /// medium. Only for files that are sealed and synced. A hint: what is mapped and in use stays.
+    fn forget(&self, _range: Range<u64>) {}
 }
 
 /// An open file, for writing.

@@ -4,6 +4,7 @@
 //!   * Count and bytes are those of all pages, of those that the change left alone too.
 
 use crate::format::entry::{Head, PageEntry};
+use crate::format::own_keys::is_content;
 use crate::ids::{KeyKind, Life};
 use crate::object::overlay::Layer;
 
@@ -72,6 +73,14 @@ pub(super) fn content_of_entry(entry: PageEntry) -> Content {
         inline: Some(entry),
         ..Content::default()
     }
+}
+
+/// What an entry counts for: keys of the user, and bytes of content.
+pub(super) fn counted(key: &[u8], value: &[u8]) -> (u32, u64) {
+    // A user's key is what the user gave, without its kind.
+    let is_user = is_user_key(key);
+    let bytes = key.len() - usize::from(is_user) + value.len();
+    (u32::from(is_user), if is_content(key) { bytes as u64 } else { 0 })
 }
 
 /// Whether a full key counts among an object's keys.

@@ -139,7 +139,7 @@ impl Builder<'_> {
 
 /// Writes what `changes` say inside the bounds, which begin included and end excluded, as delta
 /// pages: the lowest first, and one at least.
-fn write_deltas(
+pub(super) fn write_deltas(
     builder: &mut Builder<'_>,
     (address, life, fence): (Address, Life, &[u8]),
     changes: &Changes<'_>,

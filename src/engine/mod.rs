@@ -41,7 +41,9 @@ mod orphans;
 mod patience;
 pub mod publish;
 mod purge;
+mod rebuild;
 pub mod recovery;
+pub mod scrub;
 mod splitter;
 pub mod stats;
 pub mod table;
@@ -107,6 +109,8 @@ pub struct Engine {
     pub(crate) dictionaries: clean::Dictionaries,
     /// What erasing purged objects has come to. A leaf lock.
     erasing: Mutex<purge::Erasing>,
+    /// How far scrubbing in the background has come. A leaf lock.
+    scrubbing: Mutex<scrub::Scrubbing>,
     /// What merging of history knows. A leaf lock.
     history_merging: Mutex<history_merge::Merging>,
     /// Runs that could not be merged, and until when they are let be. A leaf lock.

@@ -159,8 +159,7 @@ impl Engine {
         let mut log_files = without_dead(log.used, &replayed);
         let files_behind = log_files.range(manifest.replay.file..).count() as u64;
         log_files.insert(file.number);
-        let kept = (&log_files, &tail.adopted);
-        report.files_removed = remove_orphans(&*disk, &mut manifest, kept)?;
+        report.files_removed = remove_orphans(&*disk, &mut manifest, (&log_files, &tail.adopted))?;
         let Tail { table, dirty, dirty_bytes, alarms, roll, .. } = tail;
         // Whoever asks the version for the manifest is told of this term too.
         version.manifest = manifest.clone();
@@ -189,6 +188,7 @@ impl Engine {
             dirty_bytes,
             dictionaries: Dictionaries::default(),
             erasing: Mutex::default(),
+            scrubbing: Mutex::default(),
             history_merging: Mutex::default(),
             unmerged: Mutex::default(),
             rewriting: RwLock::default(),

@@ -13,10 +13,10 @@
 //!     would take as much room as keys do.
 
 use super::build::Builder;
-use super::content::is_user_key;
+use super::content::counted;
 use crate::error::Result;
 use crate::format::entry::PageEntry;
-use crate::format::own_keys::{RESTORE_KEY, is_content};
+use crate::format::own_keys::RESTORE_KEY;
 use crate::format::page::{PageBuilder, PageKind, PageMeta};
 use crate::ids::{Address, Codec, Life, Lsn};
 use crate::marks::{Mark, mark};
@@ -99,13 +99,10 @@ impl<'b, 'e> Splitter<'b, 'e> {
         }
         if let Some(open) = &mut self.page {
             open.page.push(key, codec, value);
-            let is_user = is_user_key(key);
-            open.users += u32::from(is_user);
+            let (users, content_bytes) = counted(key, value);
+            open.users += users;
+            open.content_bytes += content_bytes;
             open.is_needed |= key == RESTORE_KEY;
-            if is_content(key) {
-                // A user's key is what the user gave, without its kind.
-                open.content_bytes += (key.len() - usize::from(is_user) + value.len()) as u64;
-            }
             open.is_closed = is_alone;
         }
         self.last_key.clear();

@@ -33,6 +33,14 @@ pub struct Counters {
     pub failed_rounds: AtomicU64,
     /// Bytes of history written by checkpoints and cleaning.
     pub history_bytes: AtomicU64,
+    /// Bytes read by scrubs.
+    pub scrubbed_bytes: AtomicU64,
+    /// Scrubs that came to their end.
+    pub scrubs: AtomicU64,
+    /// Damages that scrubs have found.
+    pub damages: AtomicU64,
+    /// Pages that scrubs have written anew.
+    pub rebuilt: AtomicU64,
 }
 
 /// Figures of a store at one moment. Bytes are lengths of files.
@@ -62,6 +70,15 @@ pub struct Stats {
     /// Files of the log, since the store was opened, that were made because one was needed and
     /// none stood ready: the commit waited, and those into the file cost a device write more.
     pub late_files: u64,
+    /// Bytes that scrubs have read since the store was opened.
+    pub scrubbed_bytes: u64,
+    /// Scrubs of the whole store that came to their end since it was opened.
+    pub scrubs: u64,
+    /// Damages that scrubs have found since the store was opened; each scrub counts what is left
+    /// again.
+    pub damages_found: u64,
+    /// Key ranges of objects whose damaged pages scrubs have rebuilt since the store was opened.
+    pub pages_rebuilt: u64,
     /// Objects in memory: open, or with changes that no page holds yet.
     pub objects_in_memory: u64,
     /// Alarms set since the last checkpoint, and those set for times that had passed: what alarms
@@ -134,6 +151,10 @@ impl Engine {
             expiry_holds: count(&self.counters.expiry_holds),
             failed_rounds: count(&self.counters.failed_rounds),
             late_files: self.wal.pool().late_files(),
+            scrubbed_bytes: count(&self.counters.scrubbed_bytes),
+            scrubs: count(&self.counters.scrubs),
+            damages_found: count(&self.counters.damages),
+            pages_rebuilt: count(&self.counters.rebuilt),
             objects_in_memory: self.table.count() as u64,
             alarms_in_memory: self.alarms.in_memory() as u64,
             dirty_bytes: self.dirty_bytes.load(Ordering::Relaxed) as u64,

@@ -14,12 +14,13 @@
 
 use super::View;
 use super::history::{HistoryRun, walk_commits, walk_down};
-use super::overlay::{Found, Layer};
+use super::overlay::{Found, Layer, Sorted};
 use super::past_pages::{Finding, FoundKind, Past};
 use super::retention;
 use super::state::HeadState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Malformed;
+use crate::format::entry::Head;
 use crate::format::history::{Group, ItemKey, State};
 use crate::format::own_keys::{IMPORT_KEY, NAME_KEY, RESTORE_KEY};
 use crate::format::page::PageHeader;
@@ -76,6 +77,31 @@ impl View {
             return Ok(view);
         }
         search(Reach::Epoch)?.into_view(head)?.ok_or_else(|| gap(at))
+    }
+
+    /// The object as of `at` from history alone, whatever its pages are: for whoever writes one of
+    /// them anew. Fails as [`View::as_of`] does, for a moment that no state and no commit tell
+    /// when the object is looked at. What its head says of names and imports is not asked for.
+    pub fn of_history(version: &Arc<Version>, address: Address, at: Lsn) -> Result<Self> {
+        retention::check(&version.manifest, address.namespace, at)?;
+        let purged = version.manifest.purge_of(address).map(|purge| purge.lsn);
+        if purged.is_some_and(|purged| at < purged) {
+            return Err(gap(at));
+        }
+        let search = |reach| Search::new(version, (address, at), purged, reach);
+        let mut view = search(Reach::Nearest)?.into_bare_view(None)?;
+        if view.is_none() {
+            view = search(Reach::Epoch)?.into_bare_view(None)?;
+        }
+        if planted(Mistake::RebuildWithoutCommits) {
+            view = view.map(|view| Self { layers: Vec::new(), ..view });
+        }
+        view.ok_or_else(|| gap(at))
+    }
+
+    /// Whether commits lie over the states that it was found by.
+    pub fn has_commits(&self) -> bool {
+        !self.layers.is_empty() || self.past.as_ref().is_some_and(|past| past.lays_commits())
     }
 
     /// The pages of its version, in the state `before`, with the commits of the layers up to `at`.
@@ -290,7 +316,19 @@ impl<'a> Search<'a> {
 
     /// The view of the moment; none where more commits lie behind the state that was found than
     /// behind another, maybe.
-    fn into_view(mut self, head: Option<crate::format::entry::Head>) -> Result<Option<View>> {
+    fn into_view(self, head: Option<Head>) -> Result<Option<View>> {
+        let Some(mut view) = self.into_bare_view(head)? else { return Ok(None) };
+        let is_value = |found| matches!(found, Some(Found::Value(..)));
+        let has = |key| view.find(key).is_ok_and(is_value);
+        let (named, restores) = (has(NAME_KEY), has(RESTORE_KEY));
+        // Where nobody can tell whether an import was complete, nothing is shown.
+        let unfinished = is_value(view.find(IMPORT_KEY)?);
+        view.state = HeadState { named, unfinished, restores, ..view.state };
+        Ok(Some(view))
+    }
+
+    /// The same, without what the first pages say of the object itself.
+    fn into_bare_view(mut self, head: Option<Head>) -> Result<Option<View>> {
         self.past.set_present(head);
         let Some(found) = self.head.clone() else { return Err(gap(self.at)) };
         let mut state = found.state;
@@ -330,14 +368,7 @@ impl<'a> Search<'a> {
         }
         let (address, version) = (self.address, Arc::clone(self.version));
         let past = Some(Arc::new(self.past));
-        let mut view = View { address, version, layers, state, past };
-        let is_value = |found| matches!(found, Some(Found::Value(..)));
-        let has = |key| view.find(key).is_ok_and(is_value);
-        let (named, restores) = (has(NAME_KEY), has(RESTORE_KEY));
-        // Where nobody can tell whether an import was complete, nothing is shown.
-        let unfinished = is_value(view.find(IMPORT_KEY)?);
-        view.state = HeadState { named, unfinished, restores, ..view.state };
-        Ok(Some(view))
+        Ok(Some(View { address, version, layers, state, past }))
     }
 }
 
@@ -370,6 +401,20 @@ fn finding_of(run: &Arc<Run>, key: &ItemKey, state: &State<'_>) -> Result<Findin
         State::Absent { .. } | State::Head { .. } => finding.set_range(Life(0), &[], None),
     }
     Ok(finding)
+}
+
+/// What the commits of an object behind `from` up to `to` say of the keys from `lower` to before
+/// `upper`, from history alone. Fails where history does not hold them, or a life ended in them.
+pub fn changes_between(
+    version: &Arc<Version>,
+    address: Address,
+    (from, to): (Lsn, Lsn),
+    (lower, upper): (&[u8], Option<&[u8]>),
+) -> Result<Arc<Sorted>> {
+    retention::check(&version.manifest, address.namespace, from)?;
+    let is_purged = version.manifest.purge_of(address).is_some_and(|purge| purge.lsn > from);
+    let commits = Past::new(version, address, to).commits_over(from, lower, upper)?;
+    if is_purged || commits.is_wiped { Err(gap(to)) } else { Ok(commits.sorted) }
 }
 
 /// Hands out the commits of an object behind `from` up to `to`, as records, from these files.

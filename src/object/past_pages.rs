@@ -249,6 +249,10 @@ impl Past {
         self.lays_commits = true;
     }
 
+    pub(super) fn lays_commits(&self) -> bool {
+        self.lays_commits
+    }
+
     /// The source of all keys, if it is one.
     fn whole(&self) -> Option<&Source> {
         match self.claims.at(&[])? {

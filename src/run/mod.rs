@@ -264,21 +264,23 @@ impl Run {
     /// Checks every block; hands out where a damaged one is, and the keys between which it lies.
     pub fn verify(&self, mut damaged: impl FnMut(Error, Range<u64>, &[u8], &[u8])) -> Result<()> {
         for number in 0..self.index.blocks() {
-            let range = self.index.block_range(number);
-            let bytes = slice(&*self.map, range.start, range.end, self.name());
-            let is_whole = |bytes: Cow<'_, [u8]>| {
-                let is_whole = block_is_whole(&bytes, seed(&self.header, range.start));
-                is_whole.then_some(()).ok_or_else(|| self.malformed(number, CHECKSUM_DIFFERS))
-            };
-            match bytes.and_then(is_whole) {
+            match self.check_block(number) {
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    let (first, last) = (self.index.first_key(number), self.index.last_key(number));
+                    let (range, first, last) = self.block_at(number);
                     damaged(error, range, first, last);
                 }
                 checked => checked?,
             }
         }
         Ok(())
+    }
+
+    /// Checks one block, whatever was found of it before.
+    pub fn check_block(&self, number: usize) -> Result<()> {
+        let range = self.index.block_range(number);
+        let bytes = slice(&*self.map, range.start, range.end, self.name())?;
+        let is_whole = block_is_whole(&bytes, seed(&self.header, range.start));
+        if is_whole { Ok(()) } else { Err(self.malformed(number, CHECKSUM_DIFFERS)) }
     }
 
     /// The bytes of a block, checked.

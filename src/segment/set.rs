@@ -6,14 +6,14 @@
 //!   * `slots` and a slot's `open` are leaf locks. A slot's lock is waited for only by who holds
 //!     neither; who holds `slots` only tries it. No file is opened or read under either.
 
-use super::dictionary::Dictionary;
+use super::dictionary::{self, Dictionary};
 use super::reader::{OpenSegment, Touched};
 use super::scan::Scan;
 use super::{PAGES_AT, corrupt};
 use crate::disk::ReadDisk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{PageLocation, PagePart};
-use crate::format::page::{Page, SegmentFacts};
+use crate::format::page::{BuiltPage, Packed, Page, SegmentFacts};
 use crate::ids::{Address, FileNumber, Life, StoreId};
 use crate::planted::{Mistake, planted};
 use parking_lot::{Mutex, RwLock};
@@ -109,6 +109,33 @@ impl SegmentSet {
         let open = self.open(&slot)?;
         let touched = slot.touched.get_or_init(|| Touched::new(open.mapped_bytes()));
         open.page(location, touched, &|bytes| self.intern(bytes))
+    }
+
+    /// Whether a page is byte for byte the one that was written at a place, by the checksum that
+    /// the directory keeps of that one. None where nobody can tell: what was compressed may have
+    /// been so by another build.
+    pub fn is_same(&self, part: &PagePart, page: &BuiltPage) -> Result<Option<bool>> {
+        let PageLocation { file, offset, bytes, crc } = part.location;
+        let open = self.open(&*self.slot(file)?)?;
+        let stored = |packed: Packed<'_>| {
+            let mut stored = Vec::new();
+            let sum = page.store(packed, open.seed(offset), &mut stored);
+            (stored.len() == bytes as usize).then_some(sum == crc)
+        };
+        if let Some(is_same) = stored(Packed::Raw) {
+            return Ok(Some(is_same));
+        }
+        let dictionary = match part.dictionary {
+            0 => None,
+            id => Some(open.dictionary(id, &|bytes| self.intern(bytes))?),
+        };
+        let mut frame = Vec::new();
+        let most = page.body.len().saturating_sub(1);
+        if !dictionary::compress(dictionary.as_deref(), &page.body, most, &mut frame) {
+            return Ok(None);
+        }
+        let packed = Packed::Zstd { dictionary: part.dictionary, frame: &frame };
+        Ok(stored(packed).filter(|is_same| *is_same))
     }
 
     /// The dictionary with this id in a segment.

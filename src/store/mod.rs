@@ -56,6 +56,7 @@ pub mod untrusted;
 pub mod value;
 
 pub use crate::engine::recovery::RecoveryReport;
+pub use crate::engine::scrub::{Damaged, Fate, ScrubReport};
 pub use crate::engine::stats::Stats;
 pub use crate::options::Options;
 
@@ -253,6 +254,28 @@ impl Store {
     /// Figures of this moment. Lists the store's folders, and waits for no other work.
     pub fn stats(&self) -> Result<Stats> {
         self.engine().stats()
+    }
+
+    /// Reads all files of pages, of the directory and of history from the medium, as far as the
+    /// system lets go of what it remembers of them, to find damage before somebody needs what it
+    /// hit. A damaged page of which history holds the content is rebuilt; what cannot be stays as
+    /// it is, and reads that need it go on to fail. The report says which is which.
+    ///
+    /// Blocks for as long as reading the store takes, at the rate of
+    /// [`Options::background_bytes_per_second`]. Commits, reads and other background work go on.
+    /// Fails with `Io` where the operating system refuses a read or the write of a page, with
+    /// `Full`, and with `store.closed` when the store is closed meanwhile: what was rebuilt by then
+    /// stays so.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = dostore::store::Store::open(folder.path())?;
+    /// let report = store.scrub()?;
+    /// assert!(report.damages.is_empty());
+    /// # Ok::<(), dostore::error::Error>(())
+    /// ```
+    pub fn scrub(&self) -> Result<ScrubReport> {
+        self.engine().scrub()
     }
 
     /// What the open found.

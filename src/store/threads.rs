@@ -358,9 +358,10 @@ const MERGING: [Step; 1] =
 
 /// What takes long, minutes where much history is retained, and needs the publisher lock for
 /// moments.
-const TIDYING: [Step; 2] = [
+const TIDYING: [Step; 3] = [
     |engine| if engine.wants_history_merge() { engine.merge_history() } else { Ok(false) },
     |engine| if engine.wants_erase() { engine.erase_what_is_due() } else { Ok(false) },
+    |engine| if engine.wants_scrub() { engine.scrub_more() } else { Ok(false) },
 ];
 
 /// One round of background work. No step keeps another from its turn: what fails is tried again

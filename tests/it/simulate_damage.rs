@@ -199,6 +199,7 @@ impl World {
             self.damage_once(&healthy)?;
         }
         self.lose_sector(&healthy)?;
+        self.damage_and_scrub(&healthy)?;
         self.forge(&healthy)
     }
 

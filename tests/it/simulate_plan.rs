@@ -47,6 +47,7 @@ pub enum Action {
     Expire,
     Retain,
     BackUp,
+    Scrub,
 }
 
 impl Action {
@@ -83,6 +84,7 @@ impl Action {
         Self::Expire,
         Self::Retain,
         Self::BackUp,
+        Self::Scrub,
     ];
 
     /// How often it happens, where a seed does not say otherwise.
@@ -110,7 +112,8 @@ impl Action {
             | Self::RestoreAll
             | Self::Purge
             | Self::Retain
-            | Self::BackUp => 1,
+            | Self::BackUp
+            | Self::Scrub => 1,
         }
     }
 }

@@ -345,6 +345,7 @@ impl World {
             Action::PrepareFile => steps.prepare_file().map(|()| true),
             Action::Expire => steps.expire(),
             Action::Erase => steps.erase(),
+            Action::Scrub => store.scrub().map(|report| !report.damages.is_empty()),
             _ => steps.remove_retired().map(|count| count > 0),
         };
         drop(store);
@@ -451,6 +452,7 @@ impl World {
             Action::WriteGroup
             | Action::WriteMark
             | Action::PrepareFile
+            | Action::Scrub
             | Action::RemoveRetired => self.step(Activity::OtherStep, action).map(drop),
             Action::Advance | Action::SetWall | Action::Evict | Action::Space => {
                 self.surroundings(action);

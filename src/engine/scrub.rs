@@ -1,0 +1,434 @@
+//! Scrubbing: every file of the present and the past is read, a part at a time, to find damage
+//! before somebody needs what it hit; and what history has of it is written anew.
+//!
+//! Segments and runs are read in the order of their numbers, so that what is written meanwhile
+//! comes last, and from the medium, as far as the system forgets what it remembers of them. Whose
+//! a damaged page is the directory tells: it is walked when a segment is found damaged, and once
+//! at the end, for what was given up before.
+//!
+//! Invariants:
+//!   * Nothing that is found is passed over: each damage is told, with what became of it.
+//!   * A pass holds one file open, and no lock but the publisher's while pages are rebuilt.
+
+use super::Engine;
+use super::rebuild::{Suspect, Verdict, fresh_disk};
+use super::stats::Counters;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::PageEntry;
+use crate::format::manifest::Manifest;
+use crate::format::page::SegmentFacts;
+use crate::format::run::RunFacts;
+use crate::ids::{Address, FileNumber};
+use crate::object::version::Version;
+use crate::run::Run;
+use crate::segment::{Scan, SegmentSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What is read before it is paid for.
+const STEP_BYTES: u64 = 256 << 10;
+/// Entries that are looked at, and rebuilt, under one lock.
+const SUSPECTS_MAX: usize = 64;
+/// Damages that one pass tells apart.
+const DAMAGES_MAX: usize = 10_000;
+/// How often a small store is read from its beginning.
+const PASS_EVERY: Duration = Duration::from_hours(1);
+
+/// What a pass over a store has found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ScrubReport {
+    /// Files that were read.
+    pub files: u64,
+    /// Bytes that were read of them.
+    pub bytes: u64,
+    /// What is damaged, each with what became of it. At most 10,000.
+    pub damages: Vec<Damaged>,
+    /// Further ones, which are only counted.
+    pub untold: u64,
+}
+
+/// Something that is damaged.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Damaged {
+    /// What was found, and where.
+    pub error: Error,
+    /// The object whose page it is.
+    pub address: Option<Address>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of something that is damaged.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Fate {
+    /// It was written anew from history, and can be read.
+    Rebuilt,
+    /// It is a page, and stays as it is, because of this: reads that need it fail.
+    Left(Error),
+    /// It is of a run, from which nothing is rebuilt: what needs it fails.
+    Told,
+    /// Nobody needs the bytes.
+    Spare,
+}
+
+impl ScrubReport {
+    /// Whether something was damaged that somebody needs, and still is.
+    #[must_use]
+    pub fn has_losses(&self) -> bool {
+        let is_loss = |damaged: &Damaged| matches!(damaged.fate, Fate::Left(_) | Fate::Told);
+        self.untold > 0 || self.damages.iter().any(is_loss)
+    }
+
+    fn tell(&mut self, error: Error, address: Option<Address>, fate: Fate) {
+        if self.damages.len() < DAMAGES_MAX {
+            self.damages.push(Damaged { error, address, fate });
+        } else {
+            self.untold += 1;
+        }
+    }
+}
+
+/// A pass over a store, as far as it has come.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// Files up to this number are done.
+    behind: FileNumber,
+    /// Files from this number on are younger than the pass.
+    end: FileNumber,
+    open: Option<OpenFile>,
+    /// Damage of segments for which no owners were looked for yet.
+    gaps: Vec<Gap>,
+    report: ScrubReport,
+}
+
+/// A damaged range of a segment.
+#[derive(Debug)]
+struct Gap {
+    file: FileNumber,
+    range: Range<u64>,
+    error: Error,
+}
+
+/// The file that is being read.
+#[derive(Debug)]
+enum OpenFile {
+    Segment {
+        number: FileNumber,
+        segments: SegmentSet,
+        scan: Box<Scan>,
+        /// Where damage began, while nobody knows where it ends.
+        gap: Option<(u64, Error)>,
+    },
+    Run {
+        run: Arc<Run>,
+        block: usize,
+    },
+}
+
+/// A file that is to be read.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Segment(SegmentFacts),
+    Run(RunFacts),
+}
+
+impl Wanted {
+    fn number(&self) -> FileNumber {
+        match self {
+            Self::Segment(facts) => facts.number,
+            Self::Run(facts) => facts.number,
+        }
+    }
+}
+
+/// What scrubbing in the background has come to.
+#[derive(Debug, Default)]
+pub(super) struct Scrubbing {
+    pass: Option<Pass>,
+    /// The uptime of its next step.
+    next: Duration,
+}
+
+impl Engine {
+    /// Reads all files of the present and the past, and rebuilds what it can of what is damaged.
+    pub fn scrub(&self) -> Result<ScrubReport> {
+        let mut pass = self.begin_pass();
+        while self.step(&mut pass)? {}
+        Ok(pass.report)
+    }
+
+    /// Whether a step of scrubbing in the background is due.
+    pub fn wants_scrub(&self) -> bool {
+        let is_on = self.options.scrub_bytes_per_second > 0;
+        is_on && self.clock.uptime() >= self.scrubbing.lock().next
+    }
+
+    /// Goes on with the pass in the background; begins the next when it is over. A step that fails
+    /// begins its file anew.
+    pub fn scrub_more(&self) -> Result<bool> {
+        let taken = self.scrubbing.lock().pass.take();
+        let mut pass = taken.unwrap_or_else(|| self.begin_pass());
+        let before = pass.report.bytes;
+        let stepped = self.step(&mut pass);
+        let bytes = pass.report.bytes - before;
+        let rate = self.options.scrub_bytes_per_second.max(1);
+        let cost = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
+        let is_over = matches!(stepped, Ok(false));
+        let wait = if is_over { cost.max(PASS_EVERY) } else { cost };
+        pass.open = pass.open.filter(|_| stepped.is_ok());
+        let mut scrubbing = self.scrubbing.lock();
+        scrubbing.next = self.clock.uptime().saturating_add(wait);
+        scrubbing.pass = (!is_over).then_some(pass);
+        stepped
+    }
+
+    fn begin_pass(&self) -> Pass {
+        let (behind, end) = (FileNumber(0), self.numbers.peek());
+        Pass { behind, end, open: None, gaps: Vec::new(), report: ScrubReport::default() }
+    }
+
+    /// Reads so many bytes more. Says whether there are more.
+    fn step(&self, pass: &mut Pass) -> Result<bool> {
+        let version = self.version();
+        let (bytes, told) = (pass.report.bytes, pass.report.damages.len());
+        let mut is_over = false;
+        while pass.report.bytes - bytes < STEP_BYTES && !is_over {
+            self.check_wanted()?;
+            self.check_alive()?;
+            is_over = !self.read_more(&version, pass)?;
+        }
+        if is_over || !pass.gaps.is_empty() {
+            self.find_owners(pass, is_over)?;
+        }
+        let found = (pass.report.damages.len() - told) as u64;
+        let read = pass.report.bytes - bytes;
+        let Counters { scrubbed_bytes, scrubs, damages, .. } = &self.counters;
+        scrubbed_bytes.fetch_add(read, Ordering::Relaxed);
+        scrubs.fetch_add(u64::from(is_over), Ordering::Relaxed);
+        damages.fetch_add(found, Ordering::Relaxed);
+        self.pace.spend(read);
+        Ok(!is_over)
+    }
+
+    /// Reads the next page or block, or opens the next file; false when there is none.
+    fn read_more(&self, version: &Version, pass: &mut Pass) -> Result<bool> {
+        if let Some(open) = &mut pass.open {
+            let number = open.number();
+            let before = open.at();
+            let more = open.read(&mut pass.gaps, &mut pass.report);
+            pass.report.bytes += open.at().saturating_sub(before);
+            if !more? {
+                (pass.open, pass.behind) = (None, number);
+            }
+            return Ok(true);
+        }
+        let Some(wanted) = next_file(&version.manifest, pass.behind, pass.end) else {
+            return Ok(false);
+        };
+        match self.open_to_scrub(version, &wanted) {
+            Ok(open) => pass.open = Some(open),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                pass.behind = wanted.number();
+                match wanted {
+                    Wanted::Segment(facts) => {
+                        let (file, range) = (facts.number, 0..u64::MAX);
+                        pass.gaps.push(Gap { file, range, error });
+                    }
+                    Wanted::Run(_) => pass.report.tell(error, None, Fate::Told),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        pass.report.files += 1;
+        Ok(true)
+    }
+
+    fn open_to_scrub(&self, version: &Version, wanted: &Wanted) -> Result<OpenFile> {
+        let (disk, store) = (fresh_disk(version), self.context.store);
+        match wanted {
+            Wanted::Segment(facts) => {
+                let segments = SegmentSet::new(disk, store);
+                segments.add(facts);
+                let scan = Box::new(segments.scan(facts.number)?);
+                Ok(OpenFile::Segment { number: facts.number, segments, scan, gap: None })
+            }
+            Wanted::Run(facts) => {
+                Ok(OpenFile::Run { run: Run::open(&*disk, store, facts)?, block: 0 })
+            }
+        }
+    }
+
+    /// Looks for the entries that the damage found so far concerns, at last for those too of which
+    /// content was given up before; rebuilds what can be, and tells of all of it.
+    fn find_owners(&self, pass: &mut Pass, is_last: bool) -> Result<()> {
+        let is_wanted = || self.check_wanted();
+        let suspects = suspects(&self.version(), &pass.gaps, is_last, is_wanted)?;
+        let mut hit = vec![false; pass.gaps.len()];
+        for batch in suspects.chunks(SUSPECTS_MAX) {
+            let wanted: Vec<Suspect> = batch.iter().map(|(suspect, _)| suspect.clone()).collect();
+            let verdicts = self.rebuild(&wanted)?;
+            for ((suspect, gaps), verdict) in batch.iter().zip(verdicts) {
+                let (error, fate) = match verdict {
+                    Verdict::Whole => continue,
+                    Verdict::Rebuilt(error) => (error, Fate::Rebuilt),
+                    Verdict::Left(error, why) => (error, Fate::Left(why)),
+                };
+                for gap in gaps {
+                    hit[*gap] = true;
+                }
+                pass.report.tell(error, Some(suspect.address), fate);
+            }
+        }
+        for (gap, is_hit) in std::mem::take(&mut pass.gaps).into_iter().zip(hit) {
+            if !is_hit {
+                pass.report.tell(gap.error, None, Fate::Spare);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The file with the lowest number behind one and before another.
+fn next_file(manifest: &Manifest, behind: FileNumber, end: FileNumber) -> Option<Wanted> {
+    let segments = manifest.segments.iter().map(|segment| Wanted::Segment(segment.facts));
+    let runs = manifest.runs.iter().map(|facts| Wanted::Run(*facts));
+    let history = manifest.history.iter().map(|file| Wanted::Run(file.facts));
+    let all = segments.chain(runs).chain(history);
+    all.filter(|wanted| (FileNumber(behind.0 + 1)..end).contains(&wanted.number()))
+        .min_by_key(Wanted::number)
+}
+
+/// The entries that name a page in a damaged range, each with the ranges; and those without a base,
+/// if they are wanted.
+fn suspects(
+    version: &Version,
+    gaps: &[Gap],
+    with_lost: bool,
+    check: impl Fn() -> Result<()>,
+) -> Result<Vec<(Suspect, Vec<usize>)>> {
+    let hits = |entry: &PageEntry| -> Vec<usize> {
+        let overlaps = |gap: &Gap| {
+            entry.parts().map(|part| &part.location).any(|page| {
+                let end = page.offset.saturating_add(u64::from(page.bytes));
+                page.file == gap.file && page.offset < gap.range.end && gap.range.start < end
+            })
+        };
+        (0..gaps.len()).filter(|number| overlaps(&gaps[*number])).collect()
+    };
+    let mut found = Vec::new();
+    let mut look = |address, life, fence: &[u8], entry: &PageEntry| {
+        let hits = hits(entry);
+        if !hits.is_empty() || with_lost && entry.base.is_none() {
+            found.push((Suspect { address, life, fence: fence.to_vec() }, hits));
+        }
+    };
+    // What the directory has lost is told when its runs are read.
+    for head in version.directory.heads(Address::default()) {
+        let (address, head) = match head {
+            Ok(head) => head,
+            Err(error) if error.kind() == ErrorKind::Corrupt => continue,
+            Err(error) => return Err(error),
+        };
+        check()?;
+        match &head.page {
+            _ if head.deleted => {}
+            Some(entry) => look(address, head.life, &[], entry),
+            None => {
+                for page in version.directory.pages(address, head.life) {
+                    match page {
+                        Ok((fence, entry)) => look(address, head.life, &fence, &entry),
+                        Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl OpenFile {
+    fn number(&self) -> FileNumber {
+        match self {
+            Self::Segment { number, .. } => *number,
+            Self::Run { run, .. } => run.facts().number,
+        }
+    }
+
+    /// How far it was read.
+    fn at(&self) -> u64 {
+        match self {
+            Self::Segment { scan, .. } => scan.at(),
+            Self::Run { run, block } if *block < run.blocks() => run.block_at(*block).0.start,
+            Self::Run { run, .. } => run.facts().bytes,
+        }
+    }
+
+    /// Reads one page or block more; false at the end.
+    fn read(&mut self, gaps: &mut Vec<Gap>, report: &mut ScrubReport) -> Result<bool> {
+        match self {
+            Self::Segment { number, segments, scan, gap } => {
+                let file = *number;
+                let mut close = |gap: &mut Option<(u64, Error)>, end| {
+                    if let Some((start, error)) = gap.take() {
+                        gaps.push(Gap { file, range: start..end, error });
+                    }
+                };
+                match scan.next() {
+                    Some(Ok(page)) => close(gap, page.location.offset),
+                    Some(Err(error)) if error.kind() == ErrorKind::Corrupt => {
+                        close(gap, u64::MAX);
+                        let start = error.place().map_or(0, |place| place.offset);
+                        // Of a segment that lacks pages nobody knows which.
+                        let start = if error.code() == "segment.pages" { 0 } else { start };
+                        *gap = Some((start, error));
+                    }
+                    Some(Err(error)) => return Err(error),
+                    None => {
+                        close(gap, u64::MAX);
+                        read_ends(segments, file, gaps, report)?;
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Self::Run { run, block } => {
+                if *block >= run.blocks() {
+                    return Ok(false);
+                }
+                match run.check_block(*block) {
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                        report.tell(error, None, Fate::Told);
+                    }
+                    checked => checked?,
+                }
+                *block += 1;
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// Reads what stands behind the pages of a segment. Pages may need a dictionary that is lost.
+fn read_ends(
+    segments: &SegmentSet,
+    file: FileNumber,
+    gaps: &mut Vec<Gap>,
+    report: &mut ScrubReport,
+) -> Result<()> {
+    let Err(error) = segments.verify_ends(file) else { return Ok(()) };
+    if error.kind() != ErrorKind::Corrupt {
+        return Err(error);
+    }
+    if segments.damaged_ends(file)?.iter().any(|(_, is_last_copy)| *is_last_copy) {
+        gaps.push(Gap { file, range: 0..u64::MAX, error });
+    } else {
+        report.tell(error, None, Fate::Spare);
+    }
+    Ok(())
+}
