@@ -93,6 +93,12 @@ pub struct Histogram {
     total: u64,
 }
 
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Histogram {
     pub fn new() -> Self {
         Self { counts: vec![0; EXACT + 58 * PER_POWER], total: 0 }

@@ -185,6 +185,7 @@ fn keep_stats(shared: &Shared<'_>) -> Result<()> {
 struct Verdict {
     rates: Vec<f64>,
     p99: Vec<f64>,
+    latency: Histogram,
     amplification: f64,
     seen: Vec<Seen>,
     shares: Vec<Shares>,
@@ -289,10 +290,10 @@ fn watch(shared: &Shared<'_>, set: &DataSet, name: &str, seconds: usize) -> Resu
         // Figures of the store may be some moments old; commits are not.
         let stats = *shared.stats.lock().map_err(|_| "a thread panicked")?;
         let written = device.counts()?.written_bytes;
-        let latency = shared.latency.lock().map_or_else(
-            |_| Histogram::new(),
-            |mut latency| std::mem::replace(&mut *latency, Histogram::new()),
-        );
+        let latency = shared
+            .latency
+            .lock()
+            .map_or_else(|_| Histogram::new(), |mut latency| std::mem::take(&mut *latency));
         let rate = (settled - last.0) as f64 / now.duration_since(last_at).as_secs_f64();
         let records = (settled - last.0).max(1) as f64 * RECORD_BYTES;
         let behind = shared.behind.swap(0, Ordering::Relaxed) as f64 / 1e3;
@@ -304,6 +305,7 @@ fn watch(shared: &Shared<'_>, set: &DataSet, name: &str, seconds: usize) -> Resu
         verdict.seen.push(seen);
         verdict.rates.push(rate);
         verdict.p99.push(latency.micros(0.99));
+        verdict.latency.add(&latency);
         verdict.shares.push(second.shares());
         verdict.history = second.files.history;
         verdict.overtime = behind;
@@ -331,6 +333,8 @@ impl Verdict {
         line(&said("raw thread not run at most"), pause, "ms", Goal::None, None);
         line(&said("raw block and sync at most"), sync, "ms", Goal::None, None);
         line(&said("p99, median second"), median(self.p99), "us", Goal::None, None);
+        let p50 = Some(self.latency.micros(0.5));
+        line(&said("p99.9"), self.latency.micros(0.999), "us", Goal::RatioAtMost(20.0), p50);
         line(&said("device bytes"), self.amplification, "x record", Goal::None, None);
         line(&said("files at most"), most(|of| of.files), unit, Goal::AtMost(1.0), None);
         line(&said("files in use at most"), most(|of| of.kept), unit, Goal::None, None);

@@ -1,7 +1,9 @@
-//! Inner loops that can be reached from outside, by criterion.
+//! Inner loops, by criterion: of the interface, and of the parts below it.
 //!
 //! Invariants:
 //!   * Nothing here waits for a sync: what a disk does is measured by `figures`.
+
+mod parts;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dostore::actor::Storage;
@@ -19,7 +21,7 @@ use std::task::{self, Waker};
 const OBJECTS: usize = 1_000;
 const KEYS: usize = 8;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A store of objects that lie in pages, closed and opened again.
 fn prepare(folder: &std::path::Path) -> Result<(Store, Namespace, Vec<ObjectId>)> {
@@ -73,6 +75,8 @@ fn loops(criterion: &mut Criterion) -> Result<()> {
     drop(object);
     actors(criterion, &rooms, ids[1])?;
     hosts(criterion, &store)?;
+    parts::bytes(criterion)?;
+    parts::runs(criterion, folder.path())?;
     Ok(store.close()?)
 }
 
@@ -102,6 +106,11 @@ fn actors(criterion: &mut Criterion, rooms: &Namespace, id: ObjectId) -> Result<
                 Ok(storage.gate())
             })
         });
+    });
+    let gate = storage.gate();
+    gate.wait()?;
+    criterion.bench_function("wait at a gate that is open", |bencher| {
+        bencher.iter(|| black_box(&gate).wait());
     });
     Ok(())
 }
