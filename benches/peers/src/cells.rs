@@ -27,6 +27,8 @@ pub enum Work {
     OpenKilled,
     /// Objects made and deleted again, each of both a durable commit, beside those that stay.
     Churn,
+    /// Alarms set, handed out in the order of their times, and cleared.
+    Alarms,
     /// Reading every key in order, all in the page cache.
     Scan,
 }
@@ -40,7 +42,7 @@ pub struct Cell {
     pub layout: Layout,
 }
 
-/// What is in flight in `Sustained`, in `Churn` and while a process is killed.
+/// What is in flight in `Sustained`, `Churn` and `Alarms`, and while a process is killed.
 pub const BUSY_IN_FLIGHT: usize = 1_000;
 
 impl Cell {
@@ -58,6 +60,7 @@ impl Cell {
             Work::Sustained => format!("sustained-{objects}"),
             Work::OpenKilled => format!("open-killed-{objects}"),
             Work::Churn => format!("churn-{objects}"),
+            Work::Alarms => format!("alarms-{objects}"),
             Work::Scan => format!("scan-{objects}"),
         };
         format!("{large}{name}")
@@ -85,6 +88,7 @@ impl Cell {
             Work::Sustained => format!("Sustained durable commits, {objects} objects"),
             Work::OpenKilled => format!("Opening a store of {objects} objects after a kill"),
             Work::Churn => format!("Objects made and deleted beside {objects} others"),
+            Work::Alarms => format!("Alarms of {objects} objects, set by durable commits"),
             Work::Scan => format!("Reading {objects} objects in order"),
         }
     }
@@ -107,8 +111,18 @@ impl Cell {
     pub fn is_more_better(&self) -> bool {
         matches!(
             self.work,
-            Work::Create | Work::Commits(_) | Work::Sustained | Work::Churn | Work::Scan
+            Work::Create
+                | Work::Commits(_)
+                | Work::Sustained
+                | Work::Churn
+                | Work::Alarms
+                | Work::Scan
         )
+    }
+
+    /// Whether commits wait at the same time, though the cell is about something else.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.work, Work::Sustained | Work::Churn | Work::Alarms)
     }
 
     /// Commits that wait at the same time, where that is what the cell is about.
@@ -126,7 +140,7 @@ impl Cell {
 
     /// Whether it leaves a store other than it was: the next cell begins with a new one.
     pub fn changes_store(&self) -> bool {
-        matches!(self.work, Work::Commits(_) | Work::Sustained | Work::OpenKilled | Work::Churn)
+        matches!(self.work, Work::Commits(_) | Work::OpenKilled) || self.is_busy()
     }
 
     /// Rounds, of those that were asked for: what differs little or takes long takes fewer.
@@ -160,6 +174,7 @@ impl Cell {
             ("sustained-", None) => Work::Sustained,
             ("open-killed-", None) => Work::OpenKilled,
             ("churn-", None) => Work::Churn,
+            ("alarms-", None) => Work::Alarms,
             ("scan-", None) => Work::Scan,
             _ => return None,
         };
@@ -193,10 +208,11 @@ pub fn matrix(is_quick: bool) -> Vec<Cell> {
     let mut all = vec![create, idle, open, read[0], read[1]];
     all.extend([1, 64, 1_000, 10_000].map(Work::Commits));
     if is_quick {
-        all.extend([Work::Sustained, Work::OpenKilled, Work::Churn]);
+        all.extend([Work::Sustained, Work::OpenKilled, Work::Churn, Work::Alarms]);
         return [of(2_000, &all), cells(Layout::One, 2_000, &large)].concat();
     }
     all.extend([Work::Commits(100_000), Work::Sustained, Work::OpenKilled, Work::Churn]);
+    all.push(Work::Alarms);
     [
         of(10_000, &some),
         of(100_000, &all),

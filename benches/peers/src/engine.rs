@@ -6,7 +6,7 @@
 //!   * An engine may use as many threads or tasks as serve it best for what is in flight.
 
 use crate::Result;
-use crate::cells::Cell;
+use crate::cells::{Cell, Work};
 use crate::recorder::Recorder;
 use crate::workload::Layout;
 use std::ops::Range;
@@ -49,7 +49,8 @@ pub enum Role {
     Blocking,
     /// Everything, at every number in flight.
     Full,
-    /// Commits with more than one in flight: the application puts them into groups by hand.
+    /// Everything that has more than one commit in flight: the application puts them into groups
+    /// by hand.
     ByHand,
     /// Commits only: another way to use an engine that is measured fully beside it.
     Commits,
@@ -73,13 +74,15 @@ impl Facts {
     pub fn suits(&self, cell: &Cell) -> bool {
         let fits = cell.objects <= self.objects_max;
         let in_flight = cell.in_flight();
-        // One large object in a file of its own is what the engine with one file does.
+        // One large object in a file of its own is what the engine with one file does, and an
+        // index by time over many files would be one more engine.
         let is_asked = cell.layout == Layout::Many || !self.has_file_for_each;
         fits && is_asked
+            && (cell.work != Work::Alarms || !self.has_file_for_each)
             && match self.role {
                 Role::Blocking => in_flight.is_none_or(|number| [1, 64, 10_000].contains(&number)),
                 Role::Full => true,
-                Role::ByHand => in_flight.is_some_and(|number| number > 1),
+                Role::ByHand => in_flight.is_some_and(|number| number > 1) || cell.is_busy(),
                 // An engine with one large object has that open in any case.
                 Role::Commits => in_flight.is_some() && cell.layout == Layout::Many,
                 Role::Limit => in_flight.is_some(),
@@ -110,6 +113,11 @@ pub trait Peer: Send + Sync {
     /// ones have numbers from `load.objects` on.
     fn churn(&self, load: &Load, recorder: &Arc<Recorder>) -> Result<()>;
 
+    /// Sets an alarm for one object after the other, each setting a durable commit, for the time
+    /// of a load or until all have one; then hands out all of them, which are due, in the order of
+    /// their times; then clears each by a durable commit. Settings and clearings are recorded.
+    fn alarms(&self, load: &Load, recorder: &Arc<Recorder>) -> Result<AlarmTimes>;
+
     /// Reads every key of an object; how many bytes of values there were.
     fn read(&self, object: u64) -> Result<usize>;
 
@@ -121,6 +129,15 @@ pub trait Peer: Send + Sync {
     fn settle(&mut self) -> Result<()>;
 
     fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// What alarms took.
+#[derive(Clone, Copy, Debug)]
+pub struct AlarmTimes {
+    pub alarms: u64,
+    pub set: Duration,
+    pub handed_out: Duration,
+    pub cleared: Duration,
 }
 
 /// How commits are offered.

@@ -4,11 +4,11 @@
 //!   * What is written in one call is atomic, and durable when the call returns.
 
 use crate::Result;
-use crate::engine::{Load, Peer};
+use crate::engine::{AlarmTimes, Load, Peer};
 use crate::measure::Random;
 use crate::offer;
 use crate::recorder::Recorder;
-use crate::workload::{Change, KEYS, Key, Layout, Value, value};
+use crate::workload::{ALARMS_FROM, Change, KEYS, Key, Layout, Value, value};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,8 +30,21 @@ pub trait KeySpace: Send + Sync {
         Ok(())
     }
 
-    /// Visits the values of keys from `from` up to, not including, `to`.
-    fn scan(&self, from: &Key, to: &Key, visit: impl FnMut(&[u8])) -> Result<()>;
+    /// Visits keys from `from` up to, not including, `to`, with their values.
+    fn scan(&self, from: &Key, to: &Key, visit: impl FnMut(&[u8], &[u8])) -> Result<()>;
+
+    /// Puts keys with nothing behind them, as an index does.
+    fn mark(&self, keys: impl Iterator<Item = Key>) -> Result<()>;
+
+    /// Takes such keys away.
+    fn unmark(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
+        self.delete(keys)
+    }
+
+    /// Visits such keys in order, from `from` on.
+    fn marks(&self, from: &Key, mut visit: impl FnMut(&[u8])) -> Result<()> {
+        self.scan(from, &[0xff; 14], |key, _| visit(key))
+    }
 
     /// Brings files to rest.
     fn settle(&mut self) -> Result<()>;
@@ -45,6 +58,28 @@ pub trait KeySpace: Send + Sync {
         };
         let delete = |objects: &[u64]| self.delete(keys_of(load.layout, objects));
         offer::churn(load, recorder, group_max, make, delete)
+    }
+
+    /// Sets alarms, as keys of an index by time, hands them out and clears them, in groups of
+    /// `group_max` at most.
+    fn alarms(
+        &self,
+        load: &Load,
+        recorder: &Arc<Recorder>,
+        group_max: usize,
+    ) -> Result<AlarmTimes> {
+        let due = || {
+            let mut keys: Vec<Key> = Vec::new();
+            let mut is_whole = true;
+            self.marks(&ALARMS_FROM, |key| match key.try_into() {
+                Ok(key) => keys.push(key),
+                Err(_) => is_whole = false,
+            })?;
+            if is_whole { Ok(keys) } else { Err("a key of an alarm was not read whole".into()) }
+        };
+        let set = |keys: &[Key]| self.mark(keys.iter().copied());
+        let clear = |keys: &[Key]| self.unmark(keys.iter().copied());
+        offer::alarms(load, recorder, group_max, set, due, clear)
     }
 
     /// Commits for the time of a load; `group_max` changes at once at most.
@@ -106,14 +141,18 @@ impl<S: KeySpace> Peer for Shared<S> {
     fn read(&self, object: u64) -> Result<usize> {
         let mut bytes = 0;
         let (from, to) = (self.layout.key(object, 0), self.layout.behind(object));
-        self.space.scan(&from, &to, |value| bytes += value.len())?;
+        self.space.scan(&from, &to, |_, value| bytes += value.len())?;
         Ok(bytes)
     }
 
     fn scan(&self) -> Result<u64> {
         let mut keys = 0;
-        self.space.scan(&[0; 14], &[0xff; 14], |_| keys += 1)?;
+        self.space.scan(&[0; 14], &ALARMS_FROM, |_, _| keys += 1)?;
         Ok(keys)
+    }
+
+    fn alarms(&self, load: &Load, recorder: &Arc<Recorder>) -> Result<AlarmTimes> {
+        self.space.alarms(load, recorder, self.usage.group_max)
     }
 
     fn settle(&mut self) -> Result<()> {

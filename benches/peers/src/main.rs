@@ -25,6 +25,7 @@ mod matrix;
 #[expect(dead_code, reason = "shared with the figures of the crate, which need more of it")]
 mod measure;
 mod offer;
+mod printed;
 mod probe;
 #[path = "../../figures/raw.rs"]
 #[expect(dead_code, reason = "shared with the figures of the crate, which need more of it")]
@@ -43,10 +44,11 @@ use clap::{Args, Parser, Subcommand};
 use engine::Engine;
 use machine::Machine;
 use matrix::{Answer, Matrix, Part};
+use printed::Printed;
 use results::Results;
 use stage::Stage;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
@@ -67,12 +69,15 @@ enum Command {
         /// Few objects and short times: shows that it works, and little else.
         #[arg(long)]
         quick: bool,
-        /// Only these cells, or those whose names begin so.
+        /// Only these cells, or those whose names begin so, in this order.
         #[arg(long, value_delimiter = ',')]
         cells: Vec<String>,
         /// Only these engines.
         #[arg(long, value_delimiter = ',')]
         engines: Vec<String>,
+        /// Begins no measurement after so many minutes; the same command goes on later.
+        #[arg(long)]
+        minutes: Option<f64>,
         /// Rounds of each cell; five, or one with --quick.
         #[arg(long)]
         rounds: Option<usize>,
@@ -91,6 +96,10 @@ enum Command {
     Report {
         #[arg(long, default_value = "peers.jsonl")]
         from: PathBuf,
+        /// What `cargo bench --bench figures` and `--bench loops` printed, for the goals that no
+        /// cell measures; lines that begin with # tell of them.
+        #[arg(long)]
+        figures: Option<PathBuf>,
         /// The document; pictures go into a folder beside it.
         #[arg(long)]
         to: PathBuf,
@@ -134,18 +143,19 @@ impl Place {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Run { quick, cells, engines, rounds, place, out } => {
+        Command::Run { quick, cells, engines, minutes, rounds, place, out } => {
             if cfg!(debug_assertions) && !quick {
                 return Err("figures need a build with --release; --quick does without".into());
             }
-            let stage = place.stage(quick);
+            let (began, stage) = (Instant::now(), place.stage(quick));
             std::fs::create_dir_all(&stage.root)?;
             let rounds = rounds.unwrap_or(if quick { 1 } else { 5 });
             let machine = Machine::this(&stage.root)?;
             let (cells, engines) = (chosen_cells(quick, &cells)?, chosen_engines(&engines)?);
             let mut results = Results::open(&out)?;
             results.begin(machine)?;
-            Matrix { stage, cells, engines, rounds }.run(&mut results)
+            let end = minutes.map(|minutes| began + Duration::from_secs_f64(minutes * 60.0));
+            Matrix { stage, cells, engines, rounds, end }.run(&mut results)
         }
         Command::List { quick } => {
             for cell in cells::matrix(quick) {
@@ -157,7 +167,10 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
-        Command::Report { from, to } => report::write(&Results::open(&from)?, &to),
+        Command::Report { from, figures, to } => {
+            let printed = figures.map(std::fs::read_to_string).transpose()?.unwrap_or_default();
+            report::write(&Results::open(&from)?, &Printed::of(&printed), &to)
+        }
         Command::Part { part, cell, engine, place } => {
             let cell = Cell::named(&cell).ok_or_else(|| format!("there is no cell {cell}"))?;
             let engine = named(&engine)?;
@@ -188,7 +201,8 @@ fn chosen_engines(ids: &[String]) -> Result<Vec<&'static dyn Engine>> {
     ids.iter().map(|id| named(id)).collect()
 }
 
-/// The cells that were asked for, of the matrix; a whole name may also be one outside it.
+/// The cells that were asked for, of the matrix, in the order of the names; a whole name may also
+/// be one outside it.
 fn chosen_cells(is_quick: bool, names: &[String]) -> Result<Vec<Cell>> {
     let mut cells = cells::matrix(is_quick);
     if names.is_empty() {
@@ -206,6 +220,8 @@ fn chosen_cells(is_quick: bool, names: &[String]) -> Result<Vec<Cell>> {
         Some(named) => named == *cell,
         None => cell.name().starts_with(name),
     };
-    cells.retain(|cell| names.iter().any(|name| is_meant(name, cell)));
+    let place = |cell: &Cell| names.iter().position(|name| is_meant(name, cell));
+    cells.retain(|cell| place(cell).is_some());
+    cells.sort_by_key(place);
     Ok(cells)
 }

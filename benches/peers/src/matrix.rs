@@ -33,6 +33,8 @@ pub struct Matrix {
     pub cells: Vec<Cell>,
     pub engines: Vec<&'static dyn Engine>,
     pub rounds: usize,
+    /// When no measurement is begun any more.
+    pub end: Option<Instant>,
 }
 
 /// What a process of this program does in the place of a run.
@@ -92,7 +94,17 @@ impl Matrix {
                 }
             }
         }
-        if failures == 0 { Ok(()) } else { Err(format!("{failures} measurements failed").into()) }
+        if failures > 0 {
+            return Err(format!("{failures} measurements failed").into());
+        }
+        if self.is_over() {
+            eprintln!("the time is over; the same command goes on");
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
     }
 
     /// All rounds of a cell; how many measurements failed.
@@ -110,6 +122,9 @@ impl Matrix {
                     && !results.has(&name, engine.facts().id, round)
             });
             for engine in engines {
+                if self.is_over() {
+                    return Ok(failures);
+                }
                 let id = engine.facts().id;
                 match self.measure(cell, engine) {
                     Ok((figures, others)) => {

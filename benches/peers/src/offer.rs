@@ -5,11 +5,12 @@
 //!   * Each thread draws its own random numbers.
 
 use crate::Result;
-use crate::engine::Load;
+use crate::engine::{AlarmTimes, Load};
 use crate::measure::Random;
 use crate::recorder::Recorder;
-use crate::workload::Change;
+use crate::workload::{Change, Key, alarm_key};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Threads that wait for commits, one each, at most: more wake each other rather than get more
@@ -79,6 +80,62 @@ pub fn churn(
     })
 }
 
+/// Sets an alarm for one object after the other until the time of a load is over or all have one,
+/// has all of them handed out, and clears them; the keys are those of an index by time, and the
+/// calls that get some of them return when that is durable.
+pub fn alarms(
+    load: &Load,
+    recorder: &Recorder,
+    group_max: usize,
+    set: impl Fn(&[Key]) -> Result<()> + Sync,
+    due: impl Fn() -> Result<Vec<Key>>,
+    clear: impl Fn(&[Key]) -> Result<()> + Sync,
+) -> Result<AlarmTimes> {
+    let (threads, group) = shares(load.in_flight, group_max);
+    let began = Instant::now();
+    let set_alarms = Mutex::new(0);
+    in_threads(threads, |thread| {
+        let (mut objects, mut count) = (thread as u64 * group as u64, 0);
+        let mut keys = Vec::with_capacity(group);
+        while objects < load.objects && began.elapsed() < load.time {
+            let now = Instant::now();
+            keys.clear();
+            keys.extend((objects..(objects + group as u64).min(load.objects)).map(alarm_key));
+            set(&keys)?;
+            recorder.record(thread, now, keys.len());
+            count += keys.len() as u64;
+            objects += (threads * group) as u64;
+        }
+        *set_alarms.lock().unwrap_or_else(PoisonError::into_inner) += count;
+        Ok(())
+    })?;
+    let set = began.elapsed();
+    let alarms = set_alarms.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let began = Instant::now();
+    let handed_out = due()?;
+    let took = began.elapsed();
+    check_alarms(alarms, handed_out.len() as u64, handed_out.is_sorted())?;
+    let began = Instant::now();
+    in_threads(threads, |thread| {
+        for keys in handed_out.chunks(group).skip(thread).step_by(threads) {
+            let now = Instant::now();
+            clear(keys)?;
+            recorder.record(thread, now, keys.len());
+        }
+        Ok(())
+    })?;
+    Ok(AlarmTimes { alarms, set, handed_out: took, cleared: began.elapsed() })
+}
+
+/// Fails unless all alarms that were set were handed out, in order.
+pub fn check_alarms(set: u64, handed_out: u64, is_in_order: bool) -> Result<()> {
+    match (set == handed_out, is_in_order) {
+        (true, true) => Ok(()),
+        (true, false) => Err("alarms were handed out in no order".into()),
+        (false, _) => Err(format!("{handed_out} alarms of {set} were handed out").into()),
+    }
+}
+
 /// Splits objects into batches and has threads make them; each takes every `threads`-th batch.
 pub fn batches(
     objects: &Range<u64>,
@@ -110,7 +167,8 @@ pub fn in_threads(threads: usize, work: impl Fn(usize) -> Result<()> + Sync) -> 
 mod tests {
     use super::*;
     use crate::workload::Layout;
-    use std::sync::Mutex;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
 
     #[test]
     fn what_is_in_flight_is_spread_over_threads_and_groups() {
@@ -135,8 +193,8 @@ mod tests {
 
     #[test]
     fn what_is_deleted_was_made_and_is_new() {
-        let there = Mutex::new(std::collections::BTreeSet::new());
-        let time = std::time::Duration::from_millis(20);
+        let there = Mutex::new(BTreeSet::new());
+        let time = Duration::from_millis(20);
         let load = Load { objects: 100, in_flight: 8, time, layout: Layout::Many };
         let recorder = Recorder::new();
         let make = |objects: &[u64], _: &mut Random| {
@@ -152,6 +210,27 @@ mod tests {
         churn(&load, &recorder, 2, make, delete).expect("no call fails");
         assert!(recorder.whole().commits > 0);
         assert!(there.into_inner().expect("no thread panicked").is_empty());
+    }
+
+    #[test]
+    fn every_alarm_is_set_once_and_cleared_once() {
+        let there = Mutex::new(BTreeSet::new());
+        let time = Duration::from_mins(1);
+        let load = Load { objects: 103, in_flight: 8, time, layout: Layout::Many };
+        let with = |keys: &[Key], edit: fn(&mut BTreeSet<Key>, Key) -> bool| -> Result<()> {
+            let mut there = there.lock().map_err(|_| "poisoned")?;
+            let is_new = keys.iter().all(|key| edit(&mut there, *key));
+            if is_new { Ok(()) } else { Err("not for the first time".into()) }
+        };
+        let set = |keys: &[Key]| with(keys, BTreeSet::insert);
+        let clear = |keys: &[Key]| with(keys, |there, key| there.remove(&key));
+        let due = || Ok(there.lock().map_err(|_| "poisoned")?.iter().copied().collect());
+        let recorder = Recorder::new();
+        let times = alarms(&load, &recorder, 2, set, due, clear).expect("no call fails");
+        assert_eq!((times.alarms, recorder.whole().commits), (103, 206));
+        assert!(there.lock().expect("no thread panicked").is_empty());
+        let lost = alarms(&load, &recorder, 2, set, || Ok(Vec::new()), clear);
+        assert!(lost.is_err(), "alarms that were not handed out are told");
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub const CACHE_BYTES: usize = 64 << 20;
 pub type Key = [u8; 14];
 pub type Value = [u8; VALUE_BYTES];
 
+/// The first key behind those of all objects: what an index keeps by time lies from here on.
+pub const ALARMS_FROM: Key = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 /// How objects lie in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -34,7 +37,7 @@ impl Layout {
     /// Where an object lies in a shared key space.
     fn place(self, object: u64) -> [u8; 8] {
         match self {
-            Self::Many => object.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(),
+            Self::Many => (object.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1).to_be_bytes(),
             Self::One => object.to_be_bytes(),
         }
     }
@@ -69,6 +72,19 @@ pub fn value(random: &mut Random) -> Value {
     value
 }
 
+/// When the alarm of an object is due: long ago, and objects are in no order of it.
+pub fn alarm_time(object: u64) -> u64 {
+    1 + (object.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32)
+}
+
+/// The alarm of an object in an index that is sorted by time.
+pub fn alarm_key(object: u64) -> Key {
+    let mut whole = ALARMS_FROM;
+    whole[2..8].copy_from_slice(&alarm_time(object).to_be_bytes()[2..]);
+    whole[8..].copy_from_slice(&object.to_be_bytes()[2..]);
+    whole
+}
+
 /// An object of so many, drawn evenly.
 pub fn draw(objects: u64, random: &mut Random) -> u64 {
     random.below(objects as usize) as u64
@@ -99,12 +115,22 @@ mod tests {
     #[test]
     fn keys_of_an_object_lie_between_its_place_and_what_is_behind_it() {
         for layout in [Layout::Many, Layout::One] {
-            for object in [0, 1, 99_999, u64::MAX] {
+            for object in [0, 1, 99_999, u64::MAX >> 1] {
                 for key in 0..KEYS {
                     assert!(layout.place(object)[..] < layout.key(object, key)[..]);
                     assert!(layout.key(object, key) < layout.behind(object));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn alarms_lie_behind_all_objects_in_the_order_of_their_times() {
+        let objects = [0, 1, 99_999, (1 << 48) - 1];
+        for (one, other) in objects.iter().zip(&objects[1..]) {
+            assert!(Layout::Many.behind(*one) < alarm_key(*other));
+            let times = alarm_time(*one).cmp(&alarm_time(*other));
+            assert_eq!(alarm_key(*one).cmp(&alarm_key(*other)), times);
         }
     }
 

@@ -6,7 +6,7 @@
 //!   * Every block that is written was written before, as in the log of a warm store.
 
 use crate::Result;
-use crate::engine::{Engine, Facts, Load, Peer, Role};
+use crate::engine::{AlarmTimes, Engine, Facts, Load, Peer, Role};
 use crate::measure::Random;
 use crate::raw::BLOCK;
 use crate::recorder::Recorder;
@@ -140,6 +140,10 @@ impl Peer for Log {
     }
 
     fn churn(&self, _: &Load, _: &Arc<Recorder>) -> Result<()> {
+        Err("a limit for commits only".into())
+    }
+
+    fn alarms(&self, _: &Load, _: &Arc<Recorder>) -> Result<AlarmTimes> {
         Err("a limit for commits only".into())
     }
 

@@ -7,13 +7,14 @@
 use super::dostore_large::One;
 use super::window::Window;
 use crate::Result;
-use crate::engine::{Engine, Facts, Load, Peer, Role};
+use crate::engine::{AlarmTimes, Engine, Facts, Load, Peer, Role};
 use crate::measure::Random;
-use crate::offer::in_threads;
+use crate::offer::{check_alarms, in_threads};
 use crate::recorder::Recorder;
-use crate::workload::{CACHE_BYTES, Change, KEYS, Layout, own_key, value};
-use dostore::ids::{Lsn, ObjectId};
+use crate::workload::{CACHE_BYTES, Change, KEYS, Layout, alarm_time, own_key, value};
+use dostore::ids::{Lsn, ObjectId, Timestamp};
 use dostore::store::Store;
+use dostore::store::alarms::Fired;
 use dostore::store::list::ListOptions;
 use dostore::store::namespace::Namespace;
 use dostore::store::object::Object;
@@ -21,6 +22,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Threads that make commits.
@@ -130,6 +132,41 @@ impl Opened {
         window.drain()
     }
 
+    /// One of the threads that set alarms; how many it set.
+    fn set_alarms(&self, load: &Load, window: &mut Window<'_>, loaders: usize) -> Result<u64> {
+        let end = Instant::now() + load.time;
+        let objects = (window.stream as u64..load.objects).step_by(loaders);
+        let mut count = 0;
+        for number in objects.take_while(|_| Instant::now() < end) {
+            let began = Instant::now();
+            let mut object = self.namespace.open(self.id(number))?;
+            let mut turn = object.turn();
+            turn.set_alarm(Timestamp(alarm_time(number)))?;
+            window.push(turn.commit()?.detach().lsn, began)?;
+            count += 1;
+        }
+        window.drain()?;
+        Ok(count)
+    }
+
+    /// One of the threads that handle alarms.
+    fn clear_alarms<'f>(
+        &self,
+        fired: impl Iterator<Item = &'f Fired>,
+        window: &mut Window<'_>,
+    ) -> Result<()> {
+        for fired in fired {
+            let began = Instant::now();
+            let mut object = self.namespace.open(fired.object_id()?)?;
+            let mut turn = object.turn();
+            if !turn.complete_alarm(fired)? {
+                return Err("an alarm was another when it was handled".into());
+            }
+            window.push(turn.commit()?.detach().lsn, began)?;
+        }
+        window.drain()
+    }
+
     /// One of the threads that make commits.
     fn offer(&self, load: &Load, window: &mut Window<'_>, loaders: usize) -> Result<()> {
         let loader = window.stream;
@@ -198,6 +235,32 @@ impl Peer for Opened {
             let mut window = Window::new(&self.store, recorder, loader, limit);
             self.churn_for(load, &mut window, loaders)
         })
+    }
+
+    fn alarms(&self, load: &Load, recorder: &Arc<Recorder>) -> Result<AlarmTimes> {
+        let loaders = load.in_flight.min(LOADERS);
+        let limit = load.in_flight / loaders;
+        let (began, alarms) = (Instant::now(), AtomicU64::new(0));
+        in_threads(loaders, |loader| {
+            let mut window = Window::new(&self.store, recorder, loader, limit);
+            let count = self.set_alarms(load, &mut window, loaders)?;
+            alarms.fetch_add(count, Ordering::Relaxed);
+            Ok(())
+        })?;
+        let set = began.elapsed();
+        let (began, due, mut fired) = (Instant::now(), self.store.alarms(), Vec::new());
+        while let Some(next) = due.try_next()? {
+            fired.push(next);
+        }
+        let (handed_out, alarms) = (began.elapsed(), alarms.into_inner());
+        let is_in_order = fired.is_sorted_by_key(Fired::scheduled);
+        check_alarms(alarms, fired.len() as u64, is_in_order)?;
+        let began = Instant::now();
+        in_threads(loaders, |loader| {
+            let mut window = Window::new(&self.store, recorder, loader, limit);
+            self.clear_alarms(fired.iter().skip(loader).step_by(loaders), &mut window)
+        })?;
+        Ok(AlarmTimes { alarms, set, handed_out, cleared: began.elapsed() })
     }
 
     fn read(&self, object: u64) -> Result<usize> {

@@ -3,7 +3,7 @@
 use super::dostore::settle;
 use super::window::Window;
 use crate::Result;
-use crate::engine::{Load, Peer};
+use crate::engine::{AlarmTimes, Load, Peer};
 use crate::measure::Random;
 use crate::recorder::Recorder;
 use crate::workload::{Change, KEYS, Layout, value};
@@ -70,6 +70,10 @@ impl Peer for One {
 
     fn churn(&self, _: &Load, _: &Arc<Recorder>) -> Result<()> {
         Err("one object is not made and deleted again".into())
+    }
+
+    fn alarms(&self, _: &Load, _: &Arc<Recorder>) -> Result<AlarmTimes> {
+        Err("one object has one alarm".into())
     }
 
     fn read(&self, eight: u64) -> Result<usize> {

@@ -53,14 +53,14 @@ struct Opened {
 }
 
 impl Opened {
-    fn commit(
+    fn commit<V: AsRef<[u8]>>(
         &self,
-        puts: impl Iterator<Item = (Key, Value)>,
+        puts: impl Iterator<Item = (Key, V)>,
         durability: Option<PersistMode>,
     ) -> Result<()> {
         let mut batch = self.database.batch().durability(durability);
         for (key, value) in puts {
-            batch.insert(&self.objects, key, value);
+            batch.insert(&self.objects, key, value.as_ref());
         }
         Ok(batch.commit()?)
     }
@@ -87,9 +87,14 @@ impl KeySpace for Opened {
         Ok(self.database.persist(PersistMode::SyncAll)?)
     }
 
-    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8])) -> Result<()> {
+    fn mark(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
+        self.commit(keys.map(|key| (key, b"")), Some(PersistMode::SyncData))
+    }
+
+    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
         for item in self.objects.range(*from..*to) {
-            visit(&item.into_inner()?.1);
+            let (key, value) = item.into_inner()?;
+            visit(&key, &value);
         }
         Ok(())
     }

@@ -67,13 +67,23 @@ struct Opened {
     objects: Database<'static, Bytes, Bytes>,
 }
 
-impl KeySpace for Opened {
-    fn write(&self, puts: impl Iterator<Item = (Key, Value)>) -> Result<()> {
+impl Opened {
+    fn put<V: AsRef<[u8]>>(&self, puts: impl Iterator<Item = (Key, V)>) -> Result<()> {
         let mut transaction = self.environment.write_txn()?;
         for (key, value) in puts {
-            self.objects.put(&mut transaction, &key, &value)?;
+            self.objects.put(&mut transaction, &key, value.as_ref())?;
         }
         Ok(transaction.commit()?)
+    }
+}
+
+impl KeySpace for Opened {
+    fn write(&self, puts: impl Iterator<Item = (Key, Value)>) -> Result<()> {
+        self.put(puts)
+    }
+
+    fn mark(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
+        self.put(keys.map(|key| (key, b"")))
     }
 
     fn delete(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
@@ -84,11 +94,12 @@ impl KeySpace for Opened {
         Ok(transaction.commit()?)
     }
 
-    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8])) -> Result<()> {
+    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let transaction = self.environment.read_txn()?;
         let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(from), Bound::Excluded(to));
         for entry in self.objects.range(&transaction, &range)? {
-            visit(entry?.1);
+            let (key, value) = entry?;
+            visit(key, value);
         }
         Ok(())
     }

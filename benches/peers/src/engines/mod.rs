@@ -59,13 +59,37 @@ pub fn named(id: &str) -> Option<&'static dyn Engine> {
 mod tests {
     use super::*;
     use crate::cells::Cell;
+    use crate::engine::Load;
+    use crate::recorder::Recorder;
     use crate::workload::{KEYS, Layout};
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     #[test]
     fn no_two_engines_have_one_name() {
         let ids: BTreeSet<_> = all().iter().map(|engine| engine.facts().id).collect();
         assert_eq!(ids.len(), all().len());
+    }
+
+    #[test]
+    fn every_engine_hands_out_the_alarms_that_were_set() {
+        let cell = Cell::named("alarms-50").expect("a cell");
+        let time = std::time::Duration::from_mins(1);
+        let load = Load { objects: 50, in_flight: 8, time, layout: cell.layout };
+        for engine in all().iter().filter(|engine| engine.facts().suits(&cell)) {
+            let id = engine.facts().id;
+            let folder = tempfile::tempdir().expect("a folder can be made");
+            let peer = engine.open(&folder.path().join("store"), cell.layout);
+            let peer = peer.unwrap_or_else(|error| panic!("{id}: {error}"));
+            // A second time finds none of the first.
+            for _ in 0..2 {
+                let recorder = Arc::new(Recorder::new());
+                let times = peer.alarms(&load, &recorder);
+                let times = times.unwrap_or_else(|error| panic!("{id}: {error}"));
+                assert_eq!((times.alarms, recorder.whole().commits), (50, 100), "{id}");
+            }
+            peer.close().unwrap_or_else(|error| panic!("{id}: {error}"));
+        }
     }
 
     #[test]

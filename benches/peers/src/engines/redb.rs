@@ -10,6 +10,8 @@ use std::path::Path;
 
 /// Fixed widths take less room than lengths beside each key.
 const OBJECTS: TableDefinition<'_, &Key, &Value> = TableDefinition::new("objects");
+/// Keys of an index, which have nothing behind them.
+const MARKS: TableDefinition<'_, &Key, ()> = TableDefinition::new("marks");
 
 pub struct Redb {
     pub usage: Usage,
@@ -19,7 +21,7 @@ const FACTS: Facts = Facts {
     id: "redb",
     title: "redb",
     package: "redb",
-    settings: "one table for all objects, keys and values of fixed width",
+    settings: "one table for all objects, keys and values of fixed width; an index in another",
     durability: "a transaction with `Durability::Immediate`, the default",
     source: "https://docs.rs/redb/latest/redb/enum.Durability.html",
     family: "redb",
@@ -49,6 +51,7 @@ impl Engine for Redb {
         let database = builder.set_cache_size(CACHE_BYTES).create(folder.join("objects.redb"))?;
         let transaction = database.begin_write()?;
         transaction.open_table(OBJECTS)?;
+        transaction.open_table(MARKS)?;
         transaction.commit()?;
         Ok(Box::new(Shared { space: Opened { database }, usage: self.usage, layout }))
     }
@@ -79,10 +82,39 @@ impl KeySpace for Opened {
         Ok(transaction.commit()?)
     }
 
-    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8])) -> Result<()> {
+    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let table = self.database.begin_read()?.open_table(OBJECTS)?;
         for entry in table.range::<&Key>(from..to)? {
-            visit(entry?.1.value());
+            let (key, value) = entry?;
+            visit(key.value(), value.value());
+        }
+        Ok(())
+    }
+
+    fn mark(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
+        let transaction = self.database.begin_write()?;
+        let mut table = transaction.open_table(MARKS)?;
+        for key in keys {
+            table.insert(&key, ())?;
+        }
+        drop(table);
+        Ok(transaction.commit()?)
+    }
+
+    fn unmark(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
+        let transaction = self.database.begin_write()?;
+        let mut table = transaction.open_table(MARKS)?;
+        for key in keys {
+            table.remove(&key)?;
+        }
+        drop(table);
+        Ok(transaction.commit()?)
+    }
+
+    fn marks(&self, from: &Key, mut visit: impl FnMut(&[u8])) -> Result<()> {
+        let table = self.database.begin_read()?.open_table(MARKS)?;
+        for entry in table.range::<&Key>(from..)? {
+            visit(entry?.0.value());
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 //!
 //! Invariants:
 //!   * Tuning is what its wiki recommends: "Setup Options and Basic Tuning" for everything but
-//!     the prefix filter, which is of "Prefix Seek", and the log, of "WAL Performance".
+//!     the prefix filter, which is of "Prefix Seek", the log, of "WAL Performance", and writes of
+//!     many threads, of "Pipelined Write".
 
 use super::{GROUPED, ONE_BY_ONE};
 use crate::Result;
@@ -43,7 +44,7 @@ const TUNED: Facts = Facts {
     title: "RocksDB, tuned",
     settings: "dynamic level sizes, blocks of 16 KiB, index and filters in the cache, filters of \
                10 bits over keys and objects, LZ4 and ZSTD at the bottom, a background job for \
-               each processor, log files used again",
+               each processor, log files used again, pipelined writes",
     source: "https://github.com/facebook/rocksdb/wiki/Setup-Options-and-Basic-Tuning",
     family: "rocksdb-tuned",
     ..FACTS
@@ -95,6 +96,7 @@ fn tune(options: &mut Options, blocks: &mut BlockBasedOptions) -> Result<()> {
     options.set_memtable_prefix_bloom_ratio(0.02);
     options.set_compaction_pri(CompactionPri::MinOverlappingRatio);
     options.set_recycle_log_file_num(4);
+    options.set_enable_pipelined_write(true);
     blocks.set_block_size(16 << 10);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
@@ -108,7 +110,11 @@ struct Opened {
 }
 
 impl Opened {
-    fn commit(&self, puts: impl Iterator<Item = (Key, Value)>, is_synced: bool) -> Result<()> {
+    fn commit<V: AsRef<[u8]>>(
+        &self,
+        puts: impl Iterator<Item = (Key, V)>,
+        is_synced: bool,
+    ) -> Result<()> {
         let mut batch = WriteBatch::default();
         for (key, value) in puts {
             batch.put(key, value);
@@ -140,7 +146,11 @@ impl KeySpace for Opened {
         Ok(self.database.flush_wal(true)?)
     }
 
-    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8])) -> Result<()> {
+    fn mark(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
+        self.commit(keys.map(|key| (key, b"")), true)
+    }
+
+    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(&from[..]);
         options.set_iterate_upper_bound(&to[..]);
@@ -150,7 +160,8 @@ impl KeySpace for Opened {
         options.set_total_order_seek(!is_one_prefix);
         let mode = IteratorMode::From(from, rocksdb::Direction::Forward);
         for item in self.database.iterator_opt(mode, options) {
-            visit(&item?.1);
+            let (key, value) = item?;
+            visit(&key, &value);
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB) WITHOUT ROWID";
 pub const PUT: &str = "INSERT OR REPLACE INTO kv (k, v) VALUES (?1, ?2)";
-const RANGE: &str = "SELECT v FROM kv WHERE k >= ?1 AND k < ?2";
+const RANGE: &str = "SELECT k, v FROM kv WHERE k >= ?1 AND k < ?2";
 
 /// A connection whose commits are durable: with a log, `FULL` syncs it at each commit, which
 /// `NORMAL` does not.
@@ -92,12 +92,17 @@ impl KeySpace for Opened {
         Ok(transaction.commit()?)
     }
 
-    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8])) -> Result<()> {
+    fn mark(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        put_all(&mut connection, keys.map(|key| (key, b"")))
+    }
+
+    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut range = connection.prepare_cached(RANGE)?;
         let mut rows = range.query((&from[..], &to[..]))?;
         while let Some(row) = rows.next()? {
-            visit(row.get_ref(0)?.as_blob()?);
+            visit(row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?);
         }
         Ok(())
     }
@@ -114,14 +119,14 @@ impl KeySpace for Opened {
 }
 
 /// Puts all of it in one transaction.
-pub fn put_all<K: AsRef<[u8]>>(
+pub fn put_all<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     connection: &mut Connection,
-    puts: impl Iterator<Item = (K, Value)>,
+    puts: impl Iterator<Item = (K, V)>,
 ) -> Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut put = transaction.prepare_cached(PUT)?;
     for (key, value) in puts {
-        put.execute((key.as_ref(), &value[..]))?;
+        put.execute((key.as_ref(), value.as_ref()))?;
     }
     drop(put);
     Ok(transaction.commit()?)

@@ -1,13 +1,15 @@
 //! SurrealKV by its asynchronous interface: one task for each commit in flight.
 
 use crate::Result;
-use crate::engine::{Engine, Facts, Load, Peer, Role};
+use crate::engine::{AlarmTimes, Engine, Facts, Load, Peer, Role};
 use crate::key_space::{KeySpace, Shared, Usage, keys_of, puts};
 use crate::measure::Random;
+use crate::offer::check_alarms;
 use crate::recorder::Recorder;
-use crate::workload::{CACHE_BYTES, Change, Key, Layout, Value, value};
+use crate::workload::{ALARMS_FROM, CACHE_BYTES, Change, Key, Layout, Value, alarm_key, value};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use surrealkv::{
     CompactRangeOptions, Durability, Error, LSMIterator, Mode, Options, Tree, TreeBuilder,
@@ -55,21 +57,27 @@ struct Opened {
     tree: Arc<Tree>,
 }
 
-/// A key with its value, or without one to take it away.
-type Edit = (Key, Option<Value>);
+/// What is done to a key.
+enum Edit {
+    Put(Value),
+    /// Puts nothing behind it.
+    Mark,
+    Delete,
+}
 
-fn put((key, value): (Key, Value)) -> Edit {
-    (key, Some(value))
+fn put((key, value): (Key, Value)) -> (Key, Edit) {
+    (key, Edit::Put(value))
 }
 
 /// Commits until it is done: where another task had the same object, the application tries again.
-async fn commit(tree: &Tree, edits: &[Edit], durability: Durability) -> Result<()> {
+async fn commit(tree: &Tree, edits: &[(Key, Edit)], durability: Durability) -> Result<()> {
     loop {
         let mut transaction = tree.begin_with_mode(Mode::WriteOnly)?.with_durability(durability);
-        for (key, value) in edits {
-            match value {
-                Some(value) => transaction.set(&key[..], &value[..])?,
-                None => transaction.delete(&key[..])?,
+        for (key, edit) in edits {
+            match edit {
+                Edit::Put(value) => transaction.set(&key[..], &value[..])?,
+                Edit::Mark => transaction.set(&key[..], b"".as_slice())?,
+                Edit::Delete => transaction.delete(&key[..])?,
             }
         }
         match transaction.commit().await {
@@ -105,11 +113,30 @@ async fn churn(tree: &Tree, recorder: &Recorder, load: Load, task: usize) -> Res
         commit(tree, &edits, Durability::Immediate).await?;
         recorder.record(task, began, 1);
         let began = Instant::now();
-        let edits: Vec<_> = keys_of(load.layout, &[object]).map(|key| (key, None)).collect();
+        let edits: Vec<_> =
+            keys_of(load.layout, &[object]).map(|key| (key, Edit::Delete)).collect();
         commit(tree, &edits, Durability::Immediate).await?;
         recorder.record(task, began, 1);
     }
     Ok(())
+}
+
+/// One task: commits an edit of every so-manieth key, until the keys or the time end; how many.
+async fn edit_keys(
+    tree: &Tree,
+    recorder: &Recorder,
+    keys: impl Iterator<Item = (Key, Edit)>,
+    end: Option<Instant>,
+    task: usize,
+) -> Result<u64> {
+    let mut count = 0;
+    for edit in keys.take_while(|_| end.is_none_or(|end| Instant::now() < end)) {
+        let began = Instant::now();
+        commit(tree, &[edit], Durability::Immediate).await?;
+        recorder.record(task, began, 1);
+        count += 1;
+    }
+    Ok(count)
 }
 
 impl Opened {
@@ -138,7 +165,7 @@ impl KeySpace for Opened {
     }
 
     fn delete(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
-        let edits: Vec<_> = keys.map(|key| (key, None)).collect();
+        let edits: Vec<_> = keys.map(|key| (key, Edit::Delete)).collect();
         self.runtime.block_on(commit(&self.tree, &edits, Durability::Immediate))
     }
 
@@ -151,12 +178,17 @@ impl KeySpace for Opened {
         Ok(self.tree.flush_wal(true)?)
     }
 
-    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8])) -> Result<()> {
+    fn mark(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
+        let edits: Vec<_> = keys.map(|key| (key, Edit::Mark)).collect();
+        self.runtime.block_on(commit(&self.tree, &edits, Durability::Immediate))
+    }
+
+    fn scan(&self, from: &Key, to: &Key, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let transaction = self.tree.begin_with_mode(Mode::ReadOnly)?;
         let mut found = transaction.range(&from[..], &to[..])?;
         let mut is_valid = found.seek_first()?;
         while is_valid {
-            visit(&found.value()?);
+            visit(found.key().user_key(), &found.value_ref()?);
             is_valid = found.next()?;
         }
         Ok(())
@@ -176,6 +208,41 @@ impl KeySpace for Opened {
             let (recorder, load) = (Arc::clone(recorder), *load);
             async move { churn(&tree, &recorder, load, task).await }
         })
+    }
+
+    fn alarms(
+        &self,
+        load: &Load,
+        recorder: &Arc<Recorder>,
+        _group_max: usize,
+    ) -> Result<AlarmTimes> {
+        let (began, load, alarms) = (Instant::now(), *load, Arc::new(AtomicU64::new(0)));
+        self.in_tasks(&load, |tree, task| {
+            let (recorder, alarms) = (Arc::clone(recorder), Arc::clone(&alarms));
+            let objects = (task as u64..load.objects).step_by(load.in_flight);
+            let keys = objects.map(|object| (alarm_key(object), Edit::Mark));
+            let end = Some(began + load.time);
+            async move {
+                let count = edit_keys(&tree, &recorder, keys, end, task).await?;
+                alarms.fetch_add(count, Ordering::Relaxed);
+                Ok(())
+            }
+        })?;
+        let set = began.elapsed();
+        let (began, mut keys) = (Instant::now(), Vec::new());
+        self.marks(&ALARMS_FROM, |key| keys.extend(Key::try_from(key)))?;
+        let (handed_out, alarms) = (began.elapsed(), alarms.load(Ordering::Relaxed));
+        check_alarms(alarms, keys.len() as u64, keys.is_sorted())?;
+        let (began, keys) = (Instant::now(), Arc::new(keys));
+        self.in_tasks(&load, |tree, task| {
+            let (recorder, keys) = (Arc::clone(recorder), Arc::clone(&keys));
+            async move {
+                let own = keys.iter().skip(task).step_by(load.in_flight);
+                let edits = own.map(|key| (*key, Edit::Delete));
+                edit_keys(&tree, &recorder, edits, None, task).await.map(drop)
+            }
+        })?;
+        Ok(AlarmTimes { alarms, set, handed_out, cleared: began.elapsed() })
     }
 
     fn offer(&self, load: &Load, recorder: &Arc<Recorder>, _group_max: usize) -> Result<()> {

@@ -13,6 +13,7 @@ mod tests;
 use crate::Result;
 use crate::cells::{Cell, Work, grouped};
 use crate::engine::Facts;
+use crate::printed::Printed;
 use crate::results::{Measured, Results};
 use crate::workload::{CACHE_BYTES, KEYS, Layout, VALUE_BYTES};
 use crate::{engines, machine};
@@ -27,11 +28,11 @@ const LOCK: &str = include_str!("../../Cargo.lock");
 const OTHERS_TOLD: f64 = 5.0;
 
 /// Writes the document, and its pictures beside it.
-pub fn write(results: &Results, to: &Path) -> Result<()> {
+pub fn write(results: &Results, printed: &Printed, to: &Path) -> Result<()> {
     let folder = to.with_extension("");
     fs::create_dir_all(&folder)?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let document = Document::of(results, &name)?;
+    let document = Document::of(results, printed, &name)?;
     for (file, picture) in &document.pictures {
         fs::write(folder.join(file), picture)?;
     }
@@ -47,13 +48,13 @@ struct Document {
 }
 
 impl Document {
-    fn of(results: &Results, folder: &str) -> Result<Self> {
+    fn of(results: &Results, printed: &Printed, folder: &str) -> Result<Self> {
         let (text, folder) = (String::new(), folder.to_owned());
         let mut document = Self { text, pictures: Vec::new(), folder };
         let tables = Table::all(&results.all);
         document.head(results)?;
         document.engines()?;
-        goals::write(&mut document.text, &tables)?;
+        goals::write(&mut document.text, &tables, printed)?;
         document.ahead(&tables)?;
         document.in_flight(&tables)?;
         document.sizes(&tables)?;

@@ -14,6 +14,11 @@ fn measured(cell: &str, engine: &str, round: usize, value: f64) -> Measured {
 
 /// Results in a file of their own, and the document of them.
 fn document(all: Vec<Measured>) -> Document {
+    document_with(all, "")
+}
+
+/// The same with what benches of the crate printed.
+fn document_with(all: Vec<Measured>, printed: &str) -> Document {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let path = folder.path().join("results");
     let mut results = Results::open(&path).expect("a new file is no error");
@@ -22,7 +27,8 @@ fn document(all: Vec<Measured>) -> Document {
     for one in all {
         results.add(one).expect("it can be written");
     }
-    Document::of(&results, "pictures").expect("results that are whole make a document")
+    Document::of(&results, &Printed::of(printed), "pictures")
+        .expect("results that are whole make a document")
 }
 
 #[test]
@@ -80,7 +86,34 @@ fn a_goal_is_met_missed_or_not_measured() {
     assert!(line(&missed, "at least 500,000").contains("| **missed** |"));
     assert!(line(&met, "4.00 times better than SurrealKV").contains("| 6.00 | met |"));
     assert!(line(&missed, "4.00 times better than SurrealKV").contains("| 3.00 | **missed** |"));
-    assert!(line(&met, "ten million objects").contains("| not measured |"));
+    assert!(line(&met, "over 10 million objects").contains("| not measured |"));
+}
+
+#[test]
+fn a_goal_is_found_in_what_benches_printed() {
+    let printed = "\
+# On an idle machine.
+open-store: replay after a kill                 265 MB/s  goal >= 300  raw  1114 ratio 0.24 MISSED
+alarms: set                                  300000 1/s   goal >= 2    raw 250000 ratio 1.20 met";
+    let text = document_with(Vec::new(), printed).text;
+    let kill = "| MB/s of log replayed after a kill | at least 500 | 265 |  | raw: 1,114 | 0.530 \
+                | **missed** | `cargo bench --bench figures -- open-store` |";
+    assert!(text.contains(kill) && text.contains("On an idle machine."), "{text}");
+    assert!(text.contains("| at least 1.00 times | 300,000 |  | commits: 250,000 | 1.20 | met |"));
+}
+
+#[test]
+fn a_large_object_is_compared_with_small_ones_and_with_the_best_peer() {
+    let all = vec![
+        measured("commits-100000-1000", "dostore", 0, 100.0),
+        measured("large-commits-125000-1000", "dostore", 0, 120.0),
+        measured("large-scan-125000", "dostore", 0, 100.0),
+        measured("large-scan-125000", "lmdb", 0, 160.0),
+    ];
+    let text = document(all).text;
+    assert!(text.contains("| at least 1.00 times `commits-100000-1000` | 120 |"), "{text}");
+    assert!(text.contains("| no peer more than 1.50 times better | 100 | LMDB: 160 |"));
+    assert!(text.contains("| 1.60 | **missed** | `run --cells large-scan-125000` |"));
 }
 
 #[test]

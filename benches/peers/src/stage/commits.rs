@@ -1,4 +1,4 @@
-//! Cells that write: objects made, commits, objects made and deleted again.
+//! Cells that write: objects made, commits, objects made and deleted again, alarms.
 //!
 //! Invariants:
 //!   * Controls are taken right before and right behind what is measured.
@@ -11,7 +11,7 @@ use crate::engine::{Engine, Load, Peer};
 use crate::probe::{Counts, allocated_bytes};
 use crate::recorder::{Recorder, Second};
 use crate::results::Figures;
-use crate::workload::{Change, KEYS, Layout, WHOLE_BYTES};
+use crate::workload::{Change, KEYS, Key, Layout, WHOLE_BYTES};
 use std::fs;
 use std::io::Write;
 use std::sync::Arc;
@@ -31,6 +31,14 @@ struct Offer {
 const CHANGES: Offer = Offer { call: |peer, load, to| peer.commit(load, to), bytes: Change::BYTES };
 /// A commit with all of an object, then one with nothing but its end.
 const CHURN: Offer = Offer { call: |peer, load, to| peer.churn(load, to), bytes: WHOLE_BYTES / 2 };
+
+const RAW_GROUPS: &str = "raw groups of what is in flight, commits/s";
+
+fn tell_latency(whole: &Second, figures: &mut Figures) {
+    for (name, share) in [("p50 us", 0.5), ("p99 us", 0.99), ("p99.9 us", 0.999)] {
+        figures.add(name, whole.latency.micros(share));
+    }
+}
 
 impl Stage {
     pub(super) fn create(&self, engine: &dyn Engine, cell: &Cell) -> Result<Figures> {
@@ -103,6 +111,29 @@ impl Stage {
         Ok(figures)
     }
 
+    pub(super) fn alarms(&self, engine: &dyn Engine, cell: &Cell) -> Result<Figures> {
+        let load = self.busy(cell);
+        let mut peer = engine.open(&self.folder(engine, cell), cell.layout)?;
+        peer.expect(load.objects);
+        let mut control = Writes::of_commits(&self.root, load.in_flight, size_of::<Key>())?;
+        control.take()?;
+        let before = Counts::now(&self.root)?;
+        let recorder = Arc::new(Recorder::new());
+        let times = peer.alarms(&load, &recorder)?;
+        let after = Counts::now(&self.root)?;
+        control.take()?;
+        peer.close()?;
+        let rate = |took: Duration| times.alarms as f64 / took.as_secs_f64();
+        let mut figures = Figures::new("alarms set/s", rate(times.set));
+        figures.control(RAW_GROUPS, control.rate());
+        figures.add("handed out/s", rate(times.handed_out));
+        figures.add("cleared/s", rate(times.cleared));
+        let whole = recorder.whole();
+        tell_latency(&whole, &mut figures);
+        before.tell(&after, &mut figures, whole.commits.max(1) as f64);
+        Ok(figures)
+    }
+
     fn busy(&self, cell: &Cell) -> Load {
         let Cell { objects, layout, .. } = *cell;
         Load { objects, in_flight: BUSY_IN_FLIGHT, time: self.time, layout }
@@ -133,10 +164,8 @@ impl Stage {
         let commits = whole.commits.max(1) as f64;
         let rate = commits / after.at.duration_since(before.at).as_secs_f64();
         let mut figures = Figures::new("commits/s", rate);
-        figures.control("raw groups of what is in flight, commits/s", control.rate());
-        for (name, share) in [("p50 us", 0.5), ("p99 us", 0.99), ("p99.9 us", 0.999)] {
-            figures.add(name, whole.latency.micros(share));
-        }
+        figures.control(RAW_GROUPS, control.rate());
+        tell_latency(&whole, &mut figures);
         before.tell(&after, &mut figures, commits);
         let written = (after.device_bytes - before.device_bytes) as f64;
         let times = written / commits / offer.bytes as f64;

@@ -73,6 +73,7 @@ impl Stage {
             Work::Commits(in_flight) => self.commits(engine, cell, in_flight),
             Work::Sustained => self.sustained(engine, cell),
             Work::Churn => self.churn(engine, cell),
+            Work::Alarms => self.alarms(engine, cell),
         }
     }
 }
