@@ -79,6 +79,34 @@ mistakes! {
     RebuildWithoutCommits = 29,
     /// Rebuild a damaged page as of an earlier commit than the one it is exact at.
     RebuildEarlier = 30,
+    /// Move a page without the deltas over it.
+    MoveWithoutDeltas = 31,
+    /// Drop in a merge what hides entries of older runs.
+    DropTombstones = 32,
+    /// Miss an address in sixteen in the filter of a run.
+    MissInFilter = 33,
+    /// Rename a manifest over the old one before its bytes are durable.
+    RenameUnsynced = 34,
+    /// Say of history that has expired that it is there.
+    HorizonTooLow = 35,
+    /// Call a purge erased while the log has what was purged.
+    LeaveInLog = 36,
+    /// Call a purge erased while older bytes are being written into new files.
+    EraseWhileWriting = 37,
+    /// Name the restoration itself as the moment that undoes it.
+    UndoTooLate = 38,
+    /// Remove files that a snapshot still reads.
+    RemoveHeld = 39,
+    /// Do not begin anew where the writer has removed what a reader needs.
+    ReadRemoved = 40,
+    /// Deliver an alarm before its setting is durable.
+    FireEarly = 41,
+    /// Forget the failed attempts at an alarm when its object leaves memory.
+    ForgetAttempts = 42,
+    /// Clear an alarm in another commit than that of its handler.
+    DoneApart = 43,
+    /// Have a gate wait for the first of the turns that it covers only.
+    GateOnFirst = 44,
 }
 
 /// Whether this mistake is to be made.

@@ -14,6 +14,7 @@ use super::core::Core;
 use super::durability::Durability;
 use super::queue::Queue;
 use crate::error::{Error, ErrorKind, Result};
+use crate::planted::{Mistake, planted};
 use crate::store::blocking::block_on;
 use crate::store::commit::Position;
 use crate::store::outstanding::Left;
@@ -152,7 +153,11 @@ impl Ledger {
         if !is_ordered || !is_confirmed || self.failed.is_some() {
             return Cover::Turns { last: self.open - 1, everything };
         }
-        let last = self.outstanding.back();
+        let last = if planted(Mistake::GateOnFirst) {
+            self.outstanding.front()
+        } else {
+            self.outstanding.back()
+        };
         last.map_or(Cover::Nothing, |sealed| Cover::Commit(sealed.position))
     }
 

@@ -14,6 +14,7 @@ use crate::format::alarm::{Hint, hint_is_set};
 use crate::format::entry::{DirectoryKey, Head, PAGE_TOMBSTONE};
 use crate::format::object_name::ObjectName;
 use crate::ids::{Address, Life, Lsn};
+use crate::planted::{Mistake, planted};
 use crate::run::{Run, RunWriter};
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ pub fn merge(
 ) -> Result<MergeStats> {
     let mut newest = None;
     copy(inputs, out, |key, value, shields| {
-        let drops_words = bottom && !shields;
+        let drops_words = (bottom || planted(Mistake::DropTombstones)) && !shields;
         Ok(match DirectoryKey::parse(key)? {
             DirectoryKey::Head(address) => {
                 let (life, deleted) = Head::peek(value)?;

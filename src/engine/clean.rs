@@ -327,7 +327,12 @@ impl Builder<'_> {
     /// Writes a page that has no deltas as it is, without looking at its entries, unless folding
     /// might split it or leave nothing of it.
     fn move_whole(&mut self, entry: &PageEntry, stack: &Stack) -> Result<Option<PageEntry>> {
-        let (Some(base), [page]) = (&entry.base, &stack.0[..]) else { return Ok(None) };
+        let (Some(base), [newer @ .., page]) = (&entry.base, &stack.0[..]) else {
+            return Ok(None);
+        };
+        if !newer.is_empty() && !planted(Mistake::MoveWithoutDeltas) {
+            return Ok(None);
+        }
         let is_small = page.body().len() <= self.engine.options.page_bytes / 2;
         if !is_small || (base.count == 0 && base.content_bytes == 0) {
             return Ok(None);

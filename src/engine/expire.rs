@@ -115,6 +115,7 @@ impl Plan {
     fn drop_epoch(&mut self, class: u32, files: &[&HistoryFile]) -> u64 {
         self.files.extend(files.iter().map(|file| file.facts.number));
         let end = files.iter().map(|file| file.end).max().unwrap_or(Lsn::ZERO);
+        let end = if planted(Mistake::HorizonTooLow) { Lsn(end.0.saturating_sub(1)) } else { end };
         let horizon = self.horizons.entry(class).or_insert(Lsn::ZERO);
         *horizon = end.max(*horizon);
         files.iter().map(|file| file.facts.bytes).fold(0, u64::saturating_add)

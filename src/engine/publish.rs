@@ -294,7 +294,8 @@ impl Engine {
         // No version from before the last one that is held can name a file that it cannot name.
         let mut held = None;
         for of in &*retired {
-            held = if of.is_held() { Some(of.next_file) } else { held };
+            let is_held = of.is_held() && !planted(Mistake::RemoveHeld);
+            held = if is_held { Some(of.next_file) } else { held };
             let is_free = |name: FileName| {
                 held.is_none_or(|held| is_younger(name, held) && !version.adopted.are_in(name))
             };

@@ -27,6 +27,7 @@ use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use crate::object::retention::readable_from;
 use crate::object::write_set::WriteSet;
+use crate::planted::{Mistake, planted};
 use crate::wal::group_commit::Grant;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -170,6 +171,9 @@ impl Engine {
         // These are durable, and so is all that was committed before them: none of it can come
         // into the file that the log goes on in. Of a purge that comes later it can.
         let purges = self.unwritten(&publisher.manifest, is_due);
+        if planted(Mistake::LeaveInLog) {
+            return Ok(purges);
+        }
         let file = self.wal.leave_file()?;
         self.checkpoint_everything(&mut publisher)?;
         self.move_replay(&mut publisher)?;
@@ -344,7 +348,10 @@ impl Engine {
     fn note_erased(&self) -> Result<bool> {
         let newest = self.erasing.lock().rewritten.values().copied().max();
         let Some(newest) = newest else { return Ok(false) };
-        let Some(_nobody_writes) = self.rewriting.try_write() else { return Ok(false) };
+        let nobody_writes = self.rewriting.try_write();
+        if nobody_writes.is_none() && !planted(Mistake::EraseWhileWriting) {
+            return Ok(false);
+        }
         self.remove_retired_of(newest)?;
         // Before the folders are synced: what is removed after that is not gone for sure.
         let waiting = self.oldest_retired();

@@ -17,10 +17,19 @@ use crate::format::entry::Head;
 use crate::format::own_keys::{IMPORT_KEY, NAME_KEY, RESTORE_KEY};
 use crate::format::record::{Operation, RecordHeader};
 use crate::ids::{Address, Life, Lsn, Timestamp};
+use crate::planted::{Mistake, planted};
 use std::sync::Arc;
 
 /// That of an object of which nobody knows in which life it was: no page is of it.
 const LOST_LIFE: Life = Life(0);
+
+/// The alarm that a head has.
+fn remembered(alarm: Alarm) -> Alarm {
+    if planted(Mistake::ForgetAttempts) {
+        return Alarm { counted: 0, uncounted: 0, ..alarm };
+    }
+    alarm
+}
 
 /// What an object's head says, as far as it follows from commits alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +73,7 @@ impl HeadState {
             last_lsn: head.last_lsn,
             last_time: head.last_time,
             adopted: head.adopted,
-            alarm: head.alarm,
+            alarm: head.alarm.map(remembered),
             // What has nothing is named anew.
             named: head.named && !head.deleted,
             unfinished: head.unfinished,

@@ -9,6 +9,7 @@
 
 use crate::disk::bytes::SharedBytes;
 use crate::ids::Address;
+use crate::planted::{Mistake, planted};
 
 const BLOCK_BYTES: usize = 32;
 const WORDS: usize = BLOCK_BYTES / 4;
@@ -88,6 +89,9 @@ impl FilterBuilder {
     }
 
     pub(crate) fn add(&mut self, hash: AddressHash) {
+        if planted(Mistake::MissInFilter) && hash.0.is_multiple_of(16) {
+            return;
+        }
         match self {
             Self::Collecting(hashes) => hashes.push(hash),
             Self::Sized(filter) => set(filter, hash),

@@ -225,6 +225,11 @@ fn state_of(engine: &Engine, address: Address, bookmark: &Bookmark) -> Result<(V
     Ok((view, lsn))
 }
 
+/// The moment that undoes a restoration.
+fn right_before(restoration: Lsn) -> Lsn {
+    if planted(Mistake::UndoTooLate) { restoration } else { Lsn(restoration.0 - 1) }
+}
+
 /// Handles lose their right to an object that was restored from outside them.
 fn fence(object: &ObjectState, inner: &mut Inner) {
     object.raise_fence(inner);
@@ -281,7 +286,7 @@ impl Object {
         let (name, is_fork) = (self.name(), false);
         let request = Request { address, then: &then, options, restoration, name, is_fork };
         let grant = apply(engine, &request, &|object, _| self.check_right(object))?;
-        let undo = engine.bookmark(address, Lsn(grant.lsn.0 - 1));
+        let undo = engine.bookmark(address, right_before(grant.lsn));
         Ok(Restored { commit: Commit::of_grant(self.store().clone(), address, &grant), undo })
     }
 }
@@ -321,7 +326,7 @@ impl Namespace {
             fence(object, inner);
             Ok(())
         })?;
-        let undo = engine.bookmark(address, Lsn(grant.lsn.0 - 1));
+        let undo = engine.bookmark(address, right_before(grant.lsn));
         Ok(Restored { commit: Commit::of_grant(self.store.clone(), address, &grant), undo })
     }
 

@@ -47,6 +47,51 @@ fn a_gate_needs_all_before_it_in_whatever_order_they_come() {
     });
 }
 
+/// Commits become safe in their order, as those of one log do.
+#[derive(Debug)]
+struct InOrder(ManualDurability);
+
+impl Durability for InOrder {
+    fn begin(&self, position: Position) {
+        self.0.begin(position);
+    }
+
+    fn is_confirmed(&self, position: Position) -> bool {
+        self.0.is_confirmed(position)
+    }
+
+    fn failure(&self, position: Position) -> Option<Error> {
+        self.0.failure(position)
+    }
+
+    fn poll(&self, position: Position, waker: &Waker) -> Option<Result<()>> {
+        self.0.poll(position, waker)
+    }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_gate_waits_for_the_last_of_the_commits_that_come_in_their_order() {
+    let manual = ManualDurability::new();
+    let durability = Some(Arc::new(InOrder(manual.clone())) as _);
+    let options = StorageOptions { durability, ..StorageOptions::default() };
+    let storage = Storage::with_options(rooms().open_by_name("lobby").unwrap(), options);
+    for key in ["a", "b", "c"] {
+        storage.put(key, "1").unwrap();
+    }
+    let gate = storage.gate();
+    let [a, b, c] = manual.pending()[..] else { panic!("three commits") };
+    for early in [a, b] {
+        manual.confirm(early);
+        assert!(!gate.is_open(), "the last one is not safe");
+    }
+    manual.confirm(c);
+    gate.wait().unwrap();
+}
+
 #[test]
 fn a_failed_commit_breaks_the_gates_behind_it_and_no_other() {
     let rooms = rooms();

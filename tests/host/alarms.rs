@@ -227,6 +227,26 @@ fn an_alarm_that_comes_as_its_object_leaves_is_handled_all_the_same() {
 }
 
 #[test]
+fn an_alarm_is_done_in_the_commit_that_its_handler_makes() {
+    let world = World::new();
+    world.on_alarm(|context, _| count(context).map(drop));
+    world.ask(alarm_in(60)).unwrap();
+    world.pass(Duration::from_mins(2));
+    assert_eq!(fired(&world), 1);
+    let rooms = world.store.namespace("rooms").unwrap();
+    let id = rooms.id_from_name("lobby");
+    let moments: Vec<_> = rooms.history(id, ..).unwrap().map(Result::unwrap).collect();
+    let mut waited = 0;
+    for moment in moments {
+        let view = rooms.at(id, &moment.bookmark).unwrap();
+        let (waits, rang) = (view.alarm().unwrap().is_some(), view.get("fired").unwrap().is_some());
+        assert_ne!(waits, rang, "{moment:?}");
+        waited += u64::from(waits);
+    }
+    assert_eq!(waited, 1, "set once, and handled once");
+}
+
+#[test]
 fn alarms_set_before_a_crash_are_delivered_by_the_next_host() {
     let world = World::new();
     for room in 0..50 {

@@ -3,7 +3,7 @@
 //! `DOSTORE_DELIVERIES=n` delivers that many; `DOSTORE_ALARM_SEED=n` begins at another seed.
 //!
 //! Invariants:
-//!   * What fires is in the model as it fired, is due, and is not in other hands.
+//!   * What fires is in the model as it fired, durable, due, and not in other hands.
 //!   * When everything due has been handled, the model has nothing that is due.
 //!   * After a crash the alarms are those of a prefix of all commits.
 
@@ -263,6 +263,8 @@ impl World {
         assert_eq!(fired.scheduled(), Timestamp(setting.time), "{key:?}");
         assert_eq!(fired.attempt(), setting.attempts, "{key:?}");
         assert!(setting.due <= self.now(), "{key:?} fires early: {setting:?}");
+        let set = self.stories[&key].last().map(|(lsn, _)| *lsn);
+        assert!(set <= Some(self.store().durable()), "{key:?} fires before it is surely set");
         assert!(self.held.iter().all(|(_, other, _)| *other != key), "{key:?} twice");
         if self.chance.percent(5) {
             self.held.push((fired, key, setting));

@@ -15,6 +15,7 @@ use super::{Actor, Context, Event};
 use crate::actor::ledger::Cover;
 use crate::actor::storage::Storage;
 use crate::error::{Error, ErrorKind, Result};
+use crate::planted::{Mistake, planted};
 use crate::store::alarms::{Failure, Outcome};
 use crate::store::object::Object;
 use pin_project_lite::pin_project;
@@ -287,6 +288,9 @@ impl<A: Actor> Resident<'_, A> {
             let handled = actor.alarm(context, fired).await;
             drop(scope);
             let failed = handled.err().as_ref().map(failure_of::<A>);
+            if planted(Mistake::DoneApart) {
+                give_way().await;
+            }
             // In the same poll as the handler's end, so in its last turn.
             (settle(storage, &delivery, failed.as_ref()), failed)
         });
