@@ -80,6 +80,8 @@ marks! {
     LateSyncError,
     /// The same, but told to another descriptor than the one that wrote: at the next open.
     SyncErrorElsewhere,
+    /// A power cut tore a sector on the simulated disk.
+    SectorTorn,
     /// A failed sync of a folder lost names for good on the simulated disk.
     NamesLost,
     /// A file of the log that held nothing gave its place to the next.

@@ -1,15 +1,20 @@
 //! Many short lives of a store on a simulated disk, each ended by a crash, against a model.
 //!
-//! `DOSTORE_SEED=n` replays one seed and tells what it does; `DOSTORE_SEEDS=n` runs that many, from
-//! `DOSTORE_FIRST_SEED` on.
+//! `DOSTORE_SEED=n` replays one seed and tells what it does, `DOSTORE_ONLY=list` with no other of
+//! its events; `DOSTORE_SEEDS=n` runs that many, from `DOSTORE_FIRST_SEED` on. Of a seed that is
+//! wrong the fewest events are looked for that are wrong in the same way.
 //!
 //! Invariants:
 //!   * A seed does the same each time: nothing in it depends on time, threads or other seeds.
 
+use super::chance::Chance;
 use super::ledger::{self, Row};
+use super::shrink::shrink;
+use super::simulate_events::{self, CUT, END, Event};
 use super::simulate_plan::Action;
 use super::simulate_world::{Activity, Counts, Outcome, Stop, World};
 use dostore::marks::{Mark, unreached};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,8 +45,8 @@ const STEPS: &[(Activity, Action)] = &[
 
 impl World {
     /// One life: actions until something ends it. Whatever ended it is over when this returns.
-    fn live(&mut self) -> Outcome {
-        let ended = self.actions().and_then(|()| self.end());
+    fn live(&mut self, most: u64) -> Outcome {
+        let ended = self.actions(most).and_then(|()| self.end());
         match ended {
             Ok(()) => Ok(()),
             Err(Stop::Crashed) => {
@@ -59,21 +64,26 @@ impl World {
         }
     }
 
-    fn actions(&mut self) -> Outcome {
-        if self.chance.percent(15) {
+    fn actions(&mut self, most: u64) -> Outcome {
+        if self.happens(CUT) && self.chance.percent(15) {
             let calls = self.chance.pick(&[20, 200, 1_000]);
             let calls = self.chance.below(calls);
             self.disk.crash_after(calls);
         }
-        let most = self.plan.actions_max;
-        for _ in 0..self.chance.below(most) {
-            let action = Action::ALL[self.chance.weighted(&self.plan.weights)];
-            self.act(action)?;
+        for number in 0..most {
+            if self.happens(number) {
+                let action = Action::ALL[self.chance.weighted(&self.plan.weights)];
+                self.act(action)?;
+            }
         }
         Ok(())
     }
 
+    /// Where the end does not happen, the next life goes on in this one's place.
     fn end(&mut self) -> Outcome {
+        if !self.happens(END) {
+            return Ok(());
+        }
         match self.chance.below(20) {
             0 => self.end_before_a_sync(),
             1..=11 => self.end_in_a_step(),
@@ -176,11 +186,15 @@ impl World {
     /// The whole seed.
     fn run(&mut self) -> Outcome {
         self.open()?;
-        for life in 0..self.plan.lives {
+        for life in 1..=self.plan.lives {
             self.note(format_args!("life {life}"));
-            self.live()?;
-            self.open()?;
+            let most = self.events.begin_life(life).below(self.plan.actions_max);
+            self.live(most)?;
+            if self.running.is_none() {
+                self.open()?;
+            }
         }
+        self.chance = self.events.begin_life(self.plan.lives + 1);
         self.set_faults(false);
         self.crash(false);
         self.limit_space(None);
@@ -233,9 +247,36 @@ impl World {
     }
 }
 
-/// Runs one seed; what is wrong, if anything is.
-fn run_seed(seed: u64, is_verbose: bool) -> (Counts, u64, Option<String>) {
-    let mut world = World::new(seed, is_verbose);
+/// What came of one seed.
+struct Ran {
+    counts: Counts,
+    trace: u64,
+    wrong: Option<Wrong>,
+}
+
+/// What is wrong, and what had happened before.
+struct Wrong {
+    what: String,
+    story: String,
+    events: Vec<Event>,
+}
+
+impl Wrong {
+    /// Two faults are the same where they say the same of other objects at other places.
+    fn is_as(&self, other: &Self) -> bool {
+        let words =
+            |wrong: &Self| wrong.what.replace(|letter: char| letter.is_ascii_hexdigit(), "");
+        words(self) == words(other)
+    }
+
+    fn tell(&self, seed: u64) -> String {
+        format!("seed {seed}: {}\n{}", self.what, self.story)
+    }
+}
+
+/// Runs one seed, or of its events only these.
+fn run_seed(seed: u64, only: Option<BTreeSet<Event>>, is_verbose: bool) -> Ran {
+    let mut world = World::new(seed, only, is_verbose);
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     let wrong = match ran {
         Ok(Ok(())) => None,
@@ -247,9 +288,33 @@ fn run_seed(seed: u64, is_verbose: bool) -> (Counts, u64, Option<String>) {
             Some(format!("panics: {}", text.unwrap_or_default()))
         }
     };
-    let wrong = wrong.map(|what| format!("seed {seed}: {what}\n{}", world.story()));
+    let wrong = wrong.map(|what| {
+        let (story, events) = (world.story(), world.events.happened().to_vec());
+        Wrong { what, story, events }
+    });
     let trace = world.disk.trace();
-    (world.counts, trace, wrong)
+    Ran { counts: world.counts, trace, wrong }
+}
+
+/// Runs that looking for the fewest events may take.
+const TRIES: usize = 400;
+
+/// Tells what is wrong with a seed in as few of its events as show it, and how to see it again.
+fn shrunk(seed: u64, wrong: &Wrong) -> String {
+    let fails = |events: &[Event]| {
+        let ran = run_seed(seed, Some(events.iter().copied().collect()), false);
+        ran.wrong.is_some_and(|found| found.is_as(wrong))
+    };
+    let events = shrink(&wrong.events, TRIES, fails);
+    let fewest = run_seed(seed, Some(events.iter().copied().collect()), false).wrong;
+    format!(
+        "{}\n-- {} of its {} events are enough: DOSTORE_SEED={seed} DOSTORE_ONLY={}\n{}",
+        wrong.tell(seed),
+        events.len(),
+        wrong.events.len(),
+        simulate_events::list(&events),
+        fewest.map_or_else(String::new, |wrong| wrong.tell(seed)),
+    )
 }
 
 pub fn from_environment(name: &str) -> Option<u64> {
@@ -261,7 +326,7 @@ pub fn from_environment(name: &str) -> Option<u64> {
 fn campaign(first: u64, seeds: u64) -> (Counts, Option<String>) {
     let next = AtomicU64::new(first);
     let is_over = AtomicBool::new(false);
-    let total = Mutex::new((Counts::default(), None::<(u64, String)>));
+    let total = Mutex::new((Counts::default(), None::<(u64, Wrong)>));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
@@ -271,20 +336,14 @@ fn campaign(first: u64, seeds: u64) -> (Counts, Option<String>) {
                     if seed >= first + seeds {
                         break;
                     }
-                    let (counts, trace, mut wrong) = run_seed(seed, false);
-                    if wrong.is_none()
-                        && seed.is_multiple_of(TWICE_EVERY)
-                        && run_seed(seed, false).1 != trace
-                    {
-                        wrong = Some(format!("seed {seed} runs differently the second time"));
-                    }
+                    let ran = run_twice_now_and_then(seed);
                     let mut total = total.lock().expect("no thread panics");
-                    total.0.add(&counts);
-                    if let Some(what) = wrong {
+                    total.0.add(&ran.counts);
+                    if let Some(wrong) = ran.wrong {
                         is_over.store(true, Ordering::Relaxed);
                         // The lowest seed is told: it is the same one each time.
                         if total.1.as_ref().is_none_or(|(other, _)| seed < *other) {
-                            total.1 = Some((seed, what));
+                            total.1 = Some((seed, wrong));
                         }
                     }
                 }
@@ -292,7 +351,20 @@ fn campaign(first: u64, seeds: u64) -> (Counts, Option<String>) {
         }
     });
     let (counts, wrong) = total.into_inner().expect("no thread panics");
-    (counts, wrong.map(|(_, what)| what))
+    (counts, wrong.map(|(seed, wrong)| shrunk(seed, &wrong)))
+}
+
+/// Runs a seed; of some it is seen that they do the same again.
+fn run_twice_now_and_then(seed: u64) -> Ran {
+    let mut ran = run_seed(seed, None, false);
+    if ran.wrong.is_none()
+        && seed.is_multiple_of(TWICE_EVERY)
+        && run_seed(seed, None, false).trace != ran.trace
+    {
+        let what = "it runs differently the second time".to_owned();
+        ran.wrong = Some(Wrong { what, story: String::new(), events: Vec::new() });
+    }
+    ran
 }
 
 /// What changes the past, or brings it back, in one commit and by adoption.
@@ -349,10 +421,11 @@ fn check_campaign(seeds: u64, counts: &Counts) {
 #[test]
 fn a_store_loses_nothing_that_it_showed_to_be_durable() {
     if let Some(seed) = from_environment("DOSTORE_SEED") {
-        let (counts, trace, wrong) = run_seed(seed, true);
-        tell(1, &counts);
-        println!("  trace {trace:016x}");
-        assert!(wrong.is_none(), "\n{}", wrong.unwrap_or_default());
+        let only = std::env::var("DOSTORE_ONLY").ok();
+        let ran = run_seed(seed, only.as_deref().map(simulate_events::from_list), true);
+        tell(1, &ran.counts);
+        println!("  trace {:016x}", ran.trace);
+        assert!(ran.wrong.is_none(), "\n{}", ran.wrong.map_or_else(String::new, |w| w.tell(seed)));
         return;
     }
     let first = from_environment("DOSTORE_FIRST_SEED").unwrap_or(0);
@@ -371,4 +444,37 @@ fn a_store_loses_nothing_that_it_showed_to_be_durable() {
     if seeds >= CAMPAIGN {
         check_campaign(seeds, &counts);
     }
+}
+
+/// A store is right whatever is left out, or the fewest events that are wrong would mean nothing.
+#[test]
+fn a_seed_is_right_with_any_of_its_events() {
+    for seed in 0..8 {
+        let mut chance = Chance::new(seed);
+        let mut world = World::new(seed, None, false);
+        assert!(world.run().is_ok(), "seed {seed}");
+        let events = world.events.happened();
+        let share = chance.pick(&[2, 20, 50, 90]);
+        let only: BTreeSet<Event> =
+            events.iter().copied().filter(|_| chance.percent(share)).collect();
+        let ran = run_seed(seed, Some(only.clone()), false);
+        let list: Vec<Event> = only.iter().copied().collect();
+        let told = ran.wrong.map(|wrong| wrong.tell(seed)).unwrap_or_default();
+        assert!(told.is_empty(), "DOSTORE_ONLY={}: {told}", simulate_events::list(&list));
+        let again = run_seed(seed, Some(only), false);
+        assert_eq!(again.trace, ran.trace, "seed {seed}");
+    }
+}
+
+/// What a seed does again with few of its events is found: here that the store is poisoned.
+#[test]
+fn the_fewest_events_of_a_seed_still_do_what_all_of_them_did() {
+    let poisons = |seed, only| run_seed(seed, only, false).counts.poisoned > 0;
+    let seed = (0..50).find(|seed| poisons(*seed, None)).expect("some seeds poison the store");
+    let mut world = World::new(seed, None, false);
+    assert!(world.run().is_ok());
+    let all = world.events.happened();
+    let fewest = shrink(all, 60, |events| poisons(seed, Some(events.iter().copied().collect())));
+    assert!(poisons(seed, Some(fewest.iter().copied().collect())));
+    assert!(fewest.len() * 10 < all.len(), "{} of {} events are left", fewest.len(), all.len());
 }

@@ -6,6 +6,7 @@
 //! Invariants:
 //!   * What opens in spite of damage to the log has lost nothing.
 //!   * A flipped bit in a segment hurts the one object whose byte it is, and no other.
+//!   * However many places are damaged at once, what is read is right or refused.
 
 use super::model::{Content, Map, Shape};
 use super::simulate_checks::{Fault, check_all, check_get};
@@ -18,8 +19,11 @@ use dostore::names::FileName;
 use dostore::store::{Options, Store};
 use std::collections::BTreeSet;
 
-/// Damages of one seed.
+/// Damaged copies of one seed, and those in which several places are.
 const DAMAGES: u64 = 6;
+const DAMAGED_IN_SEVERAL_PLACES: u64 = 2;
+/// Power cuts of one seed that tear sectors.
+const TEARS: u64 = 2;
 /// Objects from which on a dictionary may be shared by many pages.
 const DICTIONARY_OBJECTS: usize = 40;
 
@@ -181,7 +185,7 @@ impl World {
         }
     }
 
-    /// Damages copies of the machine, each in one place.
+    /// Damages copies of the machine, most in one place.
     pub fn damage(&mut self) -> Outcome {
         for _ in 0..self.chance.below(20) {
             self.turn()?;
@@ -198,28 +202,71 @@ impl World {
         for _ in 0..DAMAGES {
             self.damage_once(&healthy)?;
         }
+        for _ in 0..DAMAGED_IN_SEVERAL_PLACES {
+            self.damage_often(&healthy)?;
+        }
+        for _ in 0..TEARS {
+            self.tear(&healthy)?;
+        }
         self.lose_sector(&healthy)?;
         self.damage_and_scrub(&healthy)?;
         self.forge(&healthy)
     }
 
     fn damage_once(&mut self, healthy: &SimDisk) -> Outcome {
-        let numbered = |name: &FileName| name.number().is_some() || *name == FileName::Manifest;
-        let names: Vec<_> = healthy.names().into_iter().filter(numbered).collect();
-        let name = self.chance.pick(&names);
-        let bytes = healthy.file_bytes(name).map_or(0, |bytes| bytes.len() as u64);
-        if bytes < 512 {
-            return Ok(());
+        let mut patient = self.patient(healthy, "");
+        let Some((name, harm)) = self.hurt(&mut patient, true) else { return Ok(()) };
+        if harm_is_total(name, harm) {
+            return Self::check_missing(&patient);
         }
-        let harm = self.draw_harm(name, healthy, bytes);
-        let mut patient = self.patient(healthy, &format!("{harm:?} of {name}"));
+        let hurt = patient.examine(self)?;
+        let is_bit = matches!(harm, Harm::Medium(Damage::FlipBit(_)));
+        let is_one = is_bit && self.objects.len() < DICTIONARY_OBJECTS;
+        let most = match name {
+            _ if is_of_log(name) => 0,
+            FileName::Segment(_) if is_one => 1,
+            _ => usize::MAX,
+        };
+        if hurt.len() > most {
+            return patient.wrong(format_args!("objects {hurt:?} are hurt"));
+        }
+        Ok(())
+    }
+
+    /// Several places of one copy. Only one is of the log: of a group and of what proves that it
+    /// was durable, one must be left.
+    fn damage_often(&mut self, healthy: &SimDisk) -> Outcome {
+        let mut patient = self.patient(healthy, "");
+        let mut may_be_log = true;
+        for _ in 0..self.chance.between(2, 8) {
+            let Some((name, harm)) = self.hurt(&mut patient, may_be_log) else { continue };
+            if harm_is_total(name, harm) {
+                return Self::check_missing(&patient);
+            }
+            may_be_log &= !is_of_log(name);
+        }
+        patient.examine(self).map(|_| ())
+    }
+
+    /// Damages one place; what it is, where there is something to damage.
+    fn hurt(&mut self, patient: &mut Patient, may_be_log: bool) -> Option<(FileName, Harm)> {
+        let mut names = patient.disk.names();
+        names.retain(|name| name.number().is_some() || *name == FileName::Manifest);
+        names.retain(|name| may_be_log || !is_of_log(*name));
+        let name = (!names.is_empty()).then(|| self.chance.pick(&names))?;
+        let bytes = patient.disk.file_bytes(name).map_or(0, |bytes| bytes.len() as u64);
+        if bytes < 512 {
+            return None;
+        }
+        let harm = self.draw_harm(name, &patient.disk, bytes);
+        patient.told = format!("{}, {harm:?} of {name}", patient.told);
         self.note(format_args!("{}", patient.told));
         self.counts.damages += 1;
         // What the medium does not give of a page is damage as any other.
         let is_page = matches!(name, FileName::Segment(_));
         let is_unread = matches!(harm, Harm::Gone | Harm::Medium(Damage::Unreadable(_)));
-        patient.may_fail = is_unread && !is_page;
-        patient.is_lost = matches!(name, FileName::Run(_));
+        patient.may_fail |= is_unread && !is_page;
+        patient.is_lost |= matches!(name, FileName::Run(_));
         match harm {
             Harm::Medium(damage) => {
                 patient.disk.damage(name, damage).expect("the place is in the file");
@@ -229,22 +276,7 @@ impl World {
                 patient.disk.sync_folder(name.folder()).expect("nothing fails here");
             }
         }
-        if harm_is_total(name, harm) {
-            return Self::check_missing(&patient);
-        }
-        let hurt = patient.examine(self)?;
-        let is_log = matches!(name, FileName::Wal(_) | FileName::Manifest);
-        let is_bit = matches!(harm, Harm::Medium(Damage::FlipBit(_)));
-        let is_one = is_bit && self.objects.len() < DICTIONARY_OBJECTS;
-        let most = match name {
-            _ if is_log => 0,
-            FileName::Segment(_) if is_one => 1,
-            _ => usize::MAX,
-        };
-        if hurt.len() > most {
-            return patient.wrong(format_args!("objects {hurt:?} are hurt"));
-        }
-        Ok(())
+        Some((name, harm))
     }
 
     /// Without its manifest a store is refused, not made anew.
@@ -255,12 +287,12 @@ impl World {
         }
     }
 
-    fn draw_harm(&mut self, name: FileName, healthy: &SimDisk, bytes: u64) -> Harm {
+    fn draw_harm(&mut self, name: FileName, disk: &SimDisk, bytes: u64) -> Harm {
         let is_log = matches!(name, FileName::Wal(_));
         // Nothing names the newest file of the log: without a byte of it, it was never there.
         let least = u64::from(is_log);
         // Most of a log file was never written: damage where there is something.
-        let image = healthy.file_bytes(name).unwrap_or_default();
+        let image = disk.file_bytes(name).unwrap_or_default();
         let used = image.iter().rposition(|byte| *byte != 0).map_or(1, |last| last as u64 + 1);
         let sectors = used.div_ceil(512).min(bytes / 512).max(1);
         let sector = self.chance.below(sectors);
@@ -275,6 +307,10 @@ impl World {
             _ => Damage::FlipBit(self.chance.below(used * 8)),
         })
     }
+}
+
+fn is_of_log(name: FileName) -> bool {
+    matches!(name, FileName::Wal(_) | FileName::Manifest)
 }
 
 fn harm_is_total(name: FileName, harm: Harm) -> bool {

@@ -8,6 +8,7 @@
 use super::chance::Chance;
 use super::model::ObjectModel;
 use super::simulate_checks::{self, Fault};
+use super::simulate_events::{Event, Events, Opening, opening};
 use super::simulate_plan::{Plan, Weather};
 use super::simulate_retention::Purged;
 use dostore::disk::sim::{Faults, SimDisk};
@@ -140,6 +141,7 @@ pub struct World {
     pub shared: BTreeSet<(Option<usize>, u64)>,
     /// The disk of the last backup.
     pub backup: Option<SimDisk>,
+    pub events: Events,
     namespaces_made: bool,
     is_verbose: bool,
     journal: VecDeque<String>,
@@ -155,7 +157,8 @@ pub fn namespace_name(index: usize) -> String {
 }
 
 impl World {
-    pub fn new(seed: u64, is_verbose: bool) -> Self {
+    /// A new machine; of the events of the seed only these happen, if any are given.
+    pub fn new(seed: u64, only: Option<BTreeSet<Event>>, is_verbose: bool) -> Self {
         Self {
             disk: SimDisk::new(seed),
             chance: Chance::new(seed),
@@ -181,10 +184,19 @@ impl World {
             erased: Vec::new(),
             shared: BTreeSet::new(),
             backup: None,
+            events: Events::new(seed, only),
             namespaces_made: false,
             is_verbose,
             journal: VecDeque::new(),
         }
+    }
+
+    /// Whether the event with this number in this life happens. What it draws is its own.
+    pub fn happens(&mut self, number: u64) -> bool {
+        let Some(seed) = self.events.begin(number) else { return false };
+        self.chance = Chance::new(seed);
+        self.disk.reseed(seed);
+        true
     }
 
     pub fn note(&mut self, what: std::fmt::Arguments<'_>) {
@@ -316,7 +328,7 @@ impl World {
     /// Opens the store, however often it crashes meanwhile, and compares it with the model.
     pub fn open(&mut self) -> Outcome {
         for attempt in 0.. {
-            match self.open_once(attempt < 5) {
+            match self.open_once(attempt, attempt < 5) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(Stop::Crashed) => self.crash(true),
@@ -332,8 +344,8 @@ impl World {
 
     /// Opens a store that nothing disturbs: it must open.
     pub fn open_undisturbed(&mut self) -> Outcome {
-        loop {
-            if self.open_once(false)? {
+        for attempt in 0.. {
+            if self.open_once(attempt, false)? {
                 self.set_faults(false);
                 return Ok(());
             }
@@ -344,19 +356,20 @@ impl World {
         Err(Stop::Violation("a store that nothing disturbs does not open".to_owned()))
     }
 
-    fn open_once(&mut self, may_fail: bool) -> Outcome<bool> {
+    fn open_once(&mut self, attempt: u64, may_fail: bool) -> Outcome<bool> {
         self.activity = Activity::Recovery;
         self.issued_here = Lsn::ZERO;
         self.has_open_cut = false;
         self.had_faults = self.is_short_of_space;
         self.late_before = self.disk.late_errors();
-        let with_faults = may_fail && self.chance.percent(40);
+        let may_meet_faults = may_fail && self.happens(opening(attempt, Opening::Faults));
+        let with_faults = may_meet_faults && self.chance.percent(40);
         self.set_faults(with_faults);
         if !may_fail {
             self.limit_space(None);
         }
         let before = self.disk.calls();
-        if may_fail && self.chance.percent(20) {
+        if may_fail && self.happens(opening(attempt, Opening::Cut)) && self.chance.percent(20) {
             let most = self.calls_of.get(&Activity::Recovery).copied().unwrap_or(60);
             let calls = self.chance.below(most + most / 8 + 2);
             self.disk.crash_after(calls);
@@ -386,7 +399,8 @@ impl World {
         self.check_recovered()?;
         self.verify()?;
         self.check_listing()?;
-        let with_faults = self.chance.percent(60);
+        let has_weather = self.happens(opening(attempt, Opening::Weather));
+        let with_faults = has_weather && self.chance.percent(60);
         self.set_faults(with_faults);
         Ok(true)
     }

@@ -3,7 +3,7 @@
 //! Invariants:
 //!   * A sector of a cached page that is neither dirty nor lost equals the medium.
 //!   * The medium beyond its vector is zeros, so allocating costs nothing.
-//!   * A sector reaches the medium whole.
+//!   * A sector reaches the medium whole, but for one that is torn on purpose.
 
 use super::faults::{Chance, Fault};
 use std::collections::{BTreeMap, BTreeSet};
@@ -247,6 +247,21 @@ impl Content {
         }
     }
 
+    /// One dirty sector reaches the medium in part: the bytes in front of a place, or behind it,
+    /// beside what was there before or beside rubbish.
+    pub(super) fn tear(&mut self, sector: u64, chance: &mut Chance) {
+        let start = (sector * SECTOR_BYTES) as usize;
+        let mut torn = [0; SECTOR];
+        copy_from_medium(&self.medium, &mut torn, start as u64);
+        if chance.below(4) == 0 {
+            torn.fill_with(|| chance.next() as u8);
+        }
+        self.keep(sector);
+        let place = 1 + chance.below(SECTOR_BYTES - 1) as usize;
+        let part = if chance.coin() { place..SECTOR } else { 0..place };
+        self.medium[start..][part.clone()].copy_from_slice(&torn[part]);
+    }
+
     /// The power is gone: what is left is the medium, at this length.
     pub(super) fn forget_cache(&mut self, length: u64) {
         self.pages.clear();
@@ -337,6 +352,27 @@ mod tests {
             assert_eq!(content.image(false), model[..content.length as usize]);
         }
         assert!(read(&content, content.length..content.length + 9).is_empty());
+    }
+
+    #[test]
+    fn a_torn_sector_is_in_part_new_and_its_neighbours_are_old() {
+        let mut rubbish = 0;
+        for seed in 0..40 {
+            let mut chance = Chance::new(seed);
+            let mut content = Content::default();
+            content.write(&[1; 4096], 0, 1);
+            content.sync();
+            content.write(&[2; 4096], 0, 2);
+            content.tear(3, &mut chance);
+            content.forget_cache(4096);
+            let bytes = content.image(true);
+            let (torn, others) = (&bytes[1536..2048], [&bytes[..1536], &bytes[2048..]].concat());
+            assert!(others.iter().all(|byte| *byte == 1));
+            let new = torn.iter().filter(|byte| **byte == 2).count();
+            assert!((1..512).contains(&new), "seed {seed}");
+            rubbish += u32::from(torn.iter().any(|byte| *byte > 2));
+        }
+        assert!((1..40).contains(&rubbish));
     }
 
     #[test]

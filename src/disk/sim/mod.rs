@@ -101,6 +101,12 @@ impl SimDisk {
         Self { machine: Machine::new(State::new(seed), SimClock::new(0, WALL_START)) }
     }
 
+    /// From now on all chance comes from `seed`, however often it was asked before: what happens
+    /// from here on can be repeated although something before it is left out.
+    pub fn reseed(&self, seed: u64) {
+        self.look(|state| state.chance = Chance::new(seed));
+    }
+
     /// Cuts the power; what was not synced is kept or lost by chance. The old handles fail from
     /// then on, and so does this value: the machine starts again as the one returned.
     #[must_use]

@@ -34,6 +34,10 @@ pub enum KeepSectors {
     AllButOne,
     /// Only one.
     OnlyOne,
+    /// Each with probability one half, and half of these only in part: the rest of such a sector is
+    /// what was there before, or rubbish. [`SimDisk::power_cut`](super::SimDisk::power_cut) never
+    /// draws this.
+    Torn,
     /// Those whose bit is set, the first write's the lowest.
     These(u64),
 }
@@ -450,14 +454,18 @@ impl State {
             let kept = match keep {
                 KeepSectors::Nothing => false,
                 KeepSectors::Everything => true,
-                KeepSectors::Half => chance.coin(),
+                KeepSectors::Half | KeepSectors::Torn => chance.coin(),
                 KeepSectors::Prefix => index < place,
                 KeepSectors::Suffix => index >= place,
                 KeepSectors::AllButOne => index != place,
                 KeepSectors::OnlyOne => index == place,
                 KeepSectors::These(bits) => index < 64 && bits >> index & 1 == 1,
             };
-            if kept && let Some(content) = self.files.get_mut(file) {
+            let Some(content) = self.files.get_mut(file).filter(|_| kept) else { continue };
+            if keep == KeepSectors::Torn && chance.coin() {
+                mark(Mark::SectorTorn);
+                content.tear(*sector, chance);
+            } else {
                 content.keep(*sector);
             }
         }
