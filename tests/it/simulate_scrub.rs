@@ -16,7 +16,7 @@ use super::simulate_plan::Weather;
 use super::simulate_world::{Outcome, World, namespace_name};
 use dostore::directory::Directory;
 use dostore::disk::sim::{Damage, SimDisk};
-use dostore::format::entry::PageEntry;
+use dostore::format::entry::{Head, PageEntry};
 use dostore::format::run::RunUse;
 use dostore::ids::{Address, FileNumber, Lsn, NamespaceNumber};
 use dostore::inspect::Scope;
@@ -26,6 +26,7 @@ use dostore::object::retention::readable_from;
 use dostore::run::Run;
 use dostore::store::{Damaged, Fate, ScrubReport, Store};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 const SECTOR_BYTES: u64 = 512;
 const HEADER_BLOCK_BYTES: u64 = 4_096;
@@ -59,17 +60,30 @@ impl World {
     }
 
     fn scrub_once(&mut self, healthy: &SimDisk) -> Outcome {
-        let segments = manifest_of(healthy).segments;
+        let mut patient = self.patient(healthy, "a scrub");
+        let has_deltas = self.chance.percent(50);
+        if has_deltas {
+            self.write_deltas(&mut patient)?;
+        }
+        let segments = manifest_of(&patient.disk).segments;
         if segments.is_empty() {
             return Ok(());
         }
         let facts = self.chance.pick(&segments).facts;
-        let name = FileName::Segment(facts.number);
-        let mut patient = self.patient(healthy, &format!("a scrub of {name}"));
-        let sectors = self.harm(&mut patient, name, facts.page_bytes);
+        let all = HEADER_BLOCK_BYTES..HEADER_BLOCK_BYTES + facts.page_bytes;
+        let entries = self.entries(&patient.disk);
+        let deltas = entries.iter().flat_map(|(_, _, entry)| &entry.deltas);
+        let delta = deltas.map(|delta| delta.location).next_back();
+        let (file, range) = match delta.filter(|_| has_deltas) {
+            Some(delta) => (delta.file, delta.offset..delta.offset + u64::from(delta.bytes)),
+            None => (facts.number, all),
+        };
+        let name = FileName::Segment(file);
+        let before = patient.disk.fork();
+        let sectors = self.harm(&mut patient, name, range);
         self.note(format_args!("{}", patient.told));
         self.counts.damages += 1;
-        let hit = self.hit(healthy, facts.number, &sectors);
+        let hit = self.hit(&before, file, &sectors);
         let Some(store) = patient.open()? else { return patient.wrong("the store does not open") };
         let before = patient.read(self, &store)?;
         if !before.iter().all(|index| hit.contains_key(index)) {
@@ -106,7 +120,7 @@ impl World {
             return patient.wrong(format_args!("object {index} is not rebuilt: {damages:?}"));
         }
         self.check_told(&patient, &report, &hurt)?;
-        if changes == 0 {
+        if changes == 0 && !has_deltas {
             for index in hit.keys() {
                 self.compare_past(&patient, &store, *index, whole.contains(index))?;
             }
@@ -117,12 +131,20 @@ impl World {
         Self::check_verified(&patient, &report)
     }
 
+    /// Changes every object a little, so that most have a delta in the newest segment.
+    fn write_deltas(&self, patient: &mut Patient) -> Outcome {
+        let Some(store) = patient.open()? else { return patient.wrong("the store does not open") };
+        patient.write(self, &store, &BTreeSet::new())?;
+        let closed = store.steps().checkpoint().and_then(|_| store.close());
+        closed.or_else(|error| patient.wrong(format_args!("a checkpoint says {error:?}")))
+    }
+
     /// Some sectors of a segment's pages go bad.
-    fn harm(&mut self, patient: &mut Patient, name: FileName, page_bytes: u64) -> BTreeSet<u64> {
-        let sectors = page_bytes.div_ceil(SECTOR_BYTES).max(1);
+    fn harm(&mut self, patient: &mut Patient, name: FileName, range: Range<u64>) -> BTreeSet<u64> {
+        let (first, end) = (range.start / SECTOR_BYTES, range.end.div_ceil(SECTOR_BYTES));
         let mut hit = BTreeSet::new();
         for _ in 0..self.chance.between(1, SECTORS_MAX) {
-            let sector = HEADER_BLOCK_BYTES / SECTOR_BYTES + self.chance.below(sectors);
+            let sector = first + self.chance.below((end - first).max(1));
             let bit = sector * SECTOR_BYTES * 8 + self.chance.below(SECTOR_BYTES * 8);
             let damage = match self.chance.below(4) {
                 0 => Damage::ZeroSector(sector),
@@ -130,7 +152,7 @@ impl World {
                 2 => Damage::Unreadable(sector),
                 _ => Damage::FlipBit(bit),
             };
-            patient.told = format!("{}, {damage:?}", patient.told);
+            patient.told = format!("{}, {damage:?} of {name}", patient.told);
             // The last sector of the file may be shorter.
             if patient.disk.damage(name, damage).is_ok() {
                 hit.insert(sector);
@@ -139,28 +161,34 @@ impl World {
         hit
     }
 
-    /// The objects with a page on one of these sectors.
-    fn hit(&self, healthy: &SimDisk, file: FileNumber, sectors: &BTreeSet<u64>) -> Hit {
+    /// The objects of a healthy disk, with their heads, and each entry of theirs.
+    fn entries(&self, healthy: &SimDisk) -> Vec<(usize, Head, PageEntry)> {
         let manifest = manifest_of(healthy);
         let runs = manifest.runs.iter().filter(|facts| facts.usage == RunUse::Directory);
         let open = |facts| Run::open(healthy, manifest.store, facts).expect("a healthy disk");
         let directory = Directory::new(runs.map(open).collect());
+        let mut entries = Vec::new();
+        for (address, index) in self.addresses() {
+            let head = directory.head(address).expect("a healthy disk");
+            let Some(head) = head.filter(|head| !head.deleted) else { continue };
+            let pages = directory.pages(address, head.life).map(|page| page.expect("healthy").1);
+            let all = head.page.clone().into_iter().chain(pages);
+            entries.extend(all.map(|entry| (index, head.clone(), entry)));
+        }
+        entries
+    }
+
+    /// The objects with a page on one of these sectors.
+    fn hit(&self, healthy: &SimDisk, file: FileNumber, sectors: &BTreeSet<u64>) -> Hit {
         let is_hit = |entry: &PageEntry| {
             entry.parts().map(|part| part.location).filter(|page| page.file == file).any(|page| {
                 let last = (page.offset + u64::from(page.bytes) - 1) / SECTOR_BYTES;
                 sectors.range(page.offset / SECTOR_BYTES..=last).next().is_some()
             })
         };
-        let mut hit = Hit::new();
-        for (address, index) in self.addresses() {
-            let Some(head) = directory.head(address).expect("a healthy disk") else { continue };
-            let pages = directory.pages(address, head.life).map(|page| page.expect("healthy").1);
-            let mut all = head.page.clone().into_iter().chain(pages);
-            if !head.deleted && all.any(|entry| is_hit(&entry)) {
-                hit.insert(index, head.adopted.is_none());
-            }
-        }
-        hit
+        let entries = self.entries(healthy).into_iter();
+        let hit = entries.filter(|(_, _, entry)| is_hit(entry));
+        hit.map(|(index, head, _)| (index, head.adopted.is_none())).collect()
     }
 
     /// Begins a scrub that a power cut ends, and opens the store again.
