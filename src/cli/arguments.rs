@@ -4,7 +4,7 @@
 //! it is a line of [`Verb`] and a line of [`Verb::run`].
 
 use super::call::{Call, Globals};
-use super::change::{backup, bench, compact, delete, fork, moving, restore, write};
+use super::change::{backup, bench, compact, delete, fork, moving, restore, scrub, write};
 use super::failure::{EXIT_CODES, Outcome};
 use super::{
     alarms, bigkeys, bookmark, debug, diff, get, history, inspect, keys, ls, salvage, segments,
@@ -64,6 +64,7 @@ pub enum Verb {
     Dump(moving::Dump),
     Load(moving::Load),
     Compact(compact::Arguments),
+    Scrub(scrub::Arguments),
     Bench(bench::Arguments),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -101,6 +102,7 @@ impl Verb {
             Self::Dump(arguments) => arguments.run(call),
             Self::Load(arguments) => arguments.run(call),
             Self::Compact(arguments) => arguments.run(call),
+            Self::Scrub(arguments) => arguments.run(call),
             Self::Bench(arguments) => arguments.run(call),
             Self::Completions(arguments) => arguments.run(call),
             Self::Man(arguments) => arguments.run(call),

@@ -39,6 +39,7 @@ const CHANGES: &[&[&str]] = &[
     &["load", "copies/in.jsonl", "--existing", "replace", "--yes"],
     &["backup", "copies/backup", "--copy", "--verify"],
     &["compact"],
+    &["scrub"],
     &["restore", "rooms", "--to", "THEN"],
     &["restore", "--all", "--to", "THEN"],
     &["restore", "users", "--to", "THEN", "--yes"],

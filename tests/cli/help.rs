@@ -43,8 +43,9 @@ fn examples_of(text: &str) -> Vec<Vec<String>> {
 }
 
 /// Verbs that change a store.
-const CHANGING: [&str; 10] =
-    ["restore", "undo", "fork", "put", "rm", "delete", "purge", "load", "backup", "compact"];
+const CHANGING: [&str; 11] = [
+    "restore", "undo", "fork", "put", "rm", "delete", "purge", "load", "backup", "compact", "scrub",
+];
 
 /// Every example of the help of verbs that look.
 pub fn examples() -> Vec<Vec<String>> {

@@ -139,6 +139,7 @@ const CALLS: &[&[&str]] = &[
     &["backup", "COPIES/one", "--verify"],
     &["load", "COPIES/lobby.jsonl", "--into", "loaded"],
     &["compact"],
+    &["scrub"],
     &["bench", "--seconds", "0"],
     &["salvage", "-o", "COPIES/fresh"],
 ];
@@ -188,6 +189,8 @@ fn documents_have_the_fields_that_are_documented_and_no_others() {
         assert_eq!(done.code, 4, "{done:?}");
         check_document(&serde_json::from_str(&done.out).unwrap(), &kinds, &mut seen);
     }
+    let done = call(&stage.store(), &["scrub", "--json"]);
+    check_document(&serde_json::from_str(&done.out).unwrap(), &kinds, &mut seen);
     // Who commits most is nobody here; `counts` shows somebody.
     let is_shown = |kinds: &[String]| kinds[0] != "a change" && kinds[0] != "top";
     for (kinds, fields) in rows().into_iter().filter(|(kinds, _)| is_shown(kinds)) {

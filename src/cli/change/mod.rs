@@ -14,6 +14,7 @@ pub mod moving;
 mod preview;
 mod preview_all;
 pub mod restore;
+pub mod scrub;
 pub mod write;
 
 use crate::bookmark::Bookmark;

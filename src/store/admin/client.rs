@@ -123,7 +123,7 @@ fn kept_by(manifest: &Manifest) -> Retention {
 
 /// Whether a request does itself what threads would do beside it.
 fn does_steps(request: &Request) -> bool {
-    matches!(request, Request::Purge { .. } | Request::Compact)
+    matches!(request, Request::Purge { .. } | Request::Compact | Request::Scrub)
 }
 
 /// Performs a request on a store that is open for nothing else.

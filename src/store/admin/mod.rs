@@ -147,6 +147,9 @@ pub enum Request {
     /// One round of what a store does in the background: a checkpoint, a cleaning, a merge, an
     /// expiry, and removal of what was replaced.
     Compact,
+    /// Reads all files to find damage, and rebuilds what history has of it, as
+    /// [`Store::scrub`](crate::store::Store::scrub).
+    Scrub,
     /// Imports the export that follows the request, as
     /// [`Store::import`](crate::store::Store::import).
     Load {
@@ -187,6 +190,8 @@ pub enum Reply {
     BackedUp(BackedUp),
     /// The round is over.
     Compacted(Round),
+    /// Everything was read.
+    Scrubbed(Scrubbed),
     /// The export is imported.
     Loaded(Loaded),
 }
@@ -274,6 +279,32 @@ pub struct Round {
     pub steps: Vec<Step>,
     /// Bytes of all files before and after; what was replaced may wait for readers.
     pub bytes: [u64; 2],
+}
+
+/// What a scrub has found, as [`ScrubReport`](crate::store::ScrubReport) tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrubbed {
+    /// Files read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is damaged, each with what became of it.
+    pub damages: Vec<ScrubbedDamage>,
+    /// Further damages, which are only counted.
+    pub untold: u64,
+    /// Whether something is left damaged that somebody needs.
+    pub has_losses: bool,
+}
+
+/// One damage that a scrub has found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubbedDamage {
+    /// What it is, and where.
+    pub what: String,
+    /// What became of it: `rebuilt`, `left`, `told` or `spare`.
+    pub fate: String,
+    /// Why a page was left as it is.
+    pub why: Option<String>,
 }
 
 /// A step of background work.

@@ -4,7 +4,7 @@
 
 use super::{
     BackedUp, Change, Existing, Failure, Figures, Loaded, ManyRestored, Operator, Progress,
-    Refusal, Reply, Request, Round, Step, Target, When, Which,
+    Refusal, Reply, Request, Round, Scrubbed, ScrubbedDamage, Step, Target, When, Which,
 };
 use crate::bookmark::Bookmark;
 use crate::error::{Error, ErrorKind, Result};
@@ -13,7 +13,6 @@ use crate::format::record::Operation;
 use crate::ids::{Codec, KeyKind, Lsn, ObjectId};
 use crate::inspect::Watch;
 use crate::object::write_set::WriteSet;
-use crate::store::Store;
 use crate::store::backup::BackupOptions;
 use crate::store::commit::Position;
 use crate::store::namespace::Namespace;
@@ -21,6 +20,7 @@ use crate::store::restore::RestoreOptions;
 use crate::store::restore_all::{RestoreAll, RestoreProgress, RestoredObject};
 use crate::store::transfer::{self, ImportOptions, check_view};
 use crate::store::value::FullKey;
+use crate::store::{Damaged, Fate, Store};
 use std::cell::RefCell;
 use std::fmt;
 use std::path::Path;
@@ -93,6 +93,7 @@ fn dispatch(store: &Store, request: &Request, operator: &mut dyn Operator) -> Re
             backup(store, path, BackupOptions::new().verify(*verify).link(!copy), operator)
         }
         Request::Compact => compact(store, operator),
+        Request::Scrub => scrub(store),
         Request::Load { namespace, existing } => {
             load(store, namespace.as_deref(), *existing, operator)
         }
@@ -398,6 +399,26 @@ fn compact(store: &Store, operator: &mut dyn Operator) -> Result<Reply> {
     }
     run.remove_retired()?;
     Ok(Reply::Compacted(Round { steps, bytes: [before, store.stats()?.disk_bytes()] }))
+}
+
+fn scrub(store: &Store) -> Result<Reply> {
+    let report = store.scrub()?;
+    let told = |damaged: &Damaged| {
+        let (fate, why) = match &damaged.fate {
+            Fate::Rebuilt => ("rebuilt", None),
+            Fate::Left(why) => ("left", Some(why.to_string())),
+            Fate::Told => ("told", None),
+            Fate::Spare => ("spare", None),
+        };
+        ScrubbedDamage { what: damaged.error.to_string(), fate: fate.to_owned(), why }
+    };
+    Ok(Reply::Scrubbed(Scrubbed {
+        files: report.files,
+        bytes: report.bytes,
+        damages: report.damages.iter().map(told).collect(),
+        untold: report.untold,
+        has_losses: report.has_losses(),
+    }))
 }
 
 fn load(

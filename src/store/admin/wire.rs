@@ -148,6 +148,7 @@ mod tests {
         vec![
             (Request::Stats, r#"{"do":"stats"}"#),
             (Request::Compact, r#"{"do":"compact"}"#),
+            (Request::Scrub, r#"{"do":"scrub"}"#),
             (put(b"rust"), r#"{"do":"put","of":LOBBY,"key":"topic","value":"rust"}"#),
             (put(&[0, 0xFF]), r#"{"do":"put","of":LOBBY,"key":"topic","value":{"hex":"00ff"}}"#),
             (
