@@ -84,13 +84,14 @@ impl Engine {
         self.check_alive()?;
         let version = self.version();
         let files = self.history_merging.lock().choose(&version);
+        let files = files.filter(|all| !self.are_let_be(all.iter().map(|file| &file.facts)));
         let Some(files) = files else { return Ok(false) };
         let opens = |file: &HistoryFile| version.history.open_file(file).is_ok();
         let damaged: Vec<_> = files.iter().filter(|file| !opens(file)).copied().collect();
-        let merged = self.replace_history(version, files.clone());
-        if let Err(error) = &merged
-            && error.kind() == ErrorKind::Corrupt
-        {
+        let facts: Vec<_> = files.iter().map(|file| file.facts).collect();
+        let merged = self.within_room(&facts, || self.replace_history(version, files.clone()));
+        let error = merged.as_ref().err();
+        if let Some(error) = error.filter(|error| error.kind() == ErrorKind::Corrupt) {
             let is_named = |file: &&HistoryFile| error.is_of(FileName::Run(file.facts.number));
             let unread = files.iter().find(|file| error.is_unreadable() && is_named(file));
             // What opens and cannot be merged all the same: nobody knows which of them it was.

@@ -8,6 +8,8 @@
 //!   * Written without the publisher lock; thrown away if any input is gone when it is done, and
 //!     given up where somebody waits for it to end.
 //!   * A merge takes long and holds no version: one that is held keeps every file of its time.
+//!   * One that fails for a reason that stays is let be, longer each time, and keeps no other from
+//!     its turn. None takes the room that commits and a checkpoint need.
 //!   * A name goes only when neither the directory, nor memory, nor what was published meanwhile
 //!     has its object.
 
@@ -15,7 +17,7 @@ use super::Engine;
 use super::history::forgets;
 use super::publish::Publisher;
 use crate::directory::{self, Directory};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Head;
 use crate::format::manifest::Manifest;
 use crate::format::run::{RunFacts, RunUse};
@@ -23,7 +25,9 @@ use crate::ids::{Address, FileNumber};
 use crate::marks::{Mark, mark};
 use crate::names::FileName;
 use crate::object::version::Version;
+use crate::options::Options;
 use crate::run::{Run, RunWriter, TOO_LARGE};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,6 +35,8 @@ use std::sync::atomic::Ordering;
 const INPUTS_MIN: usize = 4;
 /// Runs of one use beyond which merging takes all of them.
 const RUNS_MAX: usize = 12;
+/// Files of the log that a merge leaves room for.
+const LOG_FILES_FREE: u64 = 2;
 
 impl Engine {
     /// Whether any use has runs to merge.
@@ -51,12 +57,44 @@ impl Engine {
             // Moved into the merge, which lets go of it: a version keeps every file of its time.
             let version = self.version();
             let Some((usage, count)) = self.choose_runs(&version) else { return Ok(false) };
-            let oldest = oldest_of(&version, usage, count);
-            match self.merge_newest(version, usage, count) {
-                Err(error) if self.note_unmerged(oldest, &error) => mark(Mark::RunLetBe),
+            let inputs = newest_of(&version, usage, count);
+            match self.within_room(&inputs, || self.merge_newest(version, usage, count)) {
+                Err(error) if self.note_unmerged(&inputs, &error) => mark(Mark::RunLetBe),
                 merged => return merged.map(|_| true),
             }
         }
+    }
+
+    /// Writes what these files hold anew, if there is room for it. Where there is none they are let
+    /// be for a while: a merge may be left out, and would fill the disk each time.
+    pub(super) fn within_room<T>(
+        &self,
+        inputs: &[RunFacts],
+        write: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let room = self.check_room(inputs.iter().map(|facts| facts.bytes).sum());
+        let written = room.and_then(|()| write());
+        if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::Full) {
+            self.let_be(inputs.iter().map(|facts| facts.number));
+        }
+        written
+    }
+
+    /// Fails with `Full` where so many bytes would take the room that commits need until the next
+    /// checkpoint, and that one.
+    fn check_room(&self, bytes: u64) -> Result<()> {
+        let free = match self.disk.space() {
+            Ok(space) => space.free,
+            Err(cause) if cause.kind() == std::io::ErrorKind::Unsupported => return Ok(()),
+            Err(cause) => return Err(Error::io("asking for free space", cause)),
+        };
+        let Options { wal_file_bytes, dirty_bytes, .. } = self.options;
+        let needed = LOG_FILES_FREE * wal_file_bytes + dirty_bytes as u64;
+        if free.saturating_sub(needed) >= bytes {
+            return Ok(());
+        }
+        let what = format!("{free} bytes are free, and {bytes} more than {needed} are needed");
+        Err(Error::new(ErrorKind::Full, "disk.full", what))
     }
 
     /// The first use of which runs are worth merging, and how many of the newest; none that are as
@@ -70,24 +108,39 @@ impl Engine {
         })
     }
 
-    /// Has the run be for a while on account of which a merge failed: the one that the medium did
-    /// not give, or the oldest of the merge, where together they are more than a run can be. Says
-    /// whether there is such a one.
-    fn note_unmerged(&self, oldest: Option<FileNumber>, error: &Error) -> bool {
-        let version = self.version();
-        let all = runs_by_use(&version);
-        let mut all = all.iter().flat_map(|(_, runs)| runs.iter());
-        let is_to_blame = |run: &&Arc<Run>| {
-            let is_too_large = error.code() == TOO_LARGE && Some(run.facts().number) == oldest;
-            is_too_large || error.is_unreadable() && error.is_of(run.name())
-        };
-        let Some(run) = all.find(is_to_blame) else { return false };
-        let mut unmerged = self.unmerged.lock();
-        unmerged.note_failed(run.facts().number, self.clock.uptime());
-        let is_there =
-            |number: &FileNumber| version.manifest.runs.iter().any(|facts| facts.number == *number);
-        unmerged.keep_only(is_there);
+    /// Has the run be for a while on account of which a merge failed: the one that is damaged or
+    /// that the medium did not give; the oldest, where together they are more than a run can be, or
+    /// it is not known which. Says whether the reason is one that stays.
+    fn note_unmerged(&self, inputs: &[RunFacts], error: &Error) -> bool {
+        let is_full = error.kind() == ErrorKind::Full;
+        if error.kind() == ErrorKind::Corrupt || error.code() == TOO_LARGE {
+            let mut numbers = inputs.iter().map(|facts| facts.number);
+            let named = numbers.find(|number| error.is_of(FileName::Run(*number)));
+            self.let_be(named.or(inputs.last().map(|facts| facts.number)));
+        } else if !is_full {
+            return false;
+        }
+        if !error.is_unreadable() {
+            self.note_failure(error);
+        }
         true
+    }
+
+    /// Has runs or files of history be for a while, longer each time.
+    fn let_be(&self, numbers: impl IntoIterator<Item = FileNumber>) {
+        let (version, mut unmerged) = (self.version(), self.unmerged.lock());
+        let now = self.clock.uptime();
+        numbers.into_iter().for_each(|number| unmerged.note_failed(number, now));
+        let Manifest { runs, history, .. } = &version.manifest;
+        let files = runs.iter().chain(history.iter().map(|file| &file.facts));
+        let there: BTreeSet<_> = files.map(|facts| facts.number).collect();
+        unmerged.keep_only(|number| there.contains(number));
+    }
+
+    /// Whether any of these runs or files of history is let be.
+    pub(super) fn are_let_be<'f>(&self, mut facts: impl Iterator<Item = &'f RunFacts>) -> bool {
+        let (now, unmerged) = (self.clock.uptime(), self.unmerged.lock());
+        facts.any(|facts| unmerged.waits(&facts.number, now))
     }
 
     /// Whether an object of which the directory had nothing when a merge began may have something
@@ -183,11 +236,11 @@ impl Engine {
     }
 }
 
-/// The oldest of so many of the newest runs of a use.
-fn oldest_of(version: &Version, usage: RunUse, count: usize) -> Option<FileNumber> {
+/// So many of the newest runs of a use, the newest first.
+fn newest_of(version: &Version, usage: RunUse, count: usize) -> Vec<RunFacts> {
     let by_use = runs_by_use(version);
-    let (_, runs) = by_use.iter().find(|(of, _)| *of == usage)?;
-    Some(runs.get(count.checked_sub(1)?)?.facts().number)
+    let runs = by_use.iter().find(|(of, _)| *of == usage).map_or(&[][..], |(_, runs)| runs);
+    runs.iter().take(count).map(|run| *run.facts()).collect()
 }
 
 /// What a merge reads.
@@ -266,14 +319,13 @@ fn choose(runs: &[Arc<Run>]) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::disk::Disk;
-    use crate::disk::sim::SimDisk;
+    use crate::disk::sim::{Faults, SimDisk};
     use crate::engine::backup::Told;
     use crate::format::record::Operation;
     use crate::ids::{Codec, KeyKind, NamespaceNumber, ShortId};
     use crate::object::Inner;
     use crate::object::range::Entry;
     use crate::object::write_set::WriteSet;
-    use crate::options::Options;
     use crate::wal::pool::Fill;
 
     /// A store with so many runs of the directory, of one object.
@@ -300,17 +352,52 @@ mod tests {
         let version = engine.version();
         let chosen = engine.choose_runs(&version).unwrap();
         assert_eq!(chosen, (RunUse::Directory, 6));
-        let oldest = oldest_of(&version, RunUse::Directory, 6);
+        let inputs = newest_of(&version, RunUse::Directory, 6);
         let too_large = Error::invalid(TOO_LARGE, "more than its index can say");
-        assert!(engine.note_unmerged(oldest, &too_large));
+        assert!(engine.note_unmerged(&inputs, &too_large));
         assert_eq!(engine.choose_runs(&version), Some((RunUse::Directory, 5)));
         assert!(engine.merge().unwrap());
         let runs = engine.version().directory.runs().len();
         assert_eq!(runs, 2, "the oldest, and one of the others");
         disk.advance(std::time::Duration::from_hours(1));
         assert_eq!(engine.choose_runs(&version), Some((RunUse::Directory, 6)));
-        let other = Error::invalid("run.entry", "another fault");
-        assert!(!engine.note_unmerged(oldest, &other));
+        assert!(!engine.note_unmerged(&inputs, &Error::closed()));
+    }
+
+    /// How many files a minute of trying to merge begins, a try each second.
+    fn begun_in_a_minute(disk: &SimDisk, engine: &Engine) -> u64 {
+        let before = engine.numbers.peek();
+        for _ in 0..60 {
+            disk.advance(std::time::Duration::from_secs(1));
+            let _ = engine.merge_runs();
+            let _ = engine.merge_history();
+        }
+        engine.numbers.peek().0 - before.0
+    }
+
+    #[test]
+    fn a_merge_begins_where_there_is_room_for_it_and_for_commits() {
+        let disk = SimDisk::new(5);
+        let engine = with_runs(&disk, 9);
+        let Options { wal_file_bytes, dirty_bytes, .. } = engine.options;
+        let needed = LOG_FILES_FREE * wal_file_bytes + dirty_bytes as u64;
+        disk.set_free_bytes(needed);
+        assert_eq!(begun_in_a_minute(&disk, &engine), 0);
+        assert!(engine.wants_history_merge());
+        // As soon as it was let be for long enough.
+        disk.set_free_bytes(needed + (1 << 20));
+        disk.advance(std::time::Duration::from_hours(1));
+        assert!(engine.merge_runs().unwrap() && engine.merge_history().unwrap());
+    }
+
+    #[test]
+    fn a_merge_that_fills_the_disk_begins_again_after_pauses_that_double() {
+        let disk = SimDisk::new(6);
+        let engine = with_runs(&disk, 9);
+        disk.set_faults(Faults { no_space: 1.0, ..Faults::none() });
+        let begun = begun_in_a_minute(&disk, &engine);
+        assert_eq!(begun, 2 * 6, "runs and history, after 1, 2, 4, 8, 16 and 32 seconds");
+        assert_eq!(engine.last_failure().unwrap().kind(), ErrorKind::Full);
     }
 
     #[test]
