@@ -1,15 +1,16 @@
 //! The addresses of a namespace in order, a page of the directory's heads at a time.
 //!
 //! What the directory has lost is an error in its place; what lies before it and behind it is
-//! handed out like all else.
+//! handed out like all else. Where it cannot be asked at all the list ends, with the error.
 //!
 //! Invariants:
 //!   * What is lost is told once, at whichever page it begins or goes on.
+//!   * Behind an error that is no damage nothing is handed out: it would look like all there is.
 //!   * Memory is one page, and of a store that is open for writing what is in memory there.
 
 use crate::directory::Directory;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Head;
 use crate::ids::{Address, ShortId};
 use std::collections::VecDeque;
@@ -54,6 +55,7 @@ impl Pages {
         let Some(range) = self.rest.take() else { return };
         let (mut before, mut count, mut next) = (*range.start(), 0, None);
         let mut found: Vec<(Address, Option<Error>)> = Vec::new();
+        let mut failed = None;
         let mut heads = directory.heads_within(range.clone(), &self.told);
         for head in heads.by_ref() {
             match head {
@@ -65,17 +67,26 @@ impl Pages {
                     (before, count) = (address, count + 1);
                     found.extend(is_wanted(&head).then_some((address, None)));
                 }
+                Err(error) if error.kind() != ErrorKind::Corrupt => {
+                    failed = Some(error);
+                    break;
+                }
                 Err(error) => found.push((before, Some(error))),
             }
         }
         self.told = heads.lost_to();
-        let is_before = |address: &Address| next.is_none_or(|next| *address < next);
+        let is_before = |address: &Address| match next {
+            _ if failed.is_some() => count > 0 && *address <= before,
+            Some(next) => *address < next,
+            None => true,
+        };
         found.extend(others(&is_before).into_iter().map(|address| (address, None)));
         // Errors stand behind the address that was read before them.
         found.sort_by_key(|(address, error)| (*address, error.is_some()));
         found.dedup_by(|one, other| one.0 == other.0 && one.1.is_none() && other.1.is_none());
         self.ready =
             found.into_iter().map(|(address, error)| error.map_or(Ok(address), Err)).collect();
+        self.ready.extend(failed.map(Err));
         self.rest = next.map(|next| next..=*range.end());
     }
 

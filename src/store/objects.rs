@@ -42,7 +42,9 @@ pub struct ObjectInfo {
 /// The objects of a namespace, by id. Those committed while the listing runs may show or not.
 ///
 /// An error stands in the place of what cannot be read, of one object or, where a part of the
-/// directory is lost, of any number; all others are shown, those behind it too.
+/// directory is lost, of any number; all others are shown, those behind it too. Where the operating
+/// system refuses to read the directory, for want of memory say, the list ends with the error: begin
+/// again behind the last that was shown.
 #[derive(Debug)]
 pub struct Objects {
     namespace: Namespace,
@@ -182,7 +184,7 @@ impl Iterator for Objects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::sim::SimDisk;
+    use crate::disk::sim::{Fault, Faults, SimDisk};
     use crate::store::Store;
     use crate::store::addresses::PAGE_OF_HEADS;
     use std::collections::BTreeSet;
@@ -215,5 +217,29 @@ mod tests {
         shown.extend(listing.map(|info| info.unwrap().id));
         assert!(shown.is_sorted_by(|one, next| one < next), "in order, and each once");
         assert!(there.is_subset(&shown.into_iter().collect()));
+    }
+
+    #[test]
+    fn a_listing_that_cannot_go_on_ends_with_the_error() {
+        let disk = SimDisk::new(2);
+        let store = Store::options().threads(false).open_on(disk.clone()).unwrap();
+        let rooms = store.namespace("rooms").unwrap();
+        let mut there: BTreeSet<_> =
+            (0..40).map(|number| put(&rooms, &format!("old {number}"))).collect();
+        store.steps().checkpoint().unwrap();
+        there.extend((0..9).map(|number| put(&rooms, &format!("in memory {number}"))));
+        let (mut ended, mut whole) = (0, 0);
+        for call in 1..40 {
+            disk.fail_call(call, Fault::Descriptors);
+            let listed: Vec<_> = rooms.objects().collect();
+            let shown: Vec<_> = listed.iter().flatten().map(|info| info.id).collect();
+            assert!(shown.is_sorted() && shown.iter().all(|id| there.contains(id)));
+            // An object that cannot be looked at has an error in its place.
+            let is_whole = listed.len() == there.len();
+            assert!(is_whole || listed.last().is_some_and(Result::is_err), "{call}: {listed:?}");
+            (ended, whole) = (ended + usize::from(!is_whole), whole + usize::from(is_whole));
+            disk.set_faults(Faults::none());
+        }
+        assert!(ended > 0 && whole > 0, "{ended} ended, {whole} whole");
     }
 }
