@@ -8,8 +8,9 @@ use dostore::disk::sim::SimDisk;
 use dostore::inspect::verify::verify;
 use dostore::names::FileName;
 use dostore::store::Store;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 const ROOMS: u8 = 10;
@@ -90,4 +91,27 @@ fn a_purge_is_not_said_to_be_erased_while_a_merge_may_write_what_was_purged() {
         });
         assert!(store.steps().erase().unwrap(), "after the merge behind {others} others");
     }
+}
+
+/// Only a test that fails waits for so long.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+#[test]
+fn runs_do_not_wait_for_a_merge_of_history_nor_history_for_one_of_runs() {
+    let name = || thread::current().name().map(str::to_owned);
+    let disk = Interposed::new(SimDisk::new(1));
+    store_on(&disk).close().unwrap();
+    let ((tell, told), beside) = (mpsc::channel(), disk.clone());
+    disk.before_next(Point::CreateRun, move |_| {
+        let (come, came) = mpsc::channel();
+        beside.before_next(Point::CreateRun, move |_| come.send(name()).unwrap());
+        // The first merge ends when the other has begun.
+        tell.send((name(), came.recv_timeout(PATIENCE))).unwrap();
+    });
+    let store = Store::options().open_on(disk).unwrap();
+    let (one, other) = told.recv_timeout(2 * PATIENCE).expect("a merge begins");
+    let mut both = [one, other.expect("the other begins meanwhile")].map(Option::unwrap);
+    both.sort_unstable();
+    assert_eq!(both, ["dostore-history", "dostore-merge"]);
+    store.close().unwrap();
 }
