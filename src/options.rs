@@ -96,8 +96,7 @@ impl Default for Options {
 
 impl Options {
     /// Whether a folder without a store becomes one, and a folder is made where there is none. On
-    /// by default; where it is off, an open fails with `store.missing`, or with `Io` without a
-    /// folder.
+    /// by default; where it is off, an open fails with `store.missing` instead.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self

@@ -274,8 +274,11 @@ fn there_is_nothing_to_read_where_there_is_no_store() {
     let disk = SimDisk::new(7);
     let error = Reader::open_on(disk.clone()).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::NotFound, "store.missing"));
-    let error = Reader::open("/nowhere/at/all").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let nowhere = "/nowhere/at/all";
+    let opened = Store::options().create(false).open(nowhere);
+    for error in [Reader::open(nowhere).unwrap_err(), opened.unwrap_err()] {
+        assert_eq!((error.kind(), error.code()), (ErrorKind::NotFound, "store.missing"));
+    }
     drop(open(&disk));
     let reader = read(&disk);
     assert!(reader.namespaces().is_empty());

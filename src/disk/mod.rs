@@ -13,6 +13,7 @@
 //!   * Whoever holds only a [`ReadDisk`] cannot change a byte.
 
 pub mod bytes;
+pub mod crew;
 pub mod fail_stop;
 pub mod fresh;
 mod mapped;
@@ -168,6 +169,9 @@ pub trait ReadFile: Send + Sync + fmt::Debug {
     /// Asks the system to forget what it remembers of a range, so that the next read asks the
     /// medium. Only for files that are sealed and synced. A hint: what is mapped and in use stays.
     fn forget(&self, _range: Range<u64>) {}
+
+    /// Says that a range will be read soon: what reads it then may not have to wait. A hint.
+    fn will_read(&self, _range: Range<u64>) {}
 }
 
 /// An open file, for writing.

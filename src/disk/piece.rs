@@ -1,6 +1,6 @@
 //! Files that are written in the background from their beginning to their end, in pieces: by
 //! threads of their own where a store has them, so that who makes the bytes goes on meanwhile, and
-//! by who makes them otherwise.
+//! by who makes them otherwise: at once, or as late as threads may ([`Pieces::hold`]).
 //!
 //! Copying into new pages of the system's cache costs processor time, and waits for the device
 //! besides; docs/decisions/0006 has what it came to.
@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// How much is written between two hints to write back.
 pub const PIECE_BYTES: usize = 1024 * 1024;
+/// Pieces that are held back at once.
+const HELD_MAX: usize = 2;
 
 /// Pieces on their way from who makes them to the threads that write them.
 #[derive(Debug, Default)]
@@ -34,9 +36,11 @@ pub struct Pieces {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Piece>,
-    /// Threads that take pieces. None is waiting without one.
+    /// Threads that take pieces. None is waiting without one, but for those that are held back.
     writers: usize,
     is_over: bool,
+    /// Bytes of a piece, where pieces are held back.
+    held: Option<usize>,
 }
 
 impl Pieces {
@@ -69,16 +73,41 @@ impl Pieces {
         self.came.notify_all();
     }
 
-    /// Hands a piece to a thread; back where there is none.
+    /// Without threads, has files that are begun from now on written in pieces of so many bytes,
+    /// each of which waits until there are others, or its own file has the next or ends: what a
+    /// simulation does as threads might. With zero, at once again.
+    pub fn hold(&self, piece_bytes: usize) {
+        self.queue.lock().held = Some(piece_bytes).filter(|bytes| *bytes > 0);
+    }
+
+    fn piece_bytes(&self) -> usize {
+        self.queue.lock().held.unwrap_or(PIECE_BYTES)
+    }
+
+    /// Hands a piece to a thread, or holds it back; back where there is neither.
     fn hand_over(&self, piece: Piece) -> Result<(), Piece> {
         let mut queue = self.queue.lock();
-        if queue.is_over || queue.writers == 0 {
+        let has_threads = queue.writers > 0;
+        if queue.is_over || !has_threads && queue.held.is_none() {
             return Err(piece);
         }
         queue.waiting.push_back(piece);
+        let is_much = !has_threads && queue.waiting.len() > HELD_MAX;
+        let first = if is_much { queue.waiting.pop_front() } else { None };
         drop(queue);
         self.came.notify_one();
+        if let Some(first) = first {
+            first.write();
+        }
         Ok(())
+    }
+
+    /// The piece that is to have this outcome, if it is held back.
+    fn take_held(&self, outcome: &Arc<Outcome>) -> Option<Piece> {
+        let mut queue = self.queue.lock();
+        let own = |piece: &Piece| Arc::ptr_eq(&piece.outcome, outcome);
+        let place = queue.waiting.iter().position(own).filter(|_| queue.writers == 0)?;
+        queue.waiting.remove(place)
     }
 }
 
@@ -157,6 +186,7 @@ impl Outcome {
 pub struct PacedFile {
     file: Arc<dyn File>,
     pace: Arc<Pace>,
+    piece_bytes: usize,
     pending: Vec<u8>,
     /// Where `pending` belongs.
     offset: u64,
@@ -164,12 +194,16 @@ pub struct PacedFile {
     before: Option<Arc<Outcome>>,
     /// A buffer that is filled while the other one is written.
     spare: Vec<u8>,
+    /// Whether a piece was not written: the file has a hole, whatever comes behind it.
+    has_failed: bool,
 }
 
 impl PacedFile {
     /// Begins to write `file`, which must be empty.
     pub fn new(file: Arc<dyn File>, pace: Arc<Pace>) -> Self {
-        Self { file, pace, pending: Vec::new(), offset: 0, before: None, spare: Vec::new() }
+        let piece_bytes = pace.pieces().piece_bytes();
+        let (pending, spare, before, has_failed) = (Vec::new(), Vec::new(), None, false);
+        Self { file, pace, piece_bytes, pending, offset: 0, before, spare, has_failed }
     }
 
     /// Where the next byte goes.
@@ -187,7 +221,7 @@ impl PacedFile {
         let before = self.pending.len();
         let written = write(&mut self.pending);
         assert!(self.pending.len() >= before, "what is appended takes nothing away");
-        let whole = self.pending.len() / PIECE_BYTES * PIECE_BYTES;
+        let whole = self.pending.len() / self.piece_bytes * self.piece_bytes;
         if whole > 0 {
             self.hand_over(whole)?;
         }
@@ -219,10 +253,17 @@ impl PacedFile {
         }
     }
 
-    /// Waits for the piece before, and keeps its buffer.
+    /// Waits for the piece before, and keeps its buffer. Fails from the first piece on that was not
+    /// written.
     fn settle(&mut self) -> io::Result<()> {
+        if self.has_failed {
+            return Err(io::Error::other("an earlier part of the file was not written"));
+        }
         if let Some(before) = self.before.take() {
-            self.spare = before.wait()?;
+            if let Some(held) = self.pace.pieces().take_held(&before) {
+                held.write();
+            }
+            self.spare = before.wait().inspect_err(|_| self.has_failed = true)?;
             self.spare.clear();
         }
         Ok(())
@@ -235,7 +276,14 @@ impl PacedFile {
         if !planted(Mistake::ManifestEarly) {
             self.file.sync().map_err(FinishError::Sync)?;
         }
-        Ok((self.file, self.offset))
+        Ok((Arc::clone(&self.file), self.offset))
+    }
+}
+
+impl Drop for PacedFile {
+    /// Nobody needs what is held back of a file that is given up.
+    fn drop(&mut self) {
+        drop(self.before.take().and_then(|before| self.pace.pieces().take_held(&before)));
     }
 }
 
@@ -333,6 +381,45 @@ mod tests {
                 });
             }
         }
+    }
+
+    #[test]
+    fn what_is_held_back_is_written_in_the_end_and_what_is_given_up_is_not() {
+        with_writers(0, |disk, pace| {
+            pace.pieces().hold(4096);
+            let mut files = [begin(disk, pace, 1), begin(disk, pace, 2), begin(disk, pace, 3)];
+            let lengths = |disk: &SimDisk| {
+                [1, 2, 3].map(|number| {
+                    disk.open(FileName::Segment(FileNumber(number))).unwrap().bytes().unwrap()
+                })
+            };
+            for file in &mut files[..2] {
+                file.append(&[7; 4096 + 100]).unwrap();
+            }
+            assert_eq!(lengths(disk), [0; 3]);
+            files[2].append(&[8; 4096]).unwrap();
+            assert_eq!(lengths(disk), [4096, 0, 0], "the first, where there are others");
+            let [first, second, given_up] = files;
+            drop(given_up);
+            for file in [first, second] {
+                assert_eq!(file.finish().unwrap().1, 4196);
+            }
+            assert_eq!(lengths(disk), [4196, 4196, 0]);
+            let begun = begin(disk, pace, 4);
+            drop(begun);
+            assert!(pace.pieces().queue.lock().waiting.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_file_that_has_failed_is_never_finished() {
+        with_writers(0, |disk, pace| {
+            let mut file = begin(disk, pace, 1);
+            disk.fail_call(1, Fault::Io);
+            let told = parts().filter(|part| file.append(part).is_err()).count();
+            assert!(told > 1, "by each piece from there on");
+            assert!(matches!(file.finish(), Err(FinishError::Write(_))));
+        });
     }
 
     #[test]

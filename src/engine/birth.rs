@@ -5,7 +5,7 @@
 //!     is a store that lost it, and never an empty folder.
 
 use super::orphans::rewrite;
-use super::recovery::RecoveryReport;
+use super::recovery::{RecoveryReport, missing};
 use super::stats::files;
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Place, Result};
@@ -61,7 +61,7 @@ fn create(disk: &dyn Disk, options: &Options) -> Result<Manifest> {
         return Err(Error::corrupt("manifest.missing", "the manifest is missing", place));
     }
     if !options.create {
-        return Err(Error::new(ErrorKind::NotFound, "store.missing", "there is no store here"));
+        return Err(missing());
     }
     let mut store = StoreId::default();
     disk.random(&mut store.0).map_err(|cause| Error::io("drawing the store's id", cause))?;

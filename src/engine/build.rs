@@ -173,14 +173,12 @@ impl<'e> Builder<'e> {
     fn insist_from_here<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
         let (before, kept) = (self.liveness.clone(), self.archive.mark());
         let (pauses, engine) = (self.archive.pauses.clone(), self.engine);
-        let done = pauses.insist(&*engine.clock, || {
+        pauses.insist(&*engine.clock, || {
             work(self).inspect_err(|_| {
                 self.liveness = before.clone();
                 self.archive.back_to(kept);
             })
-        });
-        self.archive.pauses = pauses;
-        done
+        })
     }
 
     /// Takes back hints that mean no alarm any more.

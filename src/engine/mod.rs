@@ -43,6 +43,7 @@ pub mod publish;
 mod purge;
 mod rebuild;
 pub mod recovery;
+mod replay;
 pub mod scrub;
 mod splitter;
 pub mod stats;

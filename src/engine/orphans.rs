@@ -50,13 +50,21 @@ pub(super) fn remove_orphans(
         FileName::Segment(_) | FileName::Run(_) => true,
         _ => false,
     };
-    if orphans.iter().any(may_be_named) {
-        rewrite(disk, manifest)?;
+    let (named, unnamed): (Vec<_>, Vec<_>) = orphans.into_iter().partition(may_be_named);
+    // On a full disk they make room for the manifest.
+    let removed = remove(disk, &unnamed)?;
+    if named.is_empty() {
+        return Ok(removed);
     }
+    rewrite(disk, manifest)?;
+    Ok(removed + remove(disk, &named)?)
+}
+
+/// Removes files; says how many were there.
+fn remove(disk: &dyn Disk, names: &[FileName]) -> Result<u64> {
     let (mut removed, mut failed) = (0, None);
-    for name in orphans {
-        match disk.remove(name) {
-            // The manifest's rewriting has used it.
+    for name in names {
+        match disk.remove(*name) {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
             Ok(()) => removed += 1,
             // The others go all the same: an open that always fails here must not pile up files.

@@ -6,8 +6,9 @@
 
 use crate::disk::Clock;
 use crate::error::Result;
-use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How often one publish waits for what the medium does not give, and how long.
@@ -63,13 +64,13 @@ impl<K: Ord> Patience<K> {
     }
 }
 
-/// How often what the medium does not give is still asked for again.
+/// How often what the medium does not give is still asked for again. Clones have the same pauses.
 #[derive(Clone, Debug)]
-pub struct Pauses(Cell<u32>);
+pub struct Pauses(Arc<AtomicU32>);
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self(Cell::new(PAUSES))
+        Self(Arc::new(AtomicU32::new(PAUSES)))
     }
 }
 
@@ -83,24 +84,46 @@ impl Pauses {
     ) -> Result<T> {
         loop {
             match ask() {
-                Err(error) if error.is_unreadable() && self.0.get() > 0 => {
-                    self.0.set(self.0.get() - 1);
-                    clock.sleep(PAUSE);
-                }
+                Err(error) if error.is_unreadable() && self.take() => clock.sleep(PAUSE),
                 answer => return answer,
             }
         }
     }
 
+    /// Takes a pause, if there is one left.
+    fn take(&self) -> bool {
+        let fewer = |left: u32| left.checked_sub(1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
+    }
+
     /// Whether any pause was made.
     pub(super) fn were_needed(&self) -> bool {
-        self.0.get() < PAUSES
+        self.0.load(Ordering::Relaxed) < PAUSES
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::ReadDisk;
+    use crate::disk::sim::SimDisk;
+    use crate::error::{Error, ErrorKind};
+    use rustix::io::Errno;
+    use std::io;
+
+    #[test]
+    fn who_asks_inside_who_asks_makes_no_pauses_of_its_own() {
+        let clock = SimDisk::new(1).clock();
+        let (pauses, before) = (Pauses::default(), clock.uptime());
+        let ask = || -> Result<()> {
+            let error = Error::new(ErrorKind::Corrupt, "run.unreadable", "it is not given");
+            Err(error.caused_by(io::Error::from(Errno::IO)))
+        };
+        let inner = pauses.clone();
+        pauses.insist(&*clock, || inner.insist(&*clock, ask)).unwrap_err();
+        assert_eq!(clock.uptime().saturating_sub(before), PAUSE * PAUSES);
+        assert!(pauses.were_needed() && !Pauses::default().were_needed());
+    }
 
     #[test]
     fn waits_double_up_to_an_hour_and_begin_anew_after_a_success() {

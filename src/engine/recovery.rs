@@ -9,33 +9,31 @@
 //!   * Nothing of an earlier term is written to. The new term's first file says exactly where the
 //!     log before it ends, and is durable before anything is served.
 
-use super::alarms::{AlarmIndex, Before};
+use super::Engine;
 use super::birth::{begin_log, first_manifest};
 use super::bookmarks::{first_behind, forget_idle, note_terms, right_before};
-use super::catalog::{Catalog, Roll};
+use super::catalog::Catalog;
 use super::clean::Dictionaries;
+use super::commit::pressure;
 use super::expire::Expiry;
 use super::orphans::remove_orphans;
-use super::patience::Pauses;
 use super::publish::Publisher;
+use super::replay::{Memory, Tail};
 use super::stats::{Counters, files};
-use super::table::Table;
-use super::{DirtyList, Engine};
 use crate::directory::Directory;
+use crate::disk::crew;
 use crate::disk::fail_stop::FailStop;
 use crate::disk::pace::Pace;
-use crate::disk::{Clock, Disk, Lock, ReadDisk, SyncFailed, read_exact_at};
+use crate::disk::{Disk, Lock, ReadDisk, SyncFailed, read_exact_at};
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::group::WalHeader;
 use crate::format::header::{FileContext, HEADER_BLOCK_BYTES};
 use crate::format::manifest::{Manifest, TermSpan};
-use crate::format::record::{RecordHeader, RecordKind, RecordView, adoption, is_purge};
 use crate::format::run::RunUse;
-use crate::ids::{Address, FileNumber, Lsn, Term, Timestamp};
+use crate::ids::{FileNumber, Lsn, Term};
 use crate::locks::Ranked;
 use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder, NUMBERS_MAX};
-use crate::object::ObjectState;
 use crate::object::cache::PageCache;
 use crate::object::history::HistoryRuns;
 use crate::object::version::Version;
@@ -44,14 +42,12 @@ use crate::planted::{Mistake, planted};
 use crate::run::Run;
 use crate::segment::SegmentSet;
 use crate::wal::group_commit::Wal;
-use crate::wal::pool::{FileNumbers, Pool};
-use crate::wal::reader::{Medium, Replayed, check_operations, replay};
+use crate::wal::pool::{FileNumbers, MakeError, Pool};
+use crate::wal::reader::Replayed;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use super::commit::{OBJECT_OVERHEAD_BYTES, pressure};
 
 /// What an open found and did.
 #[derive(Clone, Debug, Default)]
@@ -77,54 +73,6 @@ impl RecoveryReport {
     }
 }
 
-/// The state that replay builds up.
-struct Tail<'a> {
-    version: &'a Version,
-    table: Table,
-    dirty: DirtyList,
-    dirty_bytes: usize,
-    /// Heads looked up so far.
-    lookups: u64,
-    /// Bytes of the directory's runs, until they were asked for as a whole.
-    directory_bytes: u64,
-    scratch: Vec<u8>,
-    alarms: AlarmIndex,
-    /// What was read, by the first byte of the object's id. Objects of one part fit a processor's
-    /// cache together, and their heads lie side by side.
-    parts: Vec<Vec<Commit>>,
-    /// Files of pages that commits behind the cut have adopted.
-    adopted: BTreeSet<FileName>,
-    roll: Roll,
-    clock: Arc<dyn Clock>,
-    pauses: Pauses,
-}
-
-/// A commit that was read and is to be applied.
-struct Commit {
-    record: Arc<[u8]>,
-    address: Address,
-    lsn: Lsn,
-    time: Timestamp,
-}
-
-const PARTS: usize = 256;
-
-/// Records that are fetched from memory together.
-const TOUCHED_AT_ONCE: usize = 32;
-
-/// Reads a byte of each cache line. Waiting for many lines at once takes as long as for one, and
-/// applying records one by one would wait for each.
-fn touch(commits: &[Commit]) {
-    let lines = commits.iter().flat_map(|commit| commit.record.iter().step_by(64));
-    std::hint::black_box(lines.fold(0_u8, |sum, byte| sum ^ byte));
-}
-
-/// Reading so many bytes in a row takes about as long as reading one block at random.
-const BYTES_PER_LOOKUP: u64 = 64 << 10;
-
-/// The cut number of replayed commits; the first checkpoint covers them.
-const FIRST_CUT: u64 = 1;
-
 impl Engine {
     /// Opens a store for writing.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Arc<Self>> {
@@ -137,19 +85,20 @@ impl Engine {
         sync_folders(&*disk)?;
         let mut manifest = first_manifest(&*disk, &options, &mut report)?;
         let log = survey(&*disk, &manifest)?;
-        let mut version = open_version(&disk, &manifest, &options)?;
-        note_terms(&mut manifest.terms, &log.firsts);
-        let mut tail = Tail::new(&version, Roll::of(&manifest), disk.clock());
-        let replayed = tail.replay(&*disk, &mut manifest)?;
-        report.note(&replayed);
         let term = Term(manifest.term.0.max(log.last_term.0) + 1);
         let context = FileContext { store: manifest.store, term };
         let numbers = Arc::new(FileNumbers::from(log.next_file));
-        let first_lsn = first_lsn(&replayed, &manifest.terms);
         let pace = Arc::new(Pace::new(disk.clock()));
         pace.set_rate(options.background_bytes_per_second);
         let (pool, is_ending) = new_pool((&disk, &pace), context, &numbers, options.wal_file_bytes);
-        let file = pool.start(replayed.join, first_lsn)?;
+        let (mut version, memory) = read(&disk, &options, &mut manifest, &log.firsts, &pool)
+            .inspect_err(|_| pool.remove_ready())?;
+        let Memory { replayed, table, alarms, dirty, dirty_bytes, adopted, roll } = memory;
+        report.note(&replayed);
+        let first_lsn = first_lsn(&replayed, &manifest.terms);
+        manifest.next_file = numbers.peek();
+        let start = || pool.start(replayed.join, first_lsn);
+        let file = make_room(&*disk, &mut manifest, (&log.used, &adopted), (&mut report, start))?;
         manifest.terms.push(TermSpan { term, first: first_lsn, last: right_before(first_lsn) });
         forget_idle(&mut manifest.terms);
         manifest.next_file = numbers.peek();
@@ -159,8 +108,7 @@ impl Engine {
         let mut log_files = without_dead(log.used, &replayed);
         let files_behind = log_files.range(manifest.replay.file..).count() as u64;
         log_files.insert(file.number);
-        report.files_removed = remove_orphans(&*disk, &mut manifest, (&log_files, &tail.adopted))?;
-        let Tail { table, dirty, dirty_bytes, alarms, roll, .. } = tail;
+        report.files_removed += remove_orphans(&*disk, &mut manifest, (&log_files, &adopted))?;
         // Whoever asks the version for the manifest is told of this term too.
         version.manifest = manifest.clone();
         let dirty_bytes = Arc::new(AtomicUsize::new(dirty_bytes));
@@ -204,6 +152,52 @@ impl Engine {
     }
 }
 
+/// Reads the store's files, and the tail of the log into memory; meanwhile has a file of the log
+/// made for this term. Where threads may be used the two are read at the same time: what an open
+/// waits for is mostly the device.
+fn read(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    manifest: &mut Manifest,
+    firsts: &BTreeMap<Term, Lsn>,
+    pool: &Pool,
+) -> Result<(Version, Memory)> {
+    let helpers = if options.is_threaded { crew::helpers() } else { 0 };
+    let mut terms = manifest.terms.clone();
+    note_terms(&mut terms, firsts);
+    let read_log = || {
+        let tail = Tail::read(&**disk, manifest, terms)?;
+        match pool.make_ready_now().map_err(MakeError::into_error) {
+            // There may be something to remove first.
+            Err(error) if error.kind() != ErrorKind::Full => Err(error),
+            _ => Ok(tail),
+        }
+    };
+    let (version, tail) = crew::beside(helpers, || open_version(disk, manifest, options), read_log);
+    let (version, mut tail) = (version?, tail?);
+    manifest.terms = std::mem::take(&mut tail.terms);
+    let memory = tail.apply(&**disk, &version, helpers)?;
+    Ok((version, memory))
+}
+
+/// Starts, and where there is no room first removes what this open is to remove in any case: that
+/// may be what fills the disk.
+fn make_room<T>(
+    disk: &dyn Disk,
+    manifest: &mut Manifest,
+    kept: (&BTreeSet<FileNumber>, &BTreeSet<FileName>),
+    (report, start): (&mut RecoveryReport, impl Fn() -> Result<T>),
+) -> Result<T> {
+    match start() {
+        Err(error) if error.kind() == ErrorKind::Full => {
+            report.files_removed = remove_orphans(disk, manifest, kept)?;
+            sync_folders(disk)?;
+            start()
+        }
+        started => started,
+    }
+}
+
 /// The pool, and what tells it that no file is to be filled ahead.
 fn new_pool(
     (disk, pace): (&Arc<dyn Disk>, &Arc<Pace>),
@@ -232,6 +226,12 @@ fn without_dead(mut used: BTreeSet<FileNumber>, replayed: &Replayed) -> BTreeSet
         used.retain(|number| !replayed.dead.contains(number));
     }
     used
+}
+
+/// For an open where there is no store, and none is to be made.
+#[cold]
+pub fn missing() -> Error {
+    Error::new(ErrorKind::NotFound, "store.missing", "there is no store here")
 }
 
 fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>> {
@@ -354,127 +354,15 @@ pub fn load_version(
     })
 }
 
-impl<'a> Tail<'a> {
-    fn new(version: &'a Version, roll: Roll, clock: Arc<dyn Clock>) -> Self {
-        let (objects, last_purge) = (Vec::new(), Lsn::ZERO);
-        let dirty = DirtyList { cut: FIRST_CUT, objects, record_bytes: 0, last_purge };
-        let runs = version.directory.runs();
-        let directory_bytes = runs.iter().map(|run| run.facts().bytes).sum();
-        let (table, scratch) = (Table::default(), Vec::new());
-        let parts = std::iter::repeat_with(Vec::new).take(PARTS).collect();
-        Self {
-            version,
-            table,
-            dirty,
-            dirty_bytes: 0,
-            lookups: 0,
-            directory_bytes,
-            scratch,
-            alarms: AlarmIndex::default(),
-            parts,
-            adopted: BTreeSet::new(),
-            roll,
-            clock,
-            pauses: Pauses::default(),
-        }
-    }
-
-    /// Also notes where terms ended of which the manifest knows no end.
-    fn replay(&mut self, disk: &dyn Disk, manifest: &mut Manifest) -> Result<Replayed> {
-        let medium = Medium(disk);
-        let (store, from, cut) = (manifest.store, manifest.replay, manifest.cut);
-        let terms = &mut manifest.terms;
-        let mut at = 0;
-        let mut replayed = replay(&medium, store, from, cut, cut, &mut |record, position| {
-            let lsn = record.header.lsn;
-            while terms.get(at + 1).is_some_and(|next| next.first <= lsn) {
-                at += 1;
-            }
-            if let Some(span) = terms.get_mut(at).filter(|span| span.first <= lsn) {
-                span.last = span.last.max(lsn);
-            }
-            // It only took its LSN.
-            if record.header.kind == RecordKind::AdoptBegin {
-                return Ok(());
-            }
-            check_operations(&record, position)?;
-            if let Some(adoption) = adoption(record.payload) {
-                mark(Mark::AdoptionReplayed);
-                self.version.adopt(disk, &record.header, &adoption)?;
-                self.adopted.extend(adoption.files().map(|(name, _)| name));
-            }
-            self.roll.follow(&record)?;
-            self.keep(&record);
-            Ok(())
-        })?;
-        for part in std::mem::take(&mut self.parts) {
-            let mut rest = part.into_iter();
-            while !rest.as_slice().is_empty() {
-                touch(&rest.as_slice()[..rest.len().min(TOUCHED_AT_ONCE)]);
-                rest.by_ref().take(TOUCHED_AT_ONCE).try_for_each(|commit| self.apply(commit))?;
-            }
-        }
-        for end in [&mut replayed.end, &mut replayed.join] {
-            end.lsn = end.lsn.max(cut);
-            end.time = end.time.max(manifest.cut_time);
-        }
-        Ok(replayed)
-    }
-
-    /// Keeps a commit for later. Commits of one object stay in their order.
-    fn keep(&mut self, view: &RecordView<'_>) {
-        let RecordHeader { address, lsn, time, .. } = view.header;
-        let record = &mut self.scratch;
-        record.clear();
-        let length = u32::try_from(view.payload.len()).unwrap_or(u32::MAX);
-        record.extend_from_slice(&RecordHeader { length, ..view.header }.encode());
-        record.extend_from_slice(view.payload);
-        let record = Arc::from(record.as_slice());
-        self.parts[usize::from(address.id.0[0])].push(Commit { record, address, lsn, time });
-    }
-
-    fn apply(&mut self, commit: Commit) -> Result<()> {
-        let Commit { record, address, lsn, time } = commit;
-        let object: Arc<ObjectState> = self.table.get_or_insert(address);
-        let mut inner = object.inner.lock();
-        if !inner.is_loaded {
-            self.lookups += 1;
-            // A tail that touches many objects is quicker behind one pass over the directory.
-            if self.lookups.saturating_mul(BYTES_PER_LOOKUP) > self.directory_bytes {
-                self.version.directory.runs().iter().for_each(|run| run.will_need());
-                self.directory_bytes = u64::MAX;
-            }
-            let head = self.pauses.insist(&*self.clock, || self.version.head(address));
-            match head {
-                // Its commits are kept; what was below them is not known, and reads will say so.
-                Err(error) if error.kind() == ErrorKind::Corrupt => inner.load_lost(),
-                head => inner.load(head?.as_ref()),
-            }
-        }
-        self.dirty_bytes += record.len();
-        self.dirty.record_bytes += record.len() as u64;
-        if is_purge(&record) {
-            self.dirty.last_purge = self.dirty.last_purge.max(lsn);
-        }
-        let before = Before::replay(&inner);
-        inner.apply(Arc::clone(&record), lsn, time, FIRST_CUT);
-        self.alarms.note_replayed(FIRST_CUT, address, &before, &inner, &record);
-        if inner.dirty_cut != FIRST_CUT {
-            inner.dirty_cut = FIRST_CUT;
-            self.dirty_bytes += OBJECT_OVERHEAD_BYTES;
-            self.dirty.objects.push(Arc::clone(&object));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::disk::sim::{Fault, SimDisk};
     use crate::format::record::Operation;
-    use crate::ids::{Codec, NamespaceNumber, ShortId};
+    use crate::ids::{Address, Codec, NamespaceNumber, ShortId};
+    use crate::object::ObjectState;
     use crate::object::write_set::WriteSet;
+    use crate::wal::pool::Fill;
 
     const FILE_BYTES: u64 = 64 << 10;
 
@@ -532,6 +420,48 @@ mod tests {
             assert!(logs(&disk) <= 3);
         }
         assert!(failed > 300);
+    }
+
+    /// A store whose process was killed with two files of the log ready.
+    fn with_ready_files(seed: u64) -> SimDisk {
+        let disk = SimDisk::new(seed);
+        let engine = open(&disk).unwrap();
+        commit(&engine, 1);
+        assert!(engine.checkpoint().unwrap());
+        commit(&engine, 2);
+        for _ in 0..2 {
+            engine.wal.prepare_file(Fill::Written).unwrap();
+        }
+        disk.kill()
+    }
+
+    #[test]
+    fn an_open_on_a_full_disk_makes_room_of_what_nobody_needs() {
+        let disk = with_ready_files(4);
+        assert_eq!(logs(&disk), 3);
+        disk.set_free_bytes(0);
+        let engine = open(&disk).unwrap();
+        let RecoveryReport { records_replayed, files_removed, .. } = *engine.report();
+        assert_eq!((records_replayed, files_removed, logs(&disk)), (1, 2, 2));
+        commit(&engine, 3);
+    }
+
+    #[test]
+    fn so_it_does_of_half_a_merge_once_a_manifest_has_room() {
+        let disk = with_ready_files(5);
+        let half = FileName::Run(FileNumber(90));
+        disk.create(half).unwrap().allocate(2 * FILE_BYTES).unwrap();
+        disk.sync_folder(Folder::Runs).unwrap();
+        // As if the files that stood ready were used: then what is left is the half.
+        for name in disk.names().iter().filter(|name| name.folder() == Folder::Wal).skip(1) {
+            disk.remove(*name).unwrap();
+        }
+        for free in [0, 2 * 4096] {
+            disk.set_free_bytes(free);
+            let opened = open(&disk);
+            assert_eq!(opened.is_ok(), free > 0, "{opened:?}");
+            assert_eq!(disk.names().contains(&half), free == 0);
+        }
     }
 
     #[test]

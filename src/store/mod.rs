@@ -63,6 +63,7 @@ pub use crate::options::Options;
 use crate::disk::Disk;
 use crate::disk::real::RealDisk;
 use crate::engine::Engine;
+use crate::engine::recovery::missing;
 use crate::error::{Error, Result};
 use crate::format::group::GroupKind;
 use crate::ids::Lsn;
@@ -72,6 +73,7 @@ use alarms::scheduler::Scheduler;
 use namespace::{Namespace, NamespaceOptions};
 use outstanding::Outstanding;
 use parking_lot::Mutex;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use threads::{Job, Threads};
@@ -142,15 +144,17 @@ impl Options {
     /// and a few reads of each run; starts the threads.
     ///
     /// Fails with `store.locked` while it is open for writing, in another process or in this one;
-    /// with `store.missing` where the folder has no store and [`Options::create`] is off, with `Io`
-    /// where there is no folder; with an `option` code, kind `Invalid`, for a setting out of its
+    /// with `store.missing` where there is no store and [`Options::create`] is off; with an `option` code, kind `Invalid`, for a setting out of its
     /// range; with `Corrupt` where what a crash cannot explain is missing or damaged; with
     /// `Unsupported` for a store of another version; with `Full` where there is no room for a file
     /// of the log. Nothing was lost by that: the same call may be tried again.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         let opened = if self.create { RealDisk::create(path) } else { RealDisk::open(path) };
-        let disk = opened.map_err(|cause| Error::io("opening the store's folder", cause))?;
+        let disk = opened.map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound if !self.create => missing().caused_by(cause),
+            _ => Error::io("opening the store's folder", cause),
+        })?;
         self.open_on(disk)
     }
 
@@ -413,6 +417,13 @@ impl Steps<'_> {
     /// Makes one more log file ready.
     pub fn prepare_file(&self) -> Result<()> {
         self.engine.wal.prepare_file(Fill::Written)
+    }
+
+    /// Of files of pages and runs that are begun from now on, has pieces of so many bytes wait until
+    /// there are others, or the next piece of the file comes or its end: each is written late, and
+    /// what fails is told late, as threads may do it. With zero, each is written at once.
+    pub fn hold_pieces(&self, bytes: usize) {
+        self.engine.pace.pieces().hold(bytes);
     }
 
     /// Wakes futures that wait for a time which has come. Says how many.

@@ -15,7 +15,7 @@ use super::untrusted::OpenMode;
 use crate::disk::real::RealReadDisk;
 use crate::disk::{Clock, Listed, ReadDisk, ReadFile};
 use crate::engine::catalog::{NamespaceEntry, Roll};
-use crate::engine::recovery::load_version;
+use crate::engine::recovery::{load_version, missing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordView, adoption};
@@ -232,11 +232,6 @@ impl Reader {
             Error::new(ErrorKind::NotFound, "namespace.missing", what)
         })
     }
-}
-
-#[cold]
-fn missing() -> Error {
-    Error::new(ErrorKind::NotFound, "store.missing", "there is no store here")
 }
 
 #[cold]

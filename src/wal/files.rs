@@ -67,23 +67,33 @@ impl LogFiles for Live<'_> {
     }
 }
 
-/// Bytes that a [`Window`] reads at once.
+/// Bytes that a [`Window`] reads at once where it goes on reading.
 pub(super) const WINDOW_BYTES: usize = 1024 * 1024;
+/// What it reads of a file at first: a header, and what stands behind it.
+const FIRST_BYTES: usize = 8 * 1024;
+/// How far ahead of what it reads the device is asked for more, so that nobody waits for it.
+const AHEAD_BYTES: u64 = 8 * WINDOW_BYTES as u64;
 
 /// A file of the log, read through one buffer.
 pub(super) struct Window {
     file: Arc<dyn ReadFile>,
     name: FileName,
     bytes: u64,
+    /// Where the bytes that are held begin.
     start: u64,
+    /// How many of the buffer's bytes are held.
+    count: usize,
     buffer: Vec<u8>,
+    /// What the device was asked for ends here.
+    asked_to: u64,
 }
 
 impl Window {
     pub(super) fn open(files: &dyn LogFiles, number: FileNumber) -> Result<Self> {
         let file = files.open(number)?;
         let name = FileName::Wal(number);
-        let mut window = Self { file, name, bytes: 0, start: 0, buffer: Vec::new() };
+        let (start, count, asked_to) = (0, 0, 0);
+        let mut window = Self { file, name, bytes: 0, start, count, buffer: Vec::new(), asked_to };
         window.bytes = window.bytes_now()?;
         Ok(window)
     }
@@ -109,26 +119,48 @@ impl Window {
             return Ok(None);
         }
         if self.held(offset, length).is_none() {
-            let wanted = (length.max(WINDOW_BYTES) as u64).min(rest);
-            // Nothing is held until the read has succeeded.
-            self.start = offset;
-            self.buffer.clear();
-            let mut buffer = std::mem::take(&mut self.buffer);
-            buffer.resize(usize::try_from(wanted).unwrap_or(length), 0);
-            read(&*self.file, self.name, &mut buffer, offset)?;
-            self.buffer = buffer;
+            let least = if self.buffer.is_empty() { FIRST_BYTES } else { WINDOW_BYTES };
+            let wanted = (length.max(least) as u64).min(rest);
+            self.fill(offset, usize::try_from(wanted).unwrap_or(length))?;
         }
         Ok(self.held(offset, length))
     }
 
+    /// Holds so many bytes from `offset` on. What of them is held already is not read again.
+    fn fill(&mut self, offset: u64, wanted: usize) -> Result<()> {
+        let skip = offset.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
+        let skip = skip.filter(|skip| self.count > 0 && *skip <= self.count);
+        self.buffer.copy_within(skip.unwrap_or(self.count)..self.count, 0);
+        (self.start, self.count) = (offset, skip.map_or(0, |skip| self.count - skip));
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        let (have, end) = (self.count, offset + wanted as u64);
+        read(&*self.file, self.name, &mut self.buffer[have..wanted], offset + have as u64)?;
+        self.count = wanted;
+        if skip.is_some() {
+            self.ask_ahead(end);
+        }
+        Ok(())
+    }
+
+    /// Asks the device for what comes behind `end`.
+    fn ask_ahead(&mut self, end: u64) {
+        let (from, to) = (self.asked_to.max(end), end.saturating_add(AHEAD_BYTES).min(self.bytes));
+        if from < to {
+            self.file.will_read(from..to);
+            self.asked_to = to;
+        }
+    }
+
     /// Reads anew whatever is asked for next.
     pub(super) fn forget(&mut self) {
-        self.buffer.clear();
+        self.count = 0;
     }
 
     fn held(&self, offset: u64, length: usize) -> Option<&[u8]> {
         let begin = usize::try_from(offset.checked_sub(self.start)?).ok()?;
-        self.buffer.get(begin..begin.checked_add(length)?)
+        self.buffer[..self.count].get(begin..begin.checked_add(length)?)
     }
 
     /// What stands where a group's header may, without giving up what the window holds.

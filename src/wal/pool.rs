@@ -41,6 +41,14 @@ impl From<Error> for MakeError {
     }
 }
 
+impl MakeError {
+    /// Why, for whoever gives up in either case.
+    pub fn into_error(self) -> Error {
+        let (Self::Failed(error) | Self::NamesLost(error)) = self;
+        error
+    }
+}
+
 /// Gives out file numbers, each once.
 #[derive(Debug)]
 pub struct FileNumbers(AtomicU64);
@@ -207,6 +215,16 @@ impl Pool {
         self.make(Fill::Allocated)
     }
 
+    /// Removes the files that stand ready, for an open that has failed: one that always fails must
+    /// not pile them up.
+    pub fn remove_ready(&self) {
+        let files = std::mem::take(&mut self.ready.lock().files);
+        for file in files {
+            // What stays behind is removed by the next open.
+            let _ = self.disk.remove(file.name());
+        }
+    }
+
     /// Files made because one was needed and none stood ready.
     pub fn late_files(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
@@ -278,9 +296,7 @@ impl Pool {
 
     /// The first file of a term, its header durable, ready for groups.
     pub fn start(&self, end: LogEnd, first_lsn: Lsn) -> Result<Arc<LogFile>> {
-        self.make_ready_now().map_err(|error| match error {
-            MakeError::Failed(error) | MakeError::NamesLost(error) => error,
-        })?;
+        self.make_ready_now().map_err(MakeError::into_error)?;
         let none = || Error::io("taking a WAL file into use", std::io::ErrorKind::NotFound.into());
         let file = self.take().ok_or_else(none)?;
         // Nothing is in it: an open that always fails here must not pile up files.

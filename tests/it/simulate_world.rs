@@ -389,6 +389,7 @@ impl World {
         let (report, durable) = (store.report().clone(), store.durable());
         self.note(format_args!("open: {report:?}, durable up to {durable}"));
         self.activity = Activity::Turns;
+        store.steps().hold_pieces(self.chance.pick(&[0, 4 << 10, 16 << 10]));
         let namespaces = Vec::new();
         self.running = Some(Running { handles: BTreeMap::new(), namespaces, store });
         self.set_faults(false);
