@@ -144,10 +144,11 @@ impl Options {
     /// and a few reads of each run; starts the threads.
     ///
     /// Fails with `store.locked` while it is open for writing, in another process or in this one;
-    /// with `store.missing` where there is no store and [`Options::create`] is off; with an `option` code, kind `Invalid`, for a setting out of its
-    /// range; with `Corrupt` where what a crash cannot explain is missing or damaged; with
-    /// `Unsupported` for a store of another version; with `Full` where there is no room for a file
-    /// of the log. Nothing was lost by that: the same call may be tried again.
+    /// with `store.missing` where there is no store and [`Options::create`] is off; with an
+    /// `option` code, kind `Invalid`, for a setting out of its range; with `Corrupt` where what a
+    /// crash cannot explain is missing or damaged; with `Unsupported` for a store of another
+    /// version; with `Full` where there is no room for a file of the log. Nothing was lost by that:
+    /// the same call may be tried again.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         let opened = if self.create { RealDisk::create(path) } else { RealDisk::open(path) };
@@ -419,9 +420,9 @@ impl Steps<'_> {
         self.engine.wal.prepare_file(Fill::Written)
     }
 
-    /// Of files of pages and runs that are begun from now on, has pieces of so many bytes wait until
-    /// there are others, or the next piece of the file comes or its end: each is written late, and
-    /// what fails is told late, as threads may do it. With zero, each is written at once.
+    /// Of files of pages and runs that are begun from now on, has pieces of so many bytes wait
+    /// until there are others, or the next piece of the file comes or its end: each is written
+    /// late, and what fails is told late, as threads may do it. With zero, each is written at once.
     pub fn hold_pieces(&self, bytes: usize) {
         self.engine.pace.pieces().hold(bytes);
     }

@@ -43,8 +43,8 @@ pub struct ObjectInfo {
 ///
 /// An error stands in the place of what cannot be read, of one object or, where a part of the
 /// directory is lost, of any number; all others are shown, those behind it too. Where the operating
-/// system refuses to read the directory, for want of memory say, the list ends with the error: begin
-/// again behind the last that was shown.
+/// system refuses to read the directory, for want of memory say, the list ends with the error:
+/// begin again behind the last that was shown.
 #[derive(Debug)]
 pub struct Objects {
     namespace: Namespace,
