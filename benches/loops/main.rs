@@ -7,12 +7,13 @@ mod parts;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dostore::actor::Storage;
-use dostore::actor::host::{Actor, Context, Host, Pool, Reply};
+use dostore::actor::host::{Actor, Class, Context, Host, Pool, Reply};
 use dostore::error::Error;
 use dostore::ids::ObjectId;
 use dostore::store::Store;
 use dostore::store::list::ListOptions;
 use dostore::store::namespace::Namespace;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::hint::black_box;
 use std::pin::pin;
@@ -20,6 +21,9 @@ use std::task::{self, Waker};
 
 const OBJECTS: usize = 1_000;
 const KEYS: usize = 8;
+const MANY: usize = 10_000;
+/// Messages that are handled one after the other.
+const BATCH: usize = 32;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -168,9 +172,45 @@ fn hosts(criterion: &mut Criterion, store: &Store) -> Result<()> {
             replies.map(Reply::wait)
         });
     });
+    each_of_many(criterion, &echoes, &pool)?;
     let mut closing = pin!(host.close());
     while closing.as_mut().poll(&mut context).is_pending() {
         pool.run_ready();
+    }
+    Ok(())
+}
+
+/// Of many actors in flight none is near when its message comes.
+fn each_of_many(criterion: &mut Criterion, echoes: &Class<Echo>, pool: &Pool) -> Result<()> {
+    let names = (0..MANY).map(|number| number.to_string());
+    let recipients = names.map(|name| echoes.recipient(&name));
+    let recipients = recipients.collect::<dostore::error::Result<Vec<_>>>()?;
+    let mut waiting: VecDeque<_> = recipients.iter().map(|recipient| recipient.send(0)).collect();
+    let mut context = task::Context::from_waker(Waker::noop());
+    while let Some(reply) = waiting.front_mut() {
+        pool.run_ready();
+        if pin!(reply).poll(&mut context).is_ready() {
+            waiting.pop_front();
+        }
+    }
+    for (message, what) in [(2, "answers"), (1, "writes")] {
+        let name = format!("message to the next of {MANY} actors, which {what}");
+        let mut sent = 0;
+        criterion.bench_function(&name, |bencher| {
+            bencher.iter(|| {
+                let recipient = &recipients[sent % MANY];
+                sent += 1;
+                if waiting.len() == MANY / 2 {
+                    drop(waiting.pop_front());
+                }
+                waiting.push_back(recipient.send(black_box(message)));
+                if sent.is_multiple_of(BATCH) {
+                    pool.run_ready();
+                }
+            });
+        });
+        pool.run_ready();
+        waiting.clear();
     }
     Ok(())
 }

@@ -77,7 +77,8 @@ struct Open {
     transactions: Vec<Transaction>,
     /// Whether a write in it must be confirmed before a gate opens.
     is_confirmed: bool,
-    draft: Option<Draft>,
+    /// Elsewhere: it is there while a turn is, in memory that the thread has just used for another.
+    draft: Option<Box<Draft>>,
 }
 
 /// What clones of a storage share. What each turn goes through comes first, in one piece: of ten
@@ -250,7 +251,7 @@ impl Core {
         if open.transactions.first().is_some_and(|transaction| level < transaction.level) {
             return None;
         }
-        open.draft.as_ref().map(read)
+        open.draft.as_deref().map(read)
     }
 
     /// What a gate that is taken now covers; with `everything`, also what needs no confirmation.
@@ -277,7 +278,7 @@ impl Core {
         self.book.check()?;
         self.check_transaction(&open)?;
         let open = &mut *open;
-        let draft = open.draft.get_or_insert_with(Draft::new);
+        let draft = open.draft.get_or_insert_default();
         let before = draft.savepoint();
         let count = draft.count();
         let done = change(draft, &self.object);
@@ -369,7 +370,7 @@ impl Core {
         let mut open = self.open.lock();
         self.book.check()?;
         self.check_transaction(&open)?;
-        let begin = open.draft.as_ref().map(Draft::savepoint);
+        let begin = open.draft.as_deref().map(Draft::savepoint);
         let level = self.level.load(Ordering::Relaxed);
         let was_confirmed = open.is_confirmed;
         open.transactions.push(Transaction { level, begin, was_confirmed });

@@ -44,13 +44,14 @@ use std::sync::Arc;
 ///
 /// See [`Store`] for an example.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Object {
     /// Keeps the store's threads running for as long as commits may come.
     store: Store,
     state: Arc<ObjectState>,
+    fence: u64,
     id: ObjectId,
     name: Option<String>,
-    fence: u64,
 }
 
 impl Object {
@@ -99,7 +100,7 @@ impl Object {
             Ok((Arc::clone(state), state.raise_fence(inner)))
         })?;
         let name = name.map(str::to_owned);
-        Ok(Self { store, state, id, name, fence })
+        Ok(Self { store, state, fence, id, name })
     }
 
     /// The object's id.

@@ -8,6 +8,7 @@ mod eager;
 mod ends;
 #[cfg(feature = "tokio")]
 mod on_tokio;
+mod small;
 mod stage;
 mod wakers;
 

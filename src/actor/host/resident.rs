@@ -59,8 +59,11 @@ impl<A: Actor> Drop for Residence<A> {
 /// its last turn has logged anything.
 type Handled<A> = std::result::Result<Result<(reply::Outcome<A>, Option<Cover>)>, String>;
 
-/// The same, and who is to be answered.
-type Answered<A> = (Handled<A>, Answer<A>);
+/// The same, who is to be answered, and what is behind the message now.
+type Answered<A> = (Handled<A>, Answer<A>, Behind);
+
+/// A future that lies where its owner does not.
+type Elsewhere<F> = Pin<Box<F>>;
 
 /// Alarms whose failure no commit holds yet, and why they failed.
 type Unrecorded = Vec<(Box<Delivery>, String)>;
@@ -102,7 +105,7 @@ async fn stay<A: Actor>(seat: &Arc<Seat<A>>, unrecorded: &mut Unrecorded) -> Res
     let storage = &opened.0;
     let mut abandoned = Vec::new();
     for (delivery, why) in failed {
-        if let Outcome::Abandoned = record(storage, &delivery, &why).await? {
+        if let Outcome::Abandoned = Box::pin(record(storage, &delivery, &why)).await? {
             abandoned.push((delivery, why));
         }
     }
@@ -112,7 +115,7 @@ async fn stay<A: Actor>(seat: &Arc<Seat<A>>, unrecorded: &mut Unrecorded) -> Res
     seat.roster.note_stay(seat);
     let context = Context { storage: storage.clone(), seat: Arc::clone(seat) };
     let starting = storage.run(lazy(|| (seat.roster.start)(context.clone())));
-    let actor = match caught(starting).await {
+    let actor = match Box::pin(caught(starting)).await {
         Ok(Ok(Ok(actor))) => actor,
         Ok(Ok(Err(error))) => {
             let counts = A::is_counted(&error).then_some(unrecorded);
@@ -123,7 +126,7 @@ async fn stay<A: Actor>(seat: &Arc<Seat<A>>, unrecorded: &mut Unrecorded) -> Res
     };
     let mut resident = Resident { seat, context: &context, actor };
     for (delivery, why) in abandoned {
-        resident.tell_abandoned(&delivery, &why).await?;
+        Box::pin(resident.tell_abandoned(&delivery, &why)).await?;
     }
     resident.work(unrecorded).await?;
     drop(resident);
@@ -232,9 +235,8 @@ impl<A: Actor> Resident<'_, A> {
                 Next::Message(answer, then) => {
                     behind = then;
                     if let Some(handling) = self.begin(answer, behind)? {
-                        let handled;
-                        (handled, behind) = handling.await;
-                        let (handled, answer) = handled;
+                        let (handled, answer);
+                        (handled, answer, behind) = handling.await;
                         end(context, handled, answer)?;
                     }
                 }
@@ -256,12 +258,14 @@ impl<A: Actor> Resident<'_, A> {
     /// Begins to handle a message: gives the future of that, with nothing or more `behind` it. None
     /// where it is handled beside the others.
     ///
-    /// No future: whatever one takes is copied into it, and an active object is to be small.
+    /// No future: whatever one takes is copied into it, and an active object is to be small. So
+    /// what a handler needs lies elsewhere while it runs, in memory that this thread has just used
+    /// for another object.
     fn begin(
         &mut self,
         answer: Answer<A>,
         behind: Behind,
-    ) -> Result<Option<impl Future<Output = (Answered<A>, Behind)> + Send + use<'_, A>>> {
+    ) -> Result<Option<Elsewhere<impl Future<Output = Answered<A>> + Send + use<'_, A>>>> {
         let message = answer.take_message();
         let (seat, context, actor) = (self.seat, self.context, &mut self.actor);
         let chosen = catch_unwind(AssertUnwindSafe(|| actor.interleaved(context, message)));
@@ -269,7 +273,7 @@ impl<A: Actor> Resident<'_, A> {
             Ok(Event::Alone(message)) => {
                 let handling = context.storage.turns(lazy(|| actor.handle(context, message)));
                 let (answer, future) = (Some(answer), caught(handling));
-                Ok(Some(Handling { seat, behind, answer, future }))
+                Ok(Some(Box::pin(Handling { seat, behind, answer, future })))
             }
             Ok(Event::Beside(event)) => {
                 run_beside(context, event, answer);
@@ -387,8 +391,7 @@ pin_project! {
 }
 
 impl<A: Actor, F: Future<Output = Handled<A>>> Future for Handling<'_, A, F> {
-    /// What came of it, and what is behind the message now.
-    type Output = (Answered<A>, Behind);
+    type Output = Answered<A>;
 
     fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -399,7 +402,7 @@ impl<A: Actor, F: Future<Output = Handled<A>>> Future for Handling<'_, A, F> {
             return Poll::Pending;
         };
         let answer = this.answer.take().expect("not polled again when it is over");
-        Poll::Ready(((handled, answer), *this.behind))
+        Poll::Ready((handled, answer, *this.behind))
     }
 }
 
