@@ -1,12 +1,4 @@
-//! Bookmarks as text: what parses prints back, in small letters.
+//! The target `bookmark`: see `src/bookmark.rs`.
 #![no_main]
 
-use dostore::bookmark::Bookmark;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(bookmark) = text.parse::<Bookmark>() {
-        assert_eq!(bookmark.to_string(), text.to_lowercase());
-        assert_eq!(bookmark.to_string().parse::<Bookmark>().ok(), Some(bookmark));
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dostore_fuzz::bookmark::run(data));

@@ -16,6 +16,8 @@ mod emptying;
 mod healing;
 mod held_back;
 mod interposed;
+#[path = "../../fuzz/src/kept.rs"]
+mod kept;
 #[path = "../ledger/mod.rs"]
 mod ledger;
 mod limiter;
@@ -29,6 +31,7 @@ mod pages;
 mod pool_in_progress;
 mod purge_overtakes;
 mod retired;
+mod said;
 mod savepoints;
 mod scrub;
 mod shrink;

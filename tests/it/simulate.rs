@@ -276,7 +276,17 @@ impl Wrong {
 
 /// Runs one seed, or of its events only these.
 fn run_seed(seed: u64, only: Option<BTreeSet<Event>>, is_verbose: bool) -> Ran {
-    let mut world = World::new(seed, only, is_verbose);
+    run_world(World::new(seed, only, is_verbose))
+}
+
+/// Runs what an input says. Panics where something is wrong.
+pub fn run_input(input: &[u8]) {
+    if let Some(Wrong { what, story, .. }) = run_world(World::said(input)).wrong {
+        panic!("{what}\n{story}");
+    }
+}
+
+fn run_world(mut world: World) -> Ran {
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     let wrong = match ran {
         Ok(Ok(())) => None,

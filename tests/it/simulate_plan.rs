@@ -4,7 +4,7 @@
 //! things coincide.
 //!
 //! Invariants:
-//!   * A plan follows from its seed alone.
+//!   * A plan follows from its seed, or its input, alone.
 
 use super::chance::Chance;
 use super::model::Shape;
@@ -214,8 +214,21 @@ const ALIKE_EVERY: u64 = 40;
 impl Plan {
     pub fn drawn(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x706C_616E);
-        let chance = &mut chance;
-        let is_huge = seed % HUGE_EVERY == 77;
+        let plan = Self::drawn_by(&mut chance, seed % HUGE_EVERY == 77);
+        if seed % ALIKE_EVERY == 13 { plan.alike() } else { plan }
+    }
+
+    /// A plan that is soon over.
+    pub fn short(chance: &mut Chance) -> Self {
+        let mut plan = Self::drawn_by(chance, false);
+        plan.lives = plan.lives.min(3);
+        plan.actions_max = plan.actions_max.min(40);
+        plan.objects.truncate(8);
+        plan.objects.iter_mut().for_each(|object| object.keys = object.keys.min(100));
+        plan
+    }
+
+    fn drawn_by(chance: &mut Chance, is_huge: bool) -> Self {
         let is_wide = !is_huge && chance.percent(20);
         let namespaces = chance.index(3) + 1;
         let count = match (is_huge, is_wide) {
@@ -230,7 +243,7 @@ impl Plan {
         }
         let weights = Action::ALL.iter().map(|action| weight(*action, chance)).collect();
         let is_long = chance.percent(30);
-        let plan = Self {
+        Self {
             lives: if is_huge { 4 } else { chance.between(4, if is_long { 8 } else { 24 }) },
             actions_max: if is_long { 250 } else { 60 },
             weights,
@@ -259,8 +272,7 @@ impl Plan {
             epoch_bytes: chance.pick(&[0, 4_000, 40_000, 1 << 30]),
             history_state_bytes: chance.pick(&[1_000, 8_000, 64 << 10]),
             adopt_operations: chance.pick(&[2, 20, 65_536, 65_536]),
-        };
-        if seed % ALIKE_EVERY == 13 { plan.alike() } else { plan }
+        }
     }
 
     /// Pages worth a dictionary: of many objects, alike, in segments that are worth cleaning.

@@ -159,10 +159,22 @@ pub fn namespace_name(index: usize) -> String {
 impl World {
     /// A new machine; of the events of the seed only these happen, if any are given.
     pub fn new(seed: u64, only: Option<BTreeSet<Event>>, is_verbose: bool) -> Self {
+        let (disk, plan) = (SimDisk::new(seed), Plan::drawn(seed));
+        Self::of(disk, plan, Chance::new(seed), Events::new(seed, only), is_verbose)
+    }
+
+    /// A short one, in which an input says what is drawn.
+    pub fn said(input: &[u8]) -> Self {
+        let mut chance = Chance::said(input);
+        let plan = Plan::short(&mut chance);
+        Self::of(SimDisk::new(0), plan, chance, Events::new(0, None), false)
+    }
+
+    fn of(disk: SimDisk, plan: Plan, chance: Chance, events: Events, is_verbose: bool) -> Self {
         Self {
-            disk: SimDisk::new(seed),
-            chance: Chance::new(seed),
-            plan: Plan::drawn(seed),
+            disk,
+            chance,
+            plan,
             counts: Counts::default(),
             objects: Vec::new(),
             floor: Lsn::ZERO,
@@ -184,7 +196,7 @@ impl World {
             erased: Vec::new(),
             shared: BTreeSet::new(),
             backup: None,
-            events: Events::new(seed, only),
+            events,
             namespaces_made: false,
             is_verbose,
             journal: VecDeque::new(),
@@ -194,7 +206,7 @@ impl World {
     /// Whether the event with this number in this life happens. What it draws is its own.
     pub fn happens(&mut self, number: u64) -> bool {
         let Some(seed) = self.events.begin(number) else { return false };
-        self.chance = Chance::new(seed);
+        self.chance.reseed(seed);
         self.disk.reseed(seed);
         true
     }
