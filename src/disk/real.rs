@@ -488,4 +488,5 @@ impl Clock for RealClock {
 }
 
 #[cfg(test)]
+#[path = "real_tests.rs"]
 mod tests;
