@@ -409,7 +409,8 @@ impl Engine {
             hints.extend(index.in_maps(&from, &end, most).into_iter().map(|hint| (hint, false)));
             hints.sort_unstable();
             hints.dedup_by(|one, other| one.0 == other.0);
-            if hints.len() > most {
+            // What a map has beyond the first `most` is not among them.
+            if hints.len() >= most {
                 hints.truncate(most);
                 end = hints.last().map_or(end, |(last, _)| above(last));
             }

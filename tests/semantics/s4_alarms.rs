@@ -110,6 +110,19 @@ fn s4_1_alarms_of_many_objects_survive_a_restart() {
 }
 
 #[test]
+fn s4_1_thousands_of_alarms_that_are_due_at_once_all_fire() {
+    let stage = Stage::new();
+    for number in 0..1_500 {
+        stage.actor(&format!("{number}")).set_alarm(stage.after(10 + number % 7)).unwrap();
+    }
+    stage.write();
+    stage.pass_seconds(60);
+    let fired: Vec<_> = std::iter::from_fn(|| due(&stage)).collect();
+    assert_eq!(fired.len(), 1_500);
+    assert!(fired.is_sorted_by_key(Fired::scheduled));
+}
+
+#[test]
 fn s4_1_alarms_fire_in_the_order_of_their_times() {
     let stage = Stage::new();
     for (name, seconds) in [("c", 30), ("a", 10), ("d", 40), ("b", 20)] {
