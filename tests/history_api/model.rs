@@ -5,6 +5,7 @@
 //!   * A seed makes the same life.
 
 #[path = "../it/chance.rs"]
+#[expect(dead_code, reason = "another test uses the rest")]
 mod chance;
 
 use super::stage::{Stage, options};
