@@ -306,8 +306,8 @@ fn run_world(mut world: World) -> Ran {
     Ran { counts: world.counts, trace, wrong }
 }
 
-/// Runs that looking for the fewest events may take.
-const TRIES: usize = 400;
+/// Runs that looking for the fewest events may take, where `DOSTORE_TRIES` says nothing.
+const TRIES: u64 = 400;
 
 /// Tells what is wrong with a seed in as few of its events as show it, and how to see it again.
 fn shrunk(seed: u64, wrong: &Wrong) -> String {
@@ -315,7 +315,8 @@ fn shrunk(seed: u64, wrong: &Wrong) -> String {
         let ran = run_seed(seed, Some(events.iter().copied().collect()), false);
         ran.wrong.is_some_and(|found| found.is_as(wrong))
     };
-    let events = shrink(&wrong.events, TRIES, fails);
+    let tries = from_environment("DOSTORE_TRIES").unwrap_or(TRIES);
+    let events = shrink(&wrong.events, usize::try_from(tries).unwrap_or(usize::MAX), fails);
     let fewest = run_seed(seed, Some(events.iter().copied().collect()), false).wrong;
     format!(
         "{}\n-- {} of its {} events are enough: DOSTORE_SEED={seed} DOSTORE_ONLY={}\n{}",

@@ -20,6 +20,8 @@ fn caught_at(row: &Row) -> String {
     };
     cargo.args([&*row.filter, "--", "--nocapture"]);
     cargo.env("DOSTORE_PLANT", row.number.to_string()).env("DOSTORE_SEEDS", SEEDS);
+    // Which events of a seed are wrong is not asked here.
+    cargo.env("DOSTORE_TRIES", "0");
     let done = cargo.output().expect("cargo runs tests");
     let said = [done.stdout, done.stderr].concat();
     let said = String::from_utf8_lossy(&said);
