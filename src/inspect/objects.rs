@@ -265,7 +265,7 @@ impl<'a> Objects<'a> {
         for (index, part) in entry.parts().enumerate() {
             let is_base = index == 0 && entry.base.is_some();
             self.check_order(subject, part, (is_base, below));
-            below = Some(part.exact_at);
+            below = Some(part);
             let page = self.check_part(subject, part, is_base, (fence, next));
             if let Some(page) = page.filter(|_| entry.deltas.is_empty()) {
                 self.check_named(subject.address, &page);
@@ -277,13 +277,19 @@ impl<'a> Objects<'a> {
         &mut self,
         subject: &Subject,
         part: &PagePart,
-        (is_base, below): (bool, Option<Lsn>),
+        (is_base, below): (bool, Option<&PagePart>),
     ) {
+        // One change may have become several pages.
+        let is_above = |below: &PagePart| {
+            below.exact_at <= part.until
+                || part.until > Lsn::ZERO
+                    && (below.until, below.exact_at) == (part.until, part.exact_at)
+        };
         let is_in_life = part.exact_at.0 >= subject.life.0 && part.exact_at <= self.cut;
         let is_in_order = if is_base {
             part.until == Lsn::ZERO
         } else {
-            below.is_none_or(|below| below <= part.until) && part.until < part.exact_at
+            below.is_none_or(is_above) && part.until < part.exact_at
         };
         if !is_in_life || !is_in_order {
             let (exact_at, until) = (part.exact_at, part.until);

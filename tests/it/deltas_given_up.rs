@@ -95,3 +95,30 @@ fn deltas_are_given_up_once_though_their_base_comes_back_in_the_middle() {
     let report = verify(disk.disk.clone());
     assert!(report.is_clean(), "{report}");
 }
+
+#[test]
+fn one_change_in_several_pages_beside_a_page_that_comes_back_is_whole() {
+    let disk = SimDisk::new(1);
+    let options = Store::options().threads(false).page_bytes(4096).cache_bytes(0);
+    let store = options.retire_after(Duration::ZERO).open_on(disk.clone()).unwrap();
+    let rooms = store.namespace("rooms").unwrap();
+    let mut lobby = rooms.open_by_name("lobby").unwrap();
+    for key in 0..KEYS {
+        lobby.put(format!("{key:04}"), text(key)).unwrap().detach();
+    }
+    store.steps().checkpoint().unwrap();
+    let (file, sector) = sector_of(&disk, &text(HIT));
+    disk.damage(file, Damage::Unreadable(sector)).unwrap();
+    // More than one delta page holds.
+    let large = vec![7; 700_000];
+    for key in [HIT, HIT + 1] {
+        lobby.put(format!("{key:04}"), &large).unwrap().detach();
+    }
+    store.steps().checkpoint().unwrap();
+    let beside = verify(disk.clone());
+    assert!(beside.faults.iter().any(|fault| fault.object.is_some()), "{beside}");
+    disk.damage(file, Damage::Readable(sector)).unwrap();
+    let report = verify(disk);
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(*lobby.get(format!("{HIT:04}")).unwrap().unwrap(), *large);
+}
