@@ -560,7 +560,9 @@ fn check_info(
     if info.last_lsn != object.last_lsn() {
         return Err(format!("object {index} is listed at {}", info.last_lsn));
     }
-    let is_named = object.name.is_none() == info.name.is_none();
+    // What has nothing may be forgotten with its name, and a wish for it taken back by its id.
+    let is_forgotten = map.is_empty() && info.name.is_none();
+    let is_named = is_forgotten || object.name.is_none() == info.name.is_none();
     if !is_named || info.name.as_ref().is_some_and(|name| Some(name) != object.name.as_ref()) {
         return Err(format!("object {index} is listed by the name {:?}", info.name));
     }
