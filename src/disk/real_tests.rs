@@ -90,7 +90,8 @@ fn a_folder_whose_name_may_be_lost_is_not_left_behind() {
     let new = folder.path().join("new");
     let parent = |mode| fs::chmod(folder.path(), Mode::from_raw_mode(mode));
     parent(0o333).unwrap();
-    // Who is the superuser may read the parent all the same, and makes the name durable.
+    // Who is the superuser may read the parent all the same, and makes the name durable: only for
+    // others can this fail.
     let opened = [RealDisk::create(&new), RealDisk::create(&new)];
     parent(0o700).unwrap();
     assert_eq!(opened[0].is_ok(), opened[1].is_ok(), "{opened:?}");

@@ -21,7 +21,8 @@ use std::ops::Bound;
 pub struct ObjectInfo {
     /// Its id.
     pub id: ObjectId,
-    /// Its name, if a commit was ever made under one.
+    /// Its name, if a commit was ever made under one. A restoration to when there was nothing takes
+    /// it with the rest; the next commit under it says it again.
     pub name: Option<String>,
     /// Its keys.
     pub keys: u64,
