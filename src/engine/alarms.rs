@@ -229,17 +229,12 @@ pub struct Due {
 }
 
 impl AlarmIndex {
-    /// The same for a commit of replay; most say nothing of alarms.
-    pub(super) fn note_replayed(
-        &self,
-        cut: u64,
-        address: Address,
-        before: &Before,
-        inner: &Inner,
-        record: &[u8],
-    ) {
-        let names_alarms = inner.layers.last().is_some_and(|layer| layer.names_alarms);
-        if names_alarms || before.alarm != inner.state().known_alarm() {
+    /// The same for the last commit of an object in replay; most say nothing of alarms.
+    pub(super) fn note_replayed(&self, cut: u64, address: Address, before: &Before, inner: &Inner) {
+        let Some(layer) = inner.layers.last() else { return };
+        if (layer.names_alarms || before.alarm != layer.after.known_alarm())
+            && let Some(record) = layer.records().last()
+        {
             self.note(cut, address, before, inner, record);
         }
     }

@@ -17,6 +17,7 @@
 
 pub mod adopt;
 pub mod alarms;
+mod applying;
 mod archive;
 pub mod backup;
 mod birth;

@@ -18,7 +18,7 @@ use super::commit::pressure;
 use super::expire::Expiry;
 use super::orphans::remove_orphans;
 use super::publish::Publisher;
-use super::replay::{Memory, Tail};
+use super::replay::{Memory, bring_in};
 use super::stats::{Counters, files};
 use crate::directory::Directory;
 use crate::disk::crew;
@@ -93,7 +93,7 @@ impl Engine {
         let (pool, is_ending) = new_pool((&disk, &pace), context, &numbers, options.wal_file_bytes);
         let (mut version, memory) = read(&disk, &options, &mut manifest, &log.firsts, &pool)
             .inspect_err(|_| pool.remove_ready())?;
-        let Memory { replayed, table, alarms, dirty, dirty_bytes, adopted, roll } = memory;
+        let Memory { replayed, table, alarms, dirty, dirty_bytes, adopted, roll, .. } = memory;
         report.note(&replayed);
         let first_lsn = first_lsn(&replayed, &manifest.terms);
         manifest.next_file = numbers.peek();
@@ -153,8 +153,8 @@ impl Engine {
 }
 
 /// Reads the store's files, and the tail of the log into memory; meanwhile has a file of the log
-/// made for this term. Where threads may be used the two are read at the same time: what an open
-/// waits for is mostly the device.
+/// made for this term. Where threads may be used all of it is done at the same time: what an open
+/// waits for is the device and memory by turns.
 fn read(
     disk: &Arc<dyn Disk>,
     options: &Options,
@@ -165,18 +165,14 @@ fn read(
     let helpers = if options.is_threaded { crew::helpers() } else { 0 };
     let mut terms = manifest.terms.clone();
     note_terms(&mut terms, firsts);
-    let read_log = || {
-        let tail = Tail::read(&**disk, manifest, terms)?;
-        match pool.make_ready_now().map_err(MakeError::into_error) {
-            // There may be something to remove first.
-            Err(error) if error.kind() != ErrorKind::Full => Err(error),
-            _ => Ok(tail),
-        }
+    let make_ready = || match pool.make_ready_now().map_err(MakeError::into_error) {
+        // There may be something to remove first.
+        Err(error) if error.kind() != ErrorKind::Full => Err(error),
+        _ => Ok(()),
     };
-    let (version, tail) = crew::beside(helpers, || open_version(disk, manifest, options), read_log);
-    let (version, mut tail) = (version?, tail?);
-    manifest.terms = std::mem::take(&mut tail.terms);
-    let memory = tail.apply(&**disk, &version, helpers)?;
+    let open = || open_version(disk, manifest, options);
+    let (version, mut memory) = bring_in(&**disk, (manifest, terms), helpers, open, make_ready)?;
+    manifest.terms = std::mem::take(&mut memory.terms);
     Ok((version, memory))
 }
 
