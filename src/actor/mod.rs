@@ -16,6 +16,8 @@ pub mod durability;
 pub mod gate;
 pub mod host;
 mod ledger;
+#[cfg(all(test, dostore_loom))]
+mod models;
 mod queue;
 mod sections;
 pub mod storage;

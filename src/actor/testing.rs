@@ -7,9 +7,9 @@
 use super::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Lsn;
+use crate::locks::Mutex;
 use crate::store::commit::Position;
 use crate::wakes::Wakes;
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;

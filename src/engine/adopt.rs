@@ -26,6 +26,7 @@ use crate::format::manifest::Manifest;
 use crate::format::record::{Operation, RECORD_HEADER_BYTES, RecordHeader, RecordKind, adoption};
 use crate::format::run::RunFacts;
 use crate::ids::{Address, Life, Lsn, Timestamp};
+use crate::locks::RwLockReadGuard;
 use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use crate::object::changes::Changes;
@@ -34,7 +35,6 @@ use crate::object::range::Entry;
 use crate::object::state::HeadState;
 use crate::planted::{Mistake, planted};
 use crate::run::Run;
-use parking_lot::RwLockReadGuard;
 use std::cell::Cell;
 
 /// Bytes of entries after which those of their pages go into the run.

@@ -229,7 +229,7 @@ impl Engine {
 }
 
 /// Dictionaries trained since open, by namespace. A leaf lock around training, which is rare.
-pub type Dictionaries = parking_lot::Mutex<HashMap<NamespaceNumber, Arc<Dictionary>>>;
+pub type Dictionaries = crate::locks::Mutex<HashMap<NamespaceNumber, Arc<Dictionary>>>;
 
 fn sample(version: &Version, address: Address) -> Option<Vec<u8>> {
     let head = version.head(address).ok()??;

@@ -7,9 +7,8 @@
 //!     try is tried again with the next one, and by each checkpoint.
 
 use crate::ids::Address;
-use crate::locks::{Ranked, rank};
+use crate::locks::{Mutex, Ranked, rank};
 use crate::object::ObjectState;
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};

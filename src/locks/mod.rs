@@ -1,4 +1,5 @@
-//! The locks that have an order: who holds one never waits for one before it.
+//! The locks that have an order: who holds one never waits for one before it. And leaf locks that
+//! have a part in models.
 //!
 //! What each of them guards, docs/architecture.md says. In a build with `--cfg dostore_loom` they
 //! are those of a model checker, which tries every order in which threads may come to them.
@@ -9,12 +10,13 @@
 //!   * In any other build a lock is one of `parking_lot`, of the same size, and nothing is counted.
 
 pub mod atomic;
+#[cfg(all(test, dostore_loom))]
+pub mod model;
 mod order;
 mod primitive;
 
-pub use primitive::Condvar;
+pub use primitive::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
-use primitive::{Mutex, MutexGuard};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;

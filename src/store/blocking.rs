@@ -3,7 +3,7 @@
 //! Invariants:
 //!   * A wake between a poll and the sleep behind it is not lost.
 
-use parking_lot::{Condvar, Mutex};
+use crate::locks::{Condvar, Mutex};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 

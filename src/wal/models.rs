@@ -2,7 +2,7 @@
 //! come to its locks and atomics:
 //!
 //! ```text
-//! RUSTFLAGS="--cfg dostore_loom" cargo test --release --lib wal::models
+//! RUSTFLAGS="--cfg dostore_loom" CARGO_TARGET_DIR=target/loom cargo test --lib models
 //! ```
 //!
 //! Invariants:
@@ -15,25 +15,22 @@ use crate::disk::pace::Pace;
 use crate::disk::sim::{Fault, SimDisk};
 use crate::disk::{Disk, ReadDisk};
 use crate::error::ErrorKind;
-use crate::format::header::FileContext;
+use crate::format::header::{FileContext, HEADER_BLOCK_BYTES};
 use crate::format::record::{RECORD_HEADER_BYTES, RecordHeader, RecordKind};
 use crate::ids::{
     Address, FileNumber, LogEnd, Lsn, NamespaceNumber, ShortId, StoreId, Term, Timestamp,
 };
+use crate::limits::GROUP_ALIGNMENT;
+use crate::locks::model::{model, spawn};
+use crate::names::FileName;
 use loom::sync::{Condvar, Mutex};
-use loom::thread;
+
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-/// How often a thread may be interrupted where it need not wait. Most faults of this kind need two.
+/// How often a thread may be interrupted where it need not wait.
 const PREEMPTIONS: usize = 3;
-
-fn model(check: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(PREEMPTIONS);
-    builder.check(check);
-}
 
 fn log() -> (Arc<Wal<()>>, SimDisk) {
     let sim = SimDisk::new(1);
@@ -60,16 +57,16 @@ fn append(wal: &Wal<()>) -> Lsn {
 }
 
 /// Runs the same beside itself.
-fn both<T: 'static>(wal: &Arc<Wal<()>>, run: fn(&Wal<()>) -> T) -> [T; 2] {
+fn both<T: Send + 'static>(wal: &Arc<Wal<()>>, run: fn(&Wal<()>) -> T) -> [T; 2] {
     let other = Arc::clone(wal);
-    let other = thread::spawn(move || run(&other));
+    let other = spawn(move || run(&other));
     let own = run(wal);
     [own, other.join().unwrap()]
 }
 
 #[test]
 fn two_that_commit_and_wait_both_go_on_whoever_leads() {
-    model(|| {
+    model(PREEMPTIONS, || {
         let (wal, _) = log();
         let commits = both(&wal, |wal| {
             let lsn = append(wal);
@@ -84,7 +81,7 @@ fn two_that_commit_and_wait_both_go_on_whoever_leads() {
 
 #[test]
 fn after_a_failed_sync_nobody_is_told_that_a_commit_is_durable() {
-    model(|| {
+    model(PREEMPTIONS, || {
         let (wal, sim) = log();
         // The write of the first group, and then its sync.
         sim.fail_call(2, Fault::Io);
@@ -123,7 +120,7 @@ impl Wake for Bell {
 
 #[test]
 fn a_future_is_woken_by_the_thread_of_the_log_and_that_thread_by_a_commit() {
-    model(|| {
+    model(PREEMPTIONS, || {
         let (wal, _) = log();
         wal.set_thread(true);
         // In the store it is an atomic, sequentially consistent like the one that says that the
@@ -131,7 +128,7 @@ fn a_future_is_woken_by_the_thread_of_the_log_and_that_thread_by_a_commit() {
         let stop = Arc::new(Mutex::new(false));
         let writer = {
             let (wal, stop) = (Arc::clone(&wal), Arc::clone(&stop));
-            thread::spawn(move || {
+            spawn(move || {
                 let is_over = || *stop.lock().unwrap();
                 while !is_over() {
                     wal.write_group().unwrap();
@@ -157,10 +154,10 @@ fn a_future_is_woken_by_the_thread_of_the_log_and_that_thread_by_a_commit() {
 
 #[test]
 fn who_waits_by_blocking_and_who_waits_by_a_waker_are_both_told() {
-    model(|| {
+    model(PREEMPTIONS, || {
         let (wal, _) = log();
         let other = Arc::clone(&wal);
-        let blocking = thread::spawn(move || {
+        let blocking = spawn(move || {
             let lsn = append(&other);
             other.wait(lsn).unwrap();
         });
@@ -170,5 +167,53 @@ fn who_waits_by_blocking_and_who_waits_by_a_waker_are_both_told() {
         assert!(wal.poll(lsn, &Waker::from(Arc::clone(&bell))).unwrap().is_ok());
         blocking.join().unwrap();
         assert_eq!(wal.durable(), Lsn(2));
+    });
+}
+
+/// Commits and waits.
+fn commit(wal: &Wal<()>) -> Lsn {
+    let lsn = append(wal);
+    wal.wait(lsn).unwrap();
+    assert!(wal.durable() >= lsn);
+    lsn
+}
+
+#[test]
+fn of_three_that_commit_and_wait_each_goes_on_whoever_leads() {
+    model(PREEMPTIONS, || {
+        let (wal, _) = log();
+        let others = [(); 2].map(|()| {
+            let wal = Arc::clone(&wal);
+            spawn(move || commit(&wal))
+        });
+        let own = commit(&wal).0;
+        let sum: u64 = others.into_iter().map(|other| other.join().unwrap().0).sum();
+        assert_eq!((own + sum, wal.durable()), (6, Lsn(3)));
+    });
+}
+
+/// Whether the medium has the group that a lone commit was in.
+fn is_on_medium(sim: &SimDisk, lsn: Lsn) -> bool {
+    let medium = sim.medium_bytes(FileName::Wal(FileNumber(1))).unwrap();
+    let group = usize::try_from(HEADER_BLOCK_BYTES + (lsn.0 - 1) * GROUP_ALIGNMENT).unwrap();
+    medium[group..].iter().take(8).any(|byte| *byte != 0)
+}
+
+#[test]
+fn the_watermark_only_grows_and_the_medium_has_what_it_covers() {
+    model(PREEMPTIONS, || {
+        let (wal, sim) = log();
+        let other = Arc::clone(&wal);
+        let committing = spawn(move || [commit(&other), commit(&other)]);
+        let mut before = Lsn(0);
+        for _ in 0..3 {
+            // The checker sees by the lock that orders matter here.
+            let given = wal.last_lsn();
+            let durable = wal.durable();
+            assert!(durable >= before && given <= wal.last_lsn());
+            assert!(durable == Lsn(0) || is_on_medium(&sim, durable));
+            before = durable;
+        }
+        assert_eq!(committing.join().unwrap(), [Lsn(1), Lsn(2)]);
     });
 }

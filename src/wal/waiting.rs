@@ -3,6 +3,7 @@
 //! Invariants:
 //!   * A waiter looks at the watermark again after it has taken the lock under which it is woken:
 //!     no group is missed between a look and a wait.
+//!   * What became durable is never told as failed, whatever poisons or closes the log behind it.
 //!   * Wakers are called without any lock of the log or of an object. Two calls wait for the log
 //!     with a lock of their own held and may call wakers under it: making a namespace (the
 //!     catalog's) and publishing (the publisher's).
@@ -68,18 +69,28 @@ impl<C> Wal<C> {
         }
     }
 
+    /// Whether `lsn` is durable, or never will be; none where that is open.
+    fn look(&self, lsn: Lsn) -> Option<Result<()>> {
+        // First: what was durable when the log was poisoned or closed is so to whoever knows that.
+        let poison = self.poison();
+        if self.durable() >= lsn {
+            return Some(Ok(()));
+        }
+        poison.map(|error| Err(error.clone()))
+    }
+
     /// Waits until `lsn` is durable, as the leader where nobody else is.
     pub fn wait(&self, lsn: Lsn) -> Result<()> {
         check_free_from(rank::OBJECT);
         loop {
             // Read before anything is looked at: whoever changes what is looked at counts on.
             let seen = self.waiters.lock().groups_done;
-            if self.durable() >= lsn {
-                return Ok(());
+            if let Some(done) = self.look(lsn) {
+                return done;
             }
-            self.check_poison()?;
             if self.writer.try_lock().is_some() {
-                self.write_group()?;
+                // It fails where the log is poisoned, and the next look tells.
+                let _ = self.write_group();
                 continue;
             }
             let mut waiters = self.waiters.lock();
@@ -96,23 +107,18 @@ impl<C> Wal<C> {
 
     /// Whether `lsn` is durable; if not, `waker` is woken when it is, or when the log is poisoned.
     pub fn poll(&self, lsn: Lsn, waker: &Waker) -> Option<Result<()>> {
-        if self.durable() < lsn
-            && !self.has_thread.load(Ordering::SeqCst)
-            && let Err(error) = self.write_group()
-        {
-            return Some(Err(error));
+        if self.durable() < lsn && !self.has_thread.load(Ordering::SeqCst) {
+            // It fails where the log is poisoned, and the next look tells.
+            let _ = self.write_group();
         }
-        if self.durable() >= lsn {
-            return Some(Ok(()));
+        if let Some(done) = self.look(lsn) {
+            return Some(done);
         }
         // Made, and where it is not needed dropped, without the lock.
         let waker = waker.clone();
         let mut waiters = self.waiters.lock();
-        if self.durable() >= lsn {
-            return Some(Ok(()));
-        }
-        if let Some(error) = self.poison() {
-            return Some(Err(error.clone()));
+        if let Some(done) = self.look(lsn) {
+            return Some(done);
         }
         let place = waiters.wakers.partition_point(|(other, _)| *other <= lsn);
         waiters.wakers.insert(place, (lsn, waker));
