@@ -1,13 +1,20 @@
-//! One commit at a time, beside one raw write and sync of the same size.
+//! One commit at a time, beside one raw write and sync of the same size: waited for by a call, which
+//! writes the log itself, and as a future, for which a thread of the store writes it.
 //!
 //! Invariants:
-//!   * Both write into blocks that were written before, and take turns commit by commit.
+//!   * All write into blocks that were written before, and take turns commit by commit.
 
 use crate::load::{self, DataSet};
 use crate::measure::{Goal, Histogram, Random, line};
 use crate::raw::{BLOCK, RawFile};
 use crate::{Result, Settings};
 use dostore::store::Store;
+use dostore::store::commit::{Commit, Position};
+use dostore::store::object::Object;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 pub fn run(settings: &Settings) -> Result<()> {
@@ -20,19 +27,17 @@ pub fn run(settings: &Settings) -> Result<()> {
     warm(&store, wal_file_bytes)?;
     let namespace = load::namespace(&store)?;
     let mut random = Random::new(1);
-    let (mut own, mut bare) = (Histogram::new(), Histogram::new());
+    let (mut own, mut awaited, mut bare) = (Histogram::new(), Histogram::new(), Histogram::new());
     let end = Instant::now() + time;
     let before = store.stats()?;
     while Instant::now() < end {
         let mut object = namespace.open(load::id(&namespace, random.below(set.objects)))?;
-        let mut values = [0; 2 * load::VALUE_BYTES];
-        random.fill(&mut values);
-        let (first, second) = values.split_at(load::VALUE_BYTES);
         let began = Instant::now();
-        let mut turn = object.turn();
-        turn.put(load::KEYS[0], first)?.put(load::KEYS[1], second)?;
-        turn.commit()?.wait()?;
+        change(&mut object, &mut random)?.wait()?;
         own.record(began.elapsed());
+        let began = Instant::now();
+        block_on(change(&mut object, &mut random)?)?;
+        awaited.record(began.elapsed());
         drop(object);
         bare.record(raw.append(BLOCK)?);
     }
@@ -41,8 +46,40 @@ pub fn run(settings: &Settings) -> Result<()> {
     let goal = Goal::RatioAtMost(1.3);
     line("alone: commit p50", own.micros(0.5), "us", goal, Some(bare.micros(0.5)));
     line("alone: commit p99", own.micros(0.99), "us", Goal::None, Some(bare.micros(0.99)));
+    let micros = awaited.micros(0.5);
+    line("alone: awaited commit p50", micros, "us", Goal::None, Some(bare.micros(0.5)));
     line("alone: groups", groups, "per commit", Goal::None, None);
     Ok(store.close()?)
+}
+
+fn change(object: &mut Object, random: &mut Random) -> Result<Commit> {
+    let mut values = [0; 2 * load::VALUE_BYTES];
+    random.fill(&mut values);
+    let (first, second) = values.split_at(load::VALUE_BYTES);
+    let mut turn = object.turn();
+    turn.put(load::KEYS[0], first)?.put(load::KEYS[1], second)?;
+    Ok(turn.commit()?)
+}
+
+/// Wakes the thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Polls a commit until it is durable.
+fn block_on(commit: Commit) -> Result<Position> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut commit = pin!(commit);
+    loop {
+        match commit.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(position) => return Ok(position?),
+            Poll::Pending => std::thread::park(),
+        }
+    }
 }
 
 /// Fills log files until one that was prepared with written zeros is in use.

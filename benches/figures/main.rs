@@ -22,11 +22,13 @@ mod adopt;
 mod alarms;
 mod alone;
 mod commits;
+mod dictionaries;
 mod large;
 mod load;
 mod measure;
 mod million;
 mod opening;
+mod pages;
 mod past;
 mod publish;
 mod raw;
@@ -45,8 +47,8 @@ type Result<T> = std::result::Result<T, Error>;
 
 const USAGE: &str = "figures [NAME...] [--objects N] [--seconds S] [--dir PATH] [--quick]
         [--history off|on] [--load uniform|zipf]
-names: actors adopt alarms commits alone large open-warm open-cold open-store million past
-       publish rest sustained";
+names: actors adopt alarms commits alone dictionaries large open-warm open-cold open-store million
+       pages past publish rest sustained";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -133,11 +135,13 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
         "commits" => commits::run(settings),
         "alarms" => alarms::run(settings),
         "alone" => alone::run(settings),
+        "dictionaries" => dictionaries::run(settings),
         "large" => large::run(settings),
         "open-warm" => opening::warm(settings),
         "open-cold" => opening::cold(settings),
         "open-store" => recovery::run(settings),
         "million" => million::run(settings),
+        "pages" => pages::run(settings),
         "past" => past::run(settings),
         "publish" => publish::run(settings),
         "rest" => rest::run(settings),
@@ -148,7 +152,7 @@ fn run(name: &str, settings: &Settings) -> Result<()> {
     }
 }
 
-const ALL: [&str; 14] = [
+const ALL: [&str; 16] = [
     "open-warm",
     "open-cold",
     "open-store",
@@ -162,6 +166,8 @@ const ALL: [&str; 14] = [
     "adopt",
     "publish",
     "rest",
+    "pages",
+    "dictionaries",
     "sustained",
 ];
 
