@@ -1,10 +1,13 @@
 //! Entries of an object in key order, from both ends: write set, layers and pages as one.
 //!
-//! The iterator keeps a position, not cursors: each step asks every source for its next key at or
-//! behind the position. Pages of a large object are loaded one key range at a time.
+//! The iterator keeps a position, and each step asks every overlay for its next key at or behind
+//! it. Of a page it keeps which entries are left: a step looks at the next of them. Pages of a large
+//! object are loaded one key range at a time.
 //!
 //! Invariants:
 //!   * `from..to` is what has not been yielded yet; it only shrinks.
+//!   * What a window has left are the entries of its pages inside `from..to`, as long as it has seen
+//!     every move of the other end.
 //!   * What one range has deleted costs one step, not one for each key, as long as no page says so.
 //!   * A window's stack holds every page entry of the keys inside the window's bounds.
 
@@ -14,9 +17,9 @@ use super::past_pages::{Past, PastWindow};
 use super::version::{Base, Stack};
 use crate::disk::bytes::SharedBytes;
 use crate::error::Result;
-use crate::format::page::{Page, PageItem};
+use crate::format::page::Page;
 use crate::ids::{Codec, Life};
-use std::ops::Bound;
+use std::ops::{Bound, Deref, Range};
 use std::sync::Arc;
 
 /// Beyond every full key: kinds are small.
@@ -43,10 +46,31 @@ pub struct RangeIter {
     /// Newest first.
     overlays: Vec<Arc<Sorted>>,
     base: BaseState,
-    from: Bound<Vec<u8>>,
-    to: Bound<Vec<u8>>,
+    from: Bound<Place>,
+    to: Bound<Place>,
     front: Option<Window>,
     back: Option<Window>,
+    /// How often the front has moved, and the back.
+    moves: [u64; 2],
+}
+
+/// The key at which a position stands.
+#[derive(Debug)]
+enum Place {
+    Given(Vec<u8>),
+    /// Of an entry: its bytes are not copied.
+    Found(SharedBytes),
+}
+
+impl Deref for Place {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Given(key) => key,
+            Self::Found(key) => key,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -56,19 +80,43 @@ enum BaseState {
 }
 
 /// A key range and its pages.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Window {
     stack: Stack,
     /// Older than the overlays of the view, newer than the pages.
     overlay: Option<Arc<Sorted>>,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
+    /// Of each page the entries inside the position and the window.
+    left: Vec<Range<usize>>,
+    /// The move of the other end up to which `left` is right; none while it is not known.
+    seen: Option<u64>,
+}
+
+/// The nearest key, and which source has it.
+struct Nearest<'a> {
+    key: &'a [u8],
+    /// The newest source is 0.
+    age: usize,
+    source: Source<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Overlay(&'a SharedBytes, &'a Found),
+    Page(&'a Page, usize),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Front,
     Back,
+}
+
+impl End {
+    fn other(self) -> Self {
+        if self == Self::Front { Self::Back } else { Self::Front }
+    }
 }
 
 impl RangeIter {
@@ -84,31 +132,31 @@ impl RangeIter {
             overlays.insert(0, sorted);
         }
         let base = if has_base { BaseState::Unloaded } else { BaseState::Loaded(Base::Empty) };
-        let (from, to) = bounds;
-        Self { view, overlays, base, from, to, front: None, back: None }
+        let (from, to) = (bounds.0.map(Place::Given), bounds.1.map(Place::Given));
+        Self { view, overlays, base, from, to, front: None, back: None, moves: [0; 2] }
     }
 
     fn step(&mut self, end: End) -> Result<Option<Entry>> {
         while is_span(as_slice(&self.from), as_slice(&self.to)) {
-            let window = self.window(end)?;
-            let Some((key, found)) = self.candidate(&window, end) else {
+            let mut window = self.window(end)?;
+            let Some((key, found)) = self.candidate(&mut window, end) else {
                 let edge = if end == End::Front { window.upper } else { window.lower };
                 let position = match edge {
                     Bound::Unbounded => return Ok(self.finish()),
                     Bound::Included(key) => Bound::Excluded(key),
                     Bound::Excluded(key) => Bound::Included(key),
                 };
-                self.move_to(end, position);
-                *self.window_slot(end) = None;
+                self.move_to(end, position.map(Place::Given));
                 continue;
             };
-            self.move_to(end, Bound::Excluded(key.to_vec()));
+            self.move_to(end, Bound::Excluded(Place::Found(key.clone())));
             if let Found::Value(codec, value) = found {
                 *self.window_slot(end) = Some(window);
                 return Ok(Some(Entry { key, codec, value }));
             }
             if let Some(position) = self.leap(&key, end) {
-                self.move_to(end, position);
+                self.move_to(end, position.map(Place::Given));
+                window.seen = None;
             }
             if self.is_in(&window, end) {
                 *self.window_slot(end) = Some(window);
@@ -154,27 +202,39 @@ impl RangeIter {
     }
 
     fn finish(&mut self) -> Option<Entry> {
-        self.from = Bound::Excluded(Vec::new());
-        self.to = Bound::Excluded(Vec::new());
+        self.from = Bound::Excluded(Place::Given(Vec::new()));
+        self.to = Bound::Excluded(Place::Given(Vec::new()));
         None
     }
 
-    fn move_to(&mut self, end: End, position: Bound<Vec<u8>>) {
+    fn move_to(&mut self, end: End, position: Bound<Place>) {
         match end {
             End::Front => self.from = position,
             End::Back => self.to = position,
         }
+        self.moves[end as usize] += 1;
     }
 
     fn window_slot(&mut self, end: End) -> &mut Option<Window> {
         if end == End::Front { &mut self.front } else { &mut self.back }
     }
 
-    /// The window at the position of `end`, taken out of its slot or loaded.
+    /// The window at the position of `end`, taken out of its slot or loaded, which knows what is
+    /// left of it.
     fn window(&mut self, end: End) -> Result<Window> {
-        if let Some(window) = self.window_slot(end).take() {
-            return Ok(window);
+        let mut window = match self.window_slot(end).take() {
+            Some(window) => window,
+            None => self.load(end)?,
+        };
+        let moves = self.moves[end.other() as usize];
+        if window.seen != Some(moves) {
+            window.locate(as_slice(&self.from), as_slice(&self.to));
+            window.seen = Some(moves);
         }
+        Ok(window)
+    }
+
+    fn load(&mut self, end: End) -> Result<Window> {
         if matches!(self.base, BaseState::Unloaded) {
             self.base = BaseState::Loaded(self.view.base()?);
         }
@@ -204,7 +264,7 @@ impl RangeIter {
         let next = directory.page_after(*address, life, &fence)?;
         let upper = next.map_or(Bound::Unbounded, |(fence, _)| Bound::Excluded(fence));
         let lower = if fence.is_empty() { Bound::Unbounded } else { Bound::Included(fence) };
-        Ok(Window { stack, overlay: None, lower, upper })
+        Ok(Window { lower, upper, ..Window::whole(stack) })
     }
 
     fn past_window(&self, past: &Past, end: End) -> Result<Window> {
@@ -218,68 +278,106 @@ impl RangeIter {
         let PastWindow { stack, overlay, lower, upper } = window;
         let lower = if lower.is_empty() { Bound::Unbounded } else { Bound::Included(lower) };
         let upper = upper.map_or(Bound::Unbounded, Bound::Excluded);
-        Ok(Window { stack, overlay, lower, upper })
+        Ok(Window { overlay, lower, upper, ..Window::whole(stack) })
     }
 
     /// The key nearest to `end` inside position and window, and what the newest source says of it.
-    fn candidate(&self, window: &Window, end: End) -> Option<(SharedBytes, Found)> {
-        let from = tighter(as_slice(&self.from), as_slice(&window.lower), End::Front);
-        let to = tighter(as_slice(&self.to), as_slice(&window.upper), End::Back);
-        let mut best: Option<(SharedBytes, Found, usize)> = None;
-        let is_nearer = |key: &[u8], best: &Option<(SharedBytes, Found, usize)>| match best {
-            None => true,
-            Some((other, ..)) if end == End::Front => *key < **other,
-            Some((other, ..)) => *key > **other,
+    /// It is not left in the window any more.
+    fn candidate(&self, window: &mut Window, end: End) -> Option<(SharedBytes, Found)> {
+        let nearest = self.nearest(window, end)?;
+        let age = nearest.age;
+        let (key, found) = match nearest.source {
+            Source::Overlay(key, found) => (key.clone(), found.clone()),
+            Source::Page(page, index) => {
+                let (key, said) = page.shared_entry(index);
+                (key, said.map_or(Found::Deleted, |(codec, value)| Found::Value(codec, value)))
+            }
         };
-        let overlays = || self.overlays.iter().chain(&window.overlay);
-        let overlay_count = self.overlays.len() + usize::from(window.overlay.is_some());
-        for (age, sorted) in overlays().enumerate() {
-            let next =
-                if end == End::Front { sorted.first(from, to) } else { sorted.last(from, to) };
-            if let Some((key, found)) = next
-                && is_nearer(&key.0, &best)
-            {
-                best = Some((key.0.clone(), found.clone(), age));
-            }
-        }
-        for (age, page) in (overlay_count..).zip(&window.stack.0) {
-            if let Some(index) = nearest(page, from, to, end)
-                && is_nearer(page.item(index).0, &best)
-            {
-                let key = SharedBytes::from(page.item(index).0);
-                best = Some((key, found_in(page, index), age));
-            }
-        }
-        let (key, found, age) = best?;
-        let is_covered = overlays().take(age).any(|sorted| sorted.covers(&key))
-            || window
-                .stack
-                .0
-                .iter()
-                .take(age.saturating_sub(overlay_count))
-                .any(|page| page.covers(&key));
+        let overlays = self.overlays.iter().chain(&window.overlay);
+        let pages_above = age.saturating_sub(self.overlay_count(window));
+        let is_covered = overlays.take(age).any(|sorted| sorted.covers(&key))
+            || window.stack.0[..pages_above].iter().any(|page| page.covers(&key));
+        window.pass(&key, end);
         Some((key, if is_covered { Found::Deleted } else { found }))
+    }
+
+    fn overlay_count(&self, window: &Window) -> usize {
+        self.overlays.len() + usize::from(window.overlay.is_some())
+    }
+
+    fn nearest<'a>(&'a self, window: &'a Window, end: End) -> Option<Nearest<'a>> {
+        let mut best: Option<Nearest<'a>> = None;
+        let mut offer = |key: &'a [u8], age, source| {
+            let is_nearer = match &best {
+                None => true,
+                Some(best) if end == End::Front => *key < *best.key,
+                Some(best) => *key > *best.key,
+            };
+            if is_nearer {
+                best = Some(Nearest { key, age, source });
+            }
+        };
+        let overlay_count = self.overlay_count(window);
+        if overlay_count > 0 {
+            let from = tighter(as_slice(&self.from), as_slice(&window.lower), End::Front);
+            let to = tighter(as_slice(&self.to), as_slice(&window.upper), End::Back);
+            for (age, sorted) in self.overlays.iter().chain(&window.overlay).enumerate() {
+                let next =
+                    if end == End::Front { sorted.first(from, to) } else { sorted.last(from, to) };
+                if let Some((key, found)) = next {
+                    offer(&key.0, age, Source::Overlay(&key.0, found));
+                }
+            }
+        }
+        for (age, (page, left)) in (overlay_count..).zip(window.pages()) {
+            if let Some(index) = next_of(left, end) {
+                offer(page.item(index).0, age, Source::Page(page, index));
+            }
+        }
+        best
     }
 }
 
 impl Window {
     /// All keys.
     fn whole(stack: Stack) -> Self {
-        Self { stack, overlay: None, lower: Bound::Unbounded, upper: Bound::Unbounded }
+        let (lower, upper) = (Bound::Unbounded, Bound::Unbounded);
+        Self { stack, overlay: None, lower, upper, left: Vec::new(), seen: None }
     }
-}
 
-fn found_in(page: &Page, index: usize) -> Found {
-    match page.item(index).1 {
-        PageItem::Deleted => Found::Deleted,
-        PageItem::Value { .. } => {
-            page.value(index).map_or(Found::Deleted, |(codec, value)| Found::Value(codec, value))
+    /// Each page, with what is left of it.
+    fn pages(&self) -> impl Iterator<Item = (&Page, &Range<usize>)> {
+        self.stack.0.iter().zip(&self.left)
+    }
+
+    /// Finds what is left of each page inside the position and the window.
+    fn locate(&mut self, from: Bound<&[u8]>, to: Bound<&[u8]>) {
+        let from = tighter(from, as_slice(&self.lower), End::Front);
+        let to = tighter(to, as_slice(&self.upper), End::Back);
+        self.left.clear();
+        self.left.extend(self.stack.0.iter().map(|page| inside(page, from, to)));
+    }
+
+    /// The key is behind the position of `end` now.
+    fn pass(&mut self, key: &[u8], end: End) {
+        for (page, left) in self.stack.0.iter().zip(&mut self.left) {
+            if next_of(left, end).is_some_and(|index| page.item(index).0 == key) {
+                match end {
+                    End::Front => left.start += 1,
+                    End::Back => left.end -= 1,
+                }
+            }
         }
     }
 }
 
-/// The page's entry nearest to `end` inside the bounds.
-fn nearest(page: &Page, from: Bound<&[u8]>, to: Bound<&[u8]>, end: End) -> Option<usize> {
+/// The next of a page's entries for `end`.
+fn next_of(left: &Range<usize>, end: End) -> Option<usize> {
+    (!left.is_empty()).then(|| if end == End::Front { left.start } else { left.end - 1 })
+}
+
+/// The page's entries inside the bounds.
+fn inside(page: &Page, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Range<usize> {
     let first = match from {
         Bound::Unbounded => 0,
         Bound::Included(key) => page.lower_bound(key),
@@ -290,7 +388,7 @@ fn nearest(page: &Page, from: Bound<&[u8]>, to: Bound<&[u8]>, end: End) -> Optio
         Bound::Included(key) => behind(page, key),
         Bound::Excluded(key) => page.lower_bound(key),
     };
-    (first < behind_last).then(|| if end == End::Front { first } else { behind_last - 1 })
+    first..behind_last
 }
 
 /// The index of the first entry behind `key`.
@@ -299,12 +397,8 @@ fn behind(page: &Page, key: &[u8]) -> usize {
     index + usize::from(index < page.count() && page.item(index).0 == key)
 }
 
-fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
-    match bound {
-        Bound::Included(key) => Bound::Included(key),
-        Bound::Excluded(key) => Bound::Excluded(key),
-        Bound::Unbounded => Bound::Unbounded,
-    }
+fn as_slice<K: Deref<Target = [u8]>>(bound: &Bound<K>) -> Bound<&[u8]> {
+    bound.as_ref().map(|key| &**key)
 }
 
 /// The bound that admits less.

@@ -160,7 +160,7 @@ impl Entries {
             self.left = 0;
         }
         Some(next?.map(|entry| {
-            let key = Value::of_key(&entry.key);
+            let key = Value::of_key(entry.key);
             let value = Value::new(entry.codec, entry.value);
             (key, if self.keys_only { Value::empty() } else { value })
         }))

@@ -114,7 +114,8 @@ impl Iterator for Changes {
         let is_change = |pair: &Result<Pair>| pair.as_ref().map_or(true, |pair| !pair.is_same());
         let pair = self.pairs.find(is_change)?;
         Some(pair.map(|Pair { before, after }| {
-            let key = before.as_ref().or(after.as_ref()).map(|entry| Value::of_key(&entry.key));
+            let key =
+                before.as_ref().or(after.as_ref()).map(|entry| Value::of_key(entry.key.clone()));
             let value = |entry: crate::object::range::Entry| Value::new(entry.codec, entry.value);
             let key = key.unwrap_or_else(Value::empty);
             Changed { key, before: before.map(value), after: after.map(value) }

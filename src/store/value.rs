@@ -23,9 +23,10 @@ impl Value {
     }
 
     /// The user's key in a full key.
-    pub(crate) fn of_key(full: &SharedBytes) -> Self {
-        let bytes = full.slice(1.min(full.len())..full.len()).unwrap_or_else(|| full.clone());
-        Self::new(Codec::Raw, bytes)
+    pub(crate) fn of_key(full: SharedBytes) -> Self {
+        let length = full.len();
+        let bytes = full.into_slice(1.min(length)..length);
+        Self::new(Codec::Raw, bytes.unwrap_or_else(|| SharedBytes::from(&[][..])))
     }
 
     pub(crate) fn empty() -> Self {

@@ -253,6 +253,17 @@ impl Page {
         self.shared(&entry(self.body(), index))
     }
 
+    /// An entry, sharing the page's memory: its key, and its value; none for a deleted key.
+    #[must_use]
+    pub fn shared_entry(&self, index: usize) -> (SharedBytes, Option<(Codec, SharedBytes)>) {
+        assert!(index < self.count(), "an entry beyond the last");
+        let entry = entry(self.body(), index);
+        let behind = self.header.fence_bytes as usize + entry.value_at;
+        // Only where the body changed under its page is it not there.
+        let key = self.bytes.slice(behind.saturating_sub(entry.key.len())..behind);
+        (key.unwrap_or_else(|| SharedBytes::from(entry.key)), self.shared(&entry))
+    }
+
     fn shared(&self, entry: &Entry<'_>) -> Option<(Codec, SharedBytes)> {
         let codec = Codec::from_byte(entry.tag)?;
         let start = self.header.fence_bytes as usize + entry.value_at;
