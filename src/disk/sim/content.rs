@@ -2,17 +2,18 @@
 //!
 //! Invariants:
 //!   * A sector of a cached page that is neither dirty nor lost equals the medium.
-//!   * The medium beyond its vector is zeros, so allocating costs nothing.
+//!   * A copy shares its bytes with the original until one of the two writes.
 //!   * A sector reaches the medium whole, but for one that is torn on purpose.
 
 use super::faults::{Chance, Fault};
+use super::medium::{Medium, PAGE_BYTES, mixed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What the medium writes whole or not at all.
 pub const SECTOR_BYTES: u64 = 512;
-const PAGE_BYTES: usize = 4096;
 const SECTOR: usize = SECTOR_BYTES as usize;
 const SECTORS: usize = PAGE_BYTES / SECTOR;
 
@@ -37,8 +38,8 @@ impl CachedPage {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content {
-    medium: Vec<u8>,
-    pages: BTreeMap<u64, Box<CachedPage>>,
+    medium: Medium,
+    pages: BTreeMap<u64, Arc<CachedPage>>,
     pub(super) length: u64,
     pub(super) durable_length: u64,
     /// Bytes from the start that have blocks: writes there never run out of space.
@@ -63,27 +64,18 @@ fn pages_of(range: &Range<u64>) -> Range<u64> {
     range.start / PAGE_BYTES as u64..range.end.div_ceil(PAGE_BYTES as u64)
 }
 
-fn copy_from_medium(medium: &[u8], buffer: &mut [u8], offset: u64) {
-    let start = medium.len().min(offset as usize);
-    let have = (medium.len() - start).min(buffer.len());
-    buffer[..have].copy_from_slice(&medium[start..start + have]);
-    buffer[have..].fill(0);
-}
-
-fn put_sector(medium: &mut Vec<u8>, sector: u64, bytes: &[u8]) {
-    let start = (sector * SECTOR_BYTES) as usize;
-    if medium.len() < start + SECTOR {
-        medium.resize(start + SECTOR, 0);
-    }
-    medium[start..start + SECTOR].copy_from_slice(bytes);
-}
-
 impl Content {
     /// A file that is wholly on the medium.
-    pub(super) fn settled(bytes: Vec<u8>) -> Self {
+    pub(super) fn settled(bytes: &[u8]) -> Self {
         let length = bytes.len() as u64;
         let charged = blocks(length);
-        Self { medium: bytes, length, durable_length: length, charged, ..Self::default() }
+        Self {
+            medium: Medium::of(bytes),
+            length,
+            durable_length: length,
+            charged,
+            ..Self::default()
+        }
     }
 
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -96,7 +88,7 @@ impl Content {
             return Err(Fault::Io.error());
         }
         let buffer = &mut buffer[..count];
-        copy_from_medium(&self.medium, buffer, offset);
+        self.medium.copy_to(buffer, offset);
         if !self.pages.is_empty() {
             for (number, page) in self.pages.range(pages_of(&range)) {
                 let part = overlap(*number, &range);
@@ -125,9 +117,10 @@ impl Content {
             let medium = &self.medium;
             let page = self.pages.entry(page_number).or_insert_with(|| {
                 let mut bytes = [0; PAGE_BYTES];
-                copy_from_medium(medium, &mut bytes, page_number * PAGE_BYTES as u64);
-                Box::new(CachedPage { bytes, dirty: [0; SECTORS], lost: 0 })
+                medium.copy_to(&mut bytes, page_number * PAGE_BYTES as u64);
+                Arc::new(CachedPage { bytes, dirty: [0; SECTORS], lost: 0 })
             });
+            let page = Arc::make_mut(page);
             let part = overlap(page_number, &range);
             let at = (page_number * PAGE_BYTES as u64 + part.start as u64 - offset) as usize;
             page.dirty[part.start / SECTOR..part.end.div_ceil(SECTOR)].fill(number);
@@ -142,9 +135,10 @@ impl Content {
         for (number, page) in self.pages.range_mut(pages_of(range)) {
             for sector in 0..SECTORS {
                 if page.dirty[sector] != 0 && choose() {
+                    let page = Arc::make_mut(page);
                     let bytes = &page.bytes[sector * SECTOR..(sector + 1) * SECTOR];
                     let place = number * SECTORS as u64 + sector as u64;
-                    put_sector(&mut self.medium, place, bytes);
+                    self.medium.put(bytes, place * SECTOR_BYTES);
                     self.unreadable.remove(&place);
                     page.dirty[sector] = 0;
                     page.lost &= !(1 << sector);
@@ -185,6 +179,7 @@ impl Content {
         for (_, page) in self.pages.range_mut(pages_of(range)) {
             for sector in 0..SECTORS {
                 if page.dirty[sector] != 0 {
+                    let page = Arc::make_mut(page);
                     page.dirty[sector] = 0;
                     page.lost |= 1 << sector;
                     self.has_lost = true;
@@ -222,8 +217,9 @@ impl Content {
                     continue;
                 }
                 let offset = number * PAGE_BYTES as u64 + (sector * SECTOR) as u64;
+                let page = Arc::make_mut(page);
                 let bytes = &mut page.bytes[sector * SECTOR..(sector + 1) * SECTOR];
-                copy_from_medium(&self.medium, bytes, offset);
+                self.medium.copy_to(bytes, offset);
                 page.lost &= !(1 << sector);
             }
         }
@@ -243,7 +239,7 @@ impl Content {
     pub(super) fn keep(&mut self, sector: u64) {
         if let Some(page) = self.pages.get(&(sector / SECTORS as u64)) {
             let start = (sector % SECTORS as u64) as usize * SECTOR;
-            put_sector(&mut self.medium, sector, &page.bytes[start..start + SECTOR]);
+            self.medium.put(&page.bytes[start..start + SECTOR], sector * SECTOR_BYTES);
         }
     }
 
@@ -252,14 +248,14 @@ impl Content {
     pub(super) fn tear(&mut self, sector: u64, chance: &mut Chance) {
         let start = (sector * SECTOR_BYTES) as usize;
         let mut torn = [0; SECTOR];
-        copy_from_medium(&self.medium, &mut torn, start as u64);
+        self.medium.copy_to(&mut torn, start as u64);
         if chance.below(4) == 0 {
             torn.fill_with(|| chance.next() as u8);
         }
         self.keep(sector);
         let place = 1 + chance.below(SECTOR_BYTES - 1) as usize;
         let part = if chance.coin() { place..SECTOR } else { 0..place };
-        self.medium[start..][part.clone()].copy_from_slice(&torn[part]);
+        self.medium.put(&torn[part.clone()], (start + part.start) as u64);
     }
 
     /// The power is gone: what is left is the medium, at this length.
@@ -267,7 +263,7 @@ impl Content {
         self.pages.clear();
         self.has_lost = false;
         self.has_late_error = false;
-        self.medium.truncate(length as usize);
+        self.medium.truncate(length);
         self.length = length;
         self.durable_length = length;
         self.charged = blocks(length);
@@ -277,7 +273,7 @@ impl Content {
     /// All the bytes, as they are on the medium or as reads see them.
     pub(super) fn image(&self, medium_only: bool) -> Vec<u8> {
         let mut bytes = vec![0; self.length as usize];
-        copy_from_medium(&self.medium, &mut bytes, 0);
+        self.medium.copy_to(&mut bytes, 0);
         if !medium_only {
             for (number, page) in &self.pages {
                 let part = overlap(*number, &(0..self.length));
@@ -288,13 +284,21 @@ impl Content {
         bytes
     }
 
+    /// A hash of all the bytes as reads see them.
+    pub(super) fn hash(&self) -> u64 {
+        let seen = |content: &Self| Medium::of(&content.image(false)).hash();
+        let bytes = if self.pages.is_empty() { self.medium.hash() } else { seen(self) };
+        mixed(bytes, self.length)
+    }
+
     /// Everything is written back and nothing is cached; then `change` edits the medium.
     pub(super) fn edit(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
         self.sync();
         self.evict(|| true);
-        self.medium.resize(self.length as usize, 0);
-        change(&mut self.medium);
-        self.length = self.medium.len() as u64;
+        let mut bytes = self.image(true);
+        change(&mut bytes);
+        self.length = bytes.len() as u64;
+        self.medium = Medium::of(&bytes);
         self.durable_length = self.length;
         self.charged = blocks(self.length);
     }

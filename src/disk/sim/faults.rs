@@ -31,6 +31,34 @@ pub(super) enum Call {
     Random,
 }
 
+impl Call {
+    /// Whether it may change what a power cut leaves.
+    pub(super) fn changes(self) -> bool {
+        match self {
+            Self::OpenMedium
+            | Self::Create
+            | Self::Write
+            | Self::Allocate
+            | Self::StartWriteback
+            | Self::Sync
+            | Self::SyncFolder
+            | Self::Rename
+            | Self::Remove
+            | Self::MakeFolders
+            | Self::Lock => true,
+            Self::Open
+            | Self::Length
+            | Self::Read
+            | Self::Map
+            | Self::MapRead
+            | Self::List
+            | Self::LockHolder
+            | Self::Space
+            | Self::Random => false,
+        }
+    }
+}
+
 /// How one call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {

@@ -3,6 +3,7 @@
 //! Invariants:
 //!   * After a power cut or a kill every handle of before fails, and changes nothing.
 
+use super::SimDisk;
 use super::content::{SECTOR_BYTES, blocks};
 use super::faults::{Call, Fault};
 use super::state::{State, Turn, off};
@@ -20,6 +21,8 @@ use std::time::Duration;
 pub(super) struct Machine {
     pub(super) state: Mutex<Option<State>>,
     pub(super) clock: Arc<SimClock>,
+    /// Copies from before each call that changes something, where they are wanted.
+    pub(super) moments: Mutex<Option<Vec<(u64, SimDisk)>>>,
 }
 
 impl fmt::Debug for Machine {
@@ -30,7 +33,16 @@ impl fmt::Debug for Machine {
 
 impl Machine {
     pub(super) fn new(state: State, clock: Arc<SimClock>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(Some(state)), clock })
+        Arc::new(Self { state: Mutex::new(Some(state)), clock, moments: Mutex::new(None) })
+    }
+
+    /// A machine in the same state, as after a kill.
+    pub(super) fn fork(&self, state: &State) -> SimDisk {
+        let mut state = state.clone();
+        state.kill();
+        let clock = &self.clock;
+        let uptime = u64::try_from(clock.uptime().as_micros()).unwrap_or(u64::MAX);
+        SimDisk { machine: Self::new(state, SimClock::new(uptime, clock.wall_micros())) }
     }
 
     /// A call to the disk: counted, traced, and possibly going wrong. `word` says what it is about.
@@ -42,6 +54,11 @@ impl Machine {
     ) -> io::Result<T> {
         let mut guard = self.state.lock();
         let state = guard.as_mut().ok_or_else(off)?;
+        if call.changes()
+            && let Some(moments) = self.moments.lock().as_mut()
+        {
+            moments.push((state.calls, self.fork(state)));
+        }
         self.clock.pass(Duration::from_micros(1));
         state.mix(word.rotate_left(8) ^ call as u64);
         let turn = state.begin(call)?;

@@ -17,6 +17,7 @@ mod content;
 mod faults;
 mod folders;
 mod handle;
+mod medium;
 mod state;
 
 pub use content::SECTOR_BYTES;
@@ -29,6 +30,7 @@ use crate::names::{FileName, Folder};
 use content::Content;
 use faults::{Call, Chance};
 use handle::{Machine, SimClock, SimFile, SimLock};
+use medium::mixed;
 use state::State;
 use std::fmt;
 use std::io;
@@ -139,14 +141,33 @@ impl SimDisk {
         Self { machine: Machine::new(state, Arc::clone(&self.machine.clock)) }
     }
 
-    /// A machine in the same state, as after a kill, which shares nothing with this one.
+    /// A machine in the same state, as after a kill; nothing that happens to one changes the other.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let mut state = self.look(|state| state.clone());
-        state.kill();
-        let clock = &self.machine.clock;
-        let uptime = u64::try_from(clock.uptime().as_micros()).unwrap_or(u64::MAX);
-        Self { machine: Machine::new(state, SimClock::new(uptime, clock.wall_micros())) }
+        self.look(|state| self.machine.fork(state))
+    }
+
+    /// From now on keeps a [`fork`](Self::fork) from before each call that changes something: cut
+    /// there, the power leaves what it may leave when it fails during that call.
+    pub fn keep_moments(&self) {
+        *self.machine.moments.lock() = Some(Vec::new());
+    }
+
+    /// What was kept since this was asked last: the calls before each moment, and the machine.
+    #[must_use]
+    pub fn take_moments(&self) -> Vec<(u64, Self)> {
+        self.machine.moments.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// A hash of the names and bytes that reads see: disks with the same hold the same.
+    #[must_use]
+    pub fn content_hash(&self) -> u64 {
+        self.look(|state| {
+            names(state).into_iter().fold(0, |all, name| {
+                let content = state.find(name).map_or(0, |content| content.hash());
+                mixed(mixed(all, word(name)), content)
+            })
+        })
     }
 
     fn look<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
@@ -209,7 +230,7 @@ impl SimDisk {
     /// What went wrong lately, the latest last.
     #[must_use]
     pub fn fault_log(&self) -> Vec<String> {
-        self.look(|state| state.log.iter().cloned().collect())
+        self.look(|state| state.log.iter().map(ToString::to_string).collect())
     }
 
     /// How many syncs told of a write-back that had failed before them.
@@ -271,7 +292,7 @@ impl SimDisk {
             if let Ok(content) = state.find(name) {
                 content.edit(|medium| *medium = bytes);
             } else {
-                let file = state.add_file(Content::settled(bytes));
+                let file = state.add_file(Content::settled(&bytes));
                 state.folders.plant(name, file);
             }
             state.count_used();

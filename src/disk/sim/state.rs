@@ -12,6 +12,7 @@ use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::sync::Arc;
 
 const LOG_LINES: usize = 256;
 const DISK_BYTES: u64 = 1 << 40;
@@ -118,7 +119,7 @@ pub(super) struct State {
     pub(super) chance: Chance,
     pub(super) faults: Faults,
     pub(super) scheduled: BTreeMap<u64, Fault>,
-    pub(super) log: VecDeque<String>,
+    pub(super) log: VecDeque<Arc<str>>,
     pub(super) calls: u64,
     writes: u64,
     pub(super) descriptors: u64,
@@ -216,7 +217,7 @@ impl State {
         if self.log.len() == LOG_LINES {
             self.log.pop_front();
         }
-        self.log.push_back(format!("call {}: {what}", self.calls));
+        self.log.push_back(format!("call {}: {what}", self.calls).into());
     }
 
     /// Folds a word into the trace.

@@ -400,3 +400,24 @@ fn a_removed_file_keeps_its_space_while_a_handle_or_a_map_is_there() {
     assert!(used(&disk) < before);
     assert_eq!(used(&disk.kill()), 0);
 }
+
+#[test]
+fn a_moment_is_the_machine_before_a_call_that_changes_something() {
+    let disk = machine(1);
+    disk.set_faults(Faults { write_back: 0.0, ..Faults::none() });
+    let file = settled(&disk, wal(1), &[1; 600]);
+    let before = disk.content_hash();
+    disk.keep_moments();
+    write_all_at(&*file, &[2; 600], 0).unwrap();
+    read_exact_at(&*file, &mut [0; 600], 0).unwrap();
+    file.sync().unwrap();
+    let moments = disk.take_moments();
+    assert_eq!(moments.len(), 2, "a write and a sync");
+    assert_eq!(moments[0].0 + 2, moments[1].0, "behind the write and the read");
+    assert_eq!(moments[0].1.content_hash(), before);
+    let unsynced = &moments[1].1;
+    assert_eq!(unsynced.fork().power_cut_keeping(LOSE_ALL).content_hash(), before);
+    let kept = unsynced.fork().power_cut_keeping(KEEP_ALL);
+    assert_eq!(kept.content_hash(), disk.content_hash());
+    assert!(before != disk.content_hash() && disk.take_moments().is_empty());
+}
