@@ -1,13 +1,21 @@
-//! Short scenarios in which each call to the disk fails in each way, or is the last one; and every
-//! state that a power cut can leave behind very short ones.
+//! Short scenarios in which each call to the disk fails in each way, or is the last one; every
+//! state that a power cut can leave behind very short ones; and many states that it can leave
+//! behind long random ones.
 //!
 //! `DOSTORE_SWEEP=n` takes every n-th case from `DOSTORE_SWEEP_FROM` on, 1 all of them, and
-//! `DOSTORE_STATES=n`, `DOSTORE_STATES_FROM` every n-th short sequence.
+//! `DOSTORE_STATES=n`, `DOSTORE_STATES_FROM` every n-th short sequence. `DOSTORE_STATES_SEEDS=n`
+//! runs that many random ones, from `DOSTORE_FIRST_SEED` on.
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 #![expect(clippy::cast_possible_truncation, reason = "numbers here are small")]
 
+#[path = "../it/chance.rs"]
+#[expect(dead_code, reason = "another test uses the rest")]
+mod chance;
+mod crashes;
 #[path = "../ledger/mod.rs"]
 mod ledger;
+mod moments;
+mod plan;
 mod states;
 mod steps;
 mod sweep;

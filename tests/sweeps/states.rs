@@ -5,12 +5,14 @@
 //!   * States that are the same bytes under the same expectations are examined once.
 
 use crate::ledger::{self, Row};
+use crate::moments::Moment;
 use crate::steps::{SHORT, Step, sequence};
 use crate::world::{World, base};
 use crate::{number, on_all_cores};
-use dostore::disk::sim::{Crash, KeepLength, KeepNames, KeepSectors, SimDisk};
+use dostore::disk::sim::{Crash, KeepLength, KeepNames, KeepSectors};
+use dostore::error::Result as Done;
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Of so many sequences one is tried, if nothing else is said.
@@ -26,14 +28,6 @@ struct Seen {
     /// Moments with more at risk than all subsets of which are tried.
     sampled: AtomicU64,
     moments: AtomicU64,
-}
-
-fn hash_of(disk: &SimDisk) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for name in disk.names() {
-        (name, disk.file_bytes(name)).hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 /// The subsets of so many sectors and names: all, or some that follow from a number.
@@ -57,13 +51,14 @@ fn subsets(sectors: usize, names: usize) -> Box<dyn Iterator<Item = (u64, u64)>>
     }))
 }
 
-/// All that can be left of a world whose machine loses power now.
+/// All that can be left of a machine that loses power at a moment.
 fn cut(
     world: &World,
+    moment: &Moment,
     seen: &Seen,
-    known: &mut HashSet<(u64, (usize, usize))>,
+    known: &mut HashSet<(u64, Range<usize>)>,
 ) -> Result<(), String> {
-    let (sectors, names) = world.disk.at_risk();
+    let (sectors, names) = moment.disk.at_risk();
     seen.moments.fetch_add(1, Ordering::Relaxed);
     seen.sampled.fetch_add(u64::from(sectors + names > BITS_MAX), Ordering::Relaxed);
     for (these, those) in subsets(sectors, names) {
@@ -73,13 +68,14 @@ fn cut(
                 length,
                 names: KeepNames::These(those),
             };
-            let mut left = world.fork();
-            left.disk = left.disk.power_cut_keeping(crash);
-            if !known.insert((hash_of(&left.disk), left.range())) {
+            let disk = moment.disk.fork().power_cut_keeping(crash);
+            if !known.insert((disk.content_hash(), moment.range.clone())) {
                 continue;
             }
             seen.states.fetch_add(1, Ordering::Relaxed);
-            left.check().map_err(|what| format!("{crash:?}: {what}"))?;
+            world
+                .check_left(&disk, moment.range.clone())
+                .map_err(|what| format!("{crash:?}: {what}"))?;
         }
     }
     Ok(())
@@ -87,16 +83,16 @@ fn cut(
 
 fn examine(steps: &[Step], seen: &Seen) -> Result<(), String> {
     let mut known = HashSet::new();
-    for call in 0.. {
-        let mut world = base();
-        world.disk.cut_after(call);
-        world.run(steps)?;
-        let is_over = !world.disk.is_off();
-        world.drop_store();
-        cut(&world, seen, &mut known).map_err(|what| format!("behind call {call}, {what}"))?;
-        if is_over {
-            break;
-        }
+    let mut world = base();
+    let mut pass = |world: &mut World, act: &dyn Fn(&mut World) -> Done<()>| {
+        let moments = world.watched(act).map_err(|error| format!("{error:?}"))?;
+        let all = moments.iter().try_for_each(|moment| cut(world, moment, seen, &mut known));
+        all.and_then(|()| cut(world, &world.now(), seen, &mut known))
+    };
+    pass(&mut world, &World::open)?;
+    for step in steps {
+        pass(&mut world, &|world| world.act(*step))
+            .map_err(|what| format!("in {step:?}, {what}"))?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ pub enum Step {
     /// A commit that goes back to a savepoint in between.
     Savepoint(usize),
     DeleteKey(usize),
+    DeleteRange(usize),
     DeleteAll(usize),
     /// The object goes, from outside.
     Remove(usize),
@@ -41,6 +42,10 @@ pub enum Step {
     Erase,
     Prepare,
     Retired,
+    /// All files are read from the medium.
+    Scrub,
+    /// The clock goes on.
+    Time,
     /// The store is closed and opened again.
     Reopen,
 }

@@ -3,30 +3,36 @@
 //! Invariants:
 //!   * A commit that succeeded is the next state; one that failed is none, unless the store was
 //!     poisoned meanwhile: then it may be.
-//!   * What was waited for stays.
+//!   * What was waited for stays, and so does what the store itself called durable.
 
+use crate::moments::Waiting;
 use crate::steps::Step;
 use dostore::bookmark::Bookmark;
 use dostore::disk::sim::SimDisk;
 use dostore::error::{Error, ErrorKind, Result};
-use dostore::ids::Timestamp;
+use dostore::ids::{Lsn, Timestamp};
 use dostore::inspect::verify;
 use dostore::store::commit::Commit;
 use dostore::store::list::ListOptions;
 use dostore::store::namespace::Namespace;
 use dostore::store::restore::RestoreOptions;
+use dostore::store::snapshot::Snapshot;
 use dostore::store::turn::Turn;
 use dostore::store::{Options, Store};
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+/// What went wrong is told in words.
+pub type Told<T> = std::result::Result<T, String>;
+pub type Keys = BTreeMap<Vec<u8>, Vec<u8>>;
 /// What an object holds.
-type Held = (BTreeMap<Vec<u8>, Vec<u8>>, Option<Timestamp>);
-/// What a store holds, by object.
-type State = BTreeMap<usize, Held>;
+pub type Held = (Keys, Option<Timestamp>);
+/// What a store holds, by object; only of those that hold something.
+pub type State = BTreeMap<usize, Arc<Held>>;
 
-const OBJECTS: usize = 4;
+pub const OBJECTS: usize = 4;
 const TIME: u64 = 4_000_000_000_000_000;
 
 pub fn options() -> Options {
@@ -35,34 +41,41 @@ pub fn options() -> Options {
     options.segment_bytes(16 << 10).page_bytes(512).retire_after(Duration::ZERO)
 }
 
-fn name(object: usize) -> String {
+pub fn name(object: usize) -> String {
     format!("object {object}")
+}
+
+/// A commit of an object, as a moment to come back to.
+#[derive(Clone, Debug)]
+pub struct Past {
+    pub object: usize,
+    pub bookmark: Bookmark,
+    /// Of the state that it made.
+    pub index: usize,
+    /// Nothing before it can be read.
+    pub is_purge: bool,
 }
 
 pub struct World {
     pub disk: SimDisk,
+    pub options: Options,
     store: Option<Store>,
-    /// By commit, the first what there was at the beginning.
-    states: Vec<State>,
+    /// By commit, the first what there was at the beginning; each with its LSN.
+    pub states: Vec<(Lsn, State)>,
     /// Of which commit on everything is known to be durable.
-    floor: usize,
-    /// The first moment of an object that is kept, and what it held.
-    first: BTreeMap<usize, (Bookmark, Held)>,
+    pub floor: usize,
+    pub pasts: Vec<Past>,
     commits: u64,
+    /// The last commit that was noted, for whoever wants to know when it is durable.
+    pub last: Option<Commit>,
+    pub waiting: Waiting,
 }
 
 /// The machine on which every scenario begins.
 pub fn base() -> World {
     static BASE: OnceLock<World> = OnceLock::new();
     let base = BASE.get_or_init(|| {
-        let mut world = World {
-            disk: SimDisk::new(1),
-            store: None,
-            states: vec![State::new()],
-            floor: 0,
-            first: BTreeMap::new(),
-            commits: 0,
-        };
+        let mut world = World::on(SimDisk::new(1), options());
         world.open().unwrap();
         let steps = [Step::Put(0), Step::PutMany(1), Step::Alarm(2), Step::Checkpoint];
         let more = [Step::Put(0), Step::Put(1), Step::DeleteKey(1), Step::Checkpoint];
@@ -71,7 +84,7 @@ pub fn base() -> World {
             world.act(step).unwrap();
             world.disk.advance(Duration::from_secs(2));
         }
-        world.store = None;
+        world.drop_store();
         world.disk = world.disk.kill();
         world
     });
@@ -79,28 +92,44 @@ pub fn base() -> World {
 }
 
 impl World {
+    /// One in which nothing was done yet.
+    pub fn on(disk: SimDisk, options: Options) -> Self {
+        let states = vec![(Lsn::ZERO, State::new())];
+        let (pasts, waiting) = (Vec::new(), Waiting::default());
+        let (floor, commits, store, last) = (0, 0, None, None);
+        Self { disk, options, store, states, floor, pasts, commits, last, waiting }
+    }
+
     /// The same on a machine of its own, with the store not open.
     pub fn fork(&self) -> Self {
-        let (states, first) = (self.states.clone(), self.first.clone());
-        let (floor, commits, disk) = (self.floor, self.commits, self.disk.fork());
-        Self { disk, store: None, states, floor, first, commits }
+        let (states, pasts) = (self.states.clone(), self.pasts.clone());
+        let (disk, options) = (self.disk.fork(), self.options.clone());
+        let (floor, commits) = (self.floor, self.commits);
+        Self { states, floor, pasts, commits, ..Self::on(disk, options) }
     }
 
     /// What decides whether a disk is right: how much must be there, and how much may.
-    pub fn range(&self) -> (usize, usize) {
-        (self.floor, self.states.len())
+    pub fn range(&self) -> Range<usize> {
+        self.floor..self.states.len()
     }
 
     pub fn open(&mut self) -> Result<()> {
-        self.store = Some(options().open_on(self.disk.clone())?);
+        self.store = Some(self.options.clone().open_on(self.disk.clone())?);
         self.rooms().map(drop)
     }
 
     pub fn drop_store(&mut self) {
+        self.let_go();
         self.store = None;
     }
 
-    fn store(&self) -> &Store {
+    /// Who waits for a commit keeps the store open.
+    fn let_go(&mut self) {
+        self.last = None;
+        self.waiting = Waiting::default();
+    }
+
+    pub fn store(&self) -> &Store {
         self.store.as_ref().expect("the store is open")
     }
 
@@ -108,22 +137,69 @@ impl World {
         self.store().namespace("rooms")
     }
 
-    fn state(&self) -> State {
-        self.states.last().cloned().unwrap_or_default()
+    pub fn state(&self) -> State {
+        self.states.last().map(|(_, state)| state.clone()).unwrap_or_default()
+    }
+
+    pub fn held(&self, object: usize) -> Held {
+        self.state().remove(&object).map(Arc::unwrap_or_clone).unwrap_or_default()
     }
 
     /// Notes a commit, and what it made of an object.
-    fn note(&mut self, object: usize, held: Held, done: Result<Commit>) -> Result<Option<Commit>> {
-        let is_possible = match &done {
-            Ok(_) => true,
-            Err(error) => error.kind() == ErrorKind::Poisoned,
+    fn note(&mut self, object: usize, held: Held, done: Result<Commit>) -> Result<()> {
+        let last = self.states.last().map_or(Lsn::ZERO, |(lsn, _)| *lsn);
+        let bookmark = done.as_ref().ok().map(Commit::bookmark);
+        let lsn = match (&done, &bookmark) {
+            // One that changed nothing is as of a commit that is known.
+            (_, Some(bookmark)) if bookmark.lsn() <= last => return Ok(()),
+            (_, Some(bookmark)) => bookmark.lsn(),
+            (Err(error), _) if error.kind() == ErrorKind::Poisoned => Lsn(last.0 + 1),
+            _ => return done.map(drop),
         };
-        if is_possible {
-            let mut state = self.state();
-            state.insert(object, held);
-            self.states.push(state);
+        let mut state = self.state();
+        if held == Held::default() {
+            state.remove(&object);
+        } else {
+            state.insert(object, Arc::new(held));
         }
-        done.map(Some)
+        let index = self.states.len();
+        self.states.push((lsn, state));
+        self.last = Some(done?);
+        let past = bookmark.map(|bookmark| Past { object, bookmark, index, is_purge: false });
+        self.pasts.extend(past);
+        Ok(())
+    }
+
+    /// The moments of an object that can be read, the oldest first.
+    pub fn readable(&self, object: usize) -> impl Iterator<Item = &Past> {
+        let purge = self.pasts.iter().rposition(|past| past.object == object && past.is_purge);
+        let from = purge.unwrap_or(0);
+        self.pasts[from..].iter().filter(move |past| past.object == object)
+    }
+
+    /// A moment of an object, and what it held then.
+    pub fn then(&self, past: &Past) -> Held {
+        self.states[past.index].1.get(&past.object).map(|held| (**held).clone()).unwrap_or_default()
+    }
+
+    /// Why a moment must be refused, if it must, once the store is as of commit `at`; `from` is
+    /// the first moment that the namespace says it can read.
+    pub fn refusal(&self, past: &Past, at: usize, from: Option<Lsn>) -> Option<&'static str> {
+        let known = self.pasts.iter().filter(|it| it.object == past.object && it.index <= at);
+        let last = known.clone().next_back().map_or(Lsn::ZERO, |last| last.bookmark.lsn());
+        let purged = known.rev().find(|it| it.is_purge).map_or(Lsn::ZERO, |it| it.bookmark.lsn());
+        match (past.bookmark.lsn(), from) {
+            (lsn, _) if lsn >= last => None,
+            (_, None) => Some("history.off"),
+            (lsn, Some(from)) if lsn < from => Some("history.expired"),
+            (lsn, Some(_)) if lsn < purged => Some("history.purged"),
+            _ => None,
+        }
+    }
+
+    /// Values from now on differ from those of another world.
+    pub fn begin_counting_at(&mut self, first: u64) {
+        self.commits = first;
     }
 
     /// A turn that changes an object.
@@ -131,21 +207,17 @@ impl World {
         &mut self,
         object: usize,
         change: impl FnOnce(&mut Turn<'_>, &mut Held) -> Result<()>,
-    ) -> Result<Option<Commit>> {
+    ) -> Result<()> {
         let mut handle = self.rooms()?.open_by_name(&name(object))?;
-        let mut held = self.state().remove(&object).unwrap_or_default();
+        let mut held = self.held(object);
         let mut turn = handle.turn();
         change(&mut turn, &mut held)?;
         let done = turn.commit();
-        let bookmark = done.as_ref().ok().map(Commit::bookmark);
         drop(handle);
-        if let Some(bookmark) = bookmark {
-            self.first.entry(object).or_insert((bookmark, held.clone()));
-        }
         self.note(object, held, done)
     }
 
-    fn put(&mut self, object: usize, keys: u64, bytes: usize) -> Result<Option<Commit>> {
+    pub fn put(&mut self, object: usize, keys: u64, bytes: usize) -> Result<()> {
         self.commits += 1;
         let value = format!("{} of {object} ", self.commits).repeat(1 + bytes / 8).into_bytes();
         let first = self.commits % 3;
@@ -161,24 +233,29 @@ impl World {
 
     /// A step. What it committed is noted.
     pub fn act(&mut self, step: Step) -> Result<()> {
-        let ran = match step {
+        match step {
             Step::Put(object) => self.put(object, 1, 8),
             Step::PutLarge(object) => self.put(object, 1, 6_000),
             Step::PutMany(object) => self.put(object, 40, 60),
             Step::Savepoint(_)
             | Step::DeleteKey(_)
+            | Step::DeleteRange(_)
             | Step::DeleteAll(_)
             | Step::Alarm(_)
             | Step::ClearAlarm(_) => self.change_one(step),
-            Step::Remove(_) | Step::Purge(_) | Step::Restore(_) | Step::Fork(..) => {
-                self.replace(step)
+            Step::Remove(_) | Step::Purge(_) => self.end_one(step),
+            Step::Restore(object) | Step::Fork(object, _) => {
+                let Some(past) = self.readable(object).next().cloned() else { return Ok(()) };
+                match step {
+                    Step::Fork(_, to) => self.fork_to(&past, to),
+                    _ => self.restore(&past),
+                }
             }
-            _ => return self.tend(step),
-        };
-        ran.map(drop)
+            _ => self.tend(step),
+        }
     }
 
-    fn change_one(&mut self, step: Step) -> Result<Option<Commit>> {
+    fn change_one(&mut self, step: Step) -> Result<()> {
         match step {
             Step::Savepoint(object) => self.change(object, |turn, held| {
                 turn.put("kept", "yes")?;
@@ -190,6 +267,12 @@ impl World {
                 let key = held.0.keys().next().cloned().unwrap_or_default();
                 turn.delete(&key)?;
                 held.0.remove(&key);
+                Ok(())
+            }),
+            Step::DeleteRange(object) => self.change(object, |turn, held| {
+                let (start, end) = (b"key 001".to_vec(), b"key 020".to_vec());
+                turn.delete_range(start.clone()..end.clone())?;
+                held.0.retain(|key, _| *key < start || *key >= end);
                 Ok(())
             }),
             Step::DeleteAll(object) => self.change(object, |turn, held| {
@@ -207,11 +290,11 @@ impl World {
                 held.1 = None;
                 Ok(())
             }),
-            _ => Ok(None),
+            _ => Ok(()),
         }
     }
 
-    fn replace(&mut self, step: Step) -> Result<Option<Commit>> {
+    fn end_one(&mut self, step: Step) -> Result<()> {
         let rooms = self.rooms()?;
         let id = |object: usize| rooms.id_from_name(&name(object));
         match step {
@@ -220,24 +303,34 @@ impl World {
                 self.note(object, Held::default(), done)
             }
             Step::Purge(object) => {
+                let before = self.pasts.len();
                 let done = rooms.purge(id(object));
-                self.note(object, Held::default(), done)
+                let noted = self.note(object, Held::default(), done);
+                for past in &mut self.pasts[before..] {
+                    past.is_purge = true;
+                }
+                noted
             }
-            Step::Restore(object) => {
-                let (bookmark, then) = self.first[&object].clone();
-                let done = rooms.restore(id(object), &bookmark).map(|restored| restored.commit);
-                // Alarms stay as they are.
-                let alarm = self.state().remove(&object).unwrap_or_default().1;
-                self.note(object, (then.0, alarm), done)
-            }
-            Step::Fork(object, to) => {
-                let (bookmark, then) = self.first[&object].clone();
-                let options = RestoreOptions::new();
-                let done = rooms.fork_by_name(id(object), &bookmark, &rooms, &name(to), options);
-                self.note(to, (then.0, None), done)
-            }
-            _ => Ok(None),
+            _ => Ok(()),
         }
+    }
+
+    /// An object becomes what it was.
+    pub fn restore(&mut self, past: &Past) -> Result<()> {
+        let (rooms, object) = (self.rooms()?, past.object);
+        let id = rooms.id_from_name(&name(object));
+        let done = rooms.restore(id, &past.bookmark).map(|restored| restored.commit);
+        // Alarms stay as they are.
+        let held = (self.then(past).0, self.held(object).1);
+        self.note(object, held, done)
+    }
+
+    /// Another object becomes what this one was.
+    pub fn fork_to(&mut self, past: &Past, to: usize) -> Result<()> {
+        let rooms = self.rooms()?;
+        let (id, options) = (rooms.id_from_name(&name(past.object)), RestoreOptions::new());
+        let done = rooms.fork_by_name(id, &past.bookmark, &rooms, &name(to), options);
+        self.note(to, (self.then(past).0, None), done)
     }
 
     fn tend(&mut self, step: Step) -> Result<()> {
@@ -257,8 +350,11 @@ impl World {
             Step::Erase => drop(steps.erase()?),
             Step::Prepare => steps.prepare_file()?,
             Step::Retired => drop(steps.remove_retired()?),
+            Step::Scrub => drop(self.store().scrub()?),
             Step::Namespace => drop(self.store().namespace("more")?),
+            Step::Time => self.disk.advance(Duration::from_secs(40)),
             Step::Reopen => {
+                self.let_go();
                 let store = self.store.take().expect("the store is open");
                 store.close()?;
                 self.floor = issued;
@@ -270,7 +366,7 @@ impl World {
     }
 
     /// All steps, until one fails for good. Whether the machine still has its store.
-    pub fn run(&mut self, steps: &[Step]) -> std::result::Result<(), String> {
+    pub fn run(&mut self, steps: &[Step]) -> Told<()> {
         if let Err(error) = self.open() {
             return allowed("opening", &error);
         }
@@ -284,55 +380,85 @@ impl World {
         Ok(())
     }
 
-    /// What the store holds now.
-    fn found(&self) -> Result<State> {
-        let rooms = self.rooms()?;
-        let mut state = State::new();
-        for object in 0..OBJECTS {
-            let snapshot = rooms.snapshot(rooms.id_from_name(&name(object)))?;
-            let mut keys = BTreeMap::new();
-            for entry in snapshot.list(ListOptions::new())? {
-                let (key, value) = entry?;
-                keys.insert(key.to_vec(), value.to_vec());
-            }
-            let held = (keys, snapshot.alarm()?);
-            if held != Held::default() {
-                state.insert(object, held);
-            }
-        }
-        Ok(state)
-    }
-
     /// Opens the store undisturbed: it is as of one of its commits, not before any that was waited
     /// for, and goes on.
-    pub fn check(&mut self) -> std::result::Result<(), String> {
+    pub fn check(&mut self) -> Told<()> {
         let told = |what: &str, error: &Error| format!("{what}: {error:?}");
         self.open().map_err(|error| told("the store does not open", &error))?;
-        let found = self.found().map_err(|error| told("a read", &error))?;
-        let held = |state: &State| {
-            let held = |(_, held): &(&usize, &Held)| **held != Held::default();
-            state.iter().filter(held).map(|(at, held)| (*at, held.clone())).collect::<State>()
-        };
-        let at = (self.floor..self.states.len()).rfind(|at| held(&self.states[*at]) == found);
-        let Some(at) = at else {
-            let (floor, last) = (self.floor, self.states.len() - 1);
-            return Err(format!("the store is at none of the commits {floor} to {last}"));
-        };
-        self.states.truncate(at + 1);
-        self.floor = at;
-        let report = verify(self.disk.fork());
-        if !report.is_clean() {
-            return Err(format!("verify says {report}"));
-        }
+        let (_, at) = self.place_of(self.store(), self.range())?;
+        self.go_back_to(at);
+        check_whole(&self.disk)?;
         self.put(0, 1, 8).map_err(|error| told("a put", &error))?;
         self.tend(Step::Wait).map_err(|error| told("a wait", &error))?;
         self.drop_store();
         Ok(())
     }
+
+    /// At which of these commits a store is: the first and the last that made it what it is.
+    pub fn place_of(&self, store: &Store, mut range: Range<usize>) -> Told<(usize, usize)> {
+        let found = found(store).map_err(|error| format!("a read: {error:?}"))?;
+        let told = format!("the store is at none of the commits {range:?}");
+        let is_it = |at: &usize| self.states[*at].1 == found;
+        let last = range.clone().rfind(is_it).ok_or(told)?;
+        Ok((range.find(is_it).unwrap_or(last), last))
+    }
+
+    /// Whether what is left of a machine is one of these commits, whole, and goes on.
+    pub fn check_left(&self, disk: &SimDisk, range: Range<usize>) -> Told<()> {
+        let store = self.open_left(disk)?;
+        self.place_of(&store, range)?;
+        check_whole(disk)?;
+        go_on(&store)
+    }
+
+    pub fn open_left(&self, disk: &SimDisk) -> Told<Store> {
+        let opened = self.options.clone().open_on(disk.clone());
+        opened.map_err(|error| format!("the store does not open: {error:?}"))
+    }
+
+    /// What was committed behind this one is gone, and it stays.
+    pub fn go_back_to(&mut self, at: usize) {
+        self.states.truncate(at + 1);
+        self.pasts.retain(|past| past.index <= at);
+        self.floor = at;
+    }
+}
+
+pub fn check_whole(disk: &SimDisk) -> Told<()> {
+    let report = verify(disk.fork());
+    if report.is_clean() { Ok(()) } else { Err(format!("verify says {report}")) }
+}
+
+/// One more commit, waited for.
+pub fn go_on(store: &Store) -> Told<()> {
+    let rooms = store.namespace("rooms");
+    let put = rooms.and_then(|rooms| rooms.open_by_name(&name(0))?.put("after", "it"));
+    let waited = put.and_then(Commit::wait);
+    waited.map(drop).map_err(|error| format!("a put: {error:?}"))
+}
+
+/// What an object holds in a snapshot.
+pub fn keys_of(snapshot: &Snapshot) -> Result<Keys> {
+    let entries = snapshot.list(ListOptions::new())?;
+    entries.map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec()))).collect()
+}
+
+/// What a store holds now.
+fn found(store: &Store) -> Result<State> {
+    let rooms = store.namespace("rooms")?;
+    let mut state = State::new();
+    for object in 0..OBJECTS {
+        let snapshot = rooms.snapshot(rooms.id_from_name(&name(object)))?;
+        let held = (keys_of(&snapshot)?, snapshot.alarm()?);
+        if held != Held::default() {
+            state.insert(object, Arc::new(held));
+        }
+    }
+    Ok(state)
 }
 
 /// Whether an error is one that a failing disk explains.
-pub fn allowed(what: &str, error: &Error) -> std::result::Result<(), String> {
+pub fn allowed(what: &str, error: &Error) -> Told<()> {
     match error.kind() {
         ErrorKind::Io | ErrorKind::Full | ErrorKind::Poisoned => Ok(()),
         // The medium gave nothing back.
