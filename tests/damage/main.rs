@@ -10,6 +10,7 @@ mod golden;
 mod guess;
 mod half_commit;
 mod imports;
+mod kept;
 mod layout;
 #[path = "../ledger/mod.rs"]
 mod ledger;
