@@ -16,6 +16,7 @@ use super::Engine;
 use super::build::Builder;
 use super::content::{Content, counted};
 use super::delta::write_deltas;
+use super::publish::Publisher;
 use crate::disk::ReadDisk;
 use crate::disk::fresh::Fresh;
 use crate::disk::unmapped::Unmapped;
@@ -81,10 +82,27 @@ impl Engine {
         segments
     }
 
-    /// Looks at suspects, in their order, and writes anew what is damaged of them.
+    /// Looks at suspects, in their order, and writes anew what is damaged of them. Where there is
+    /// no room for that, all of it is left as it is.
     pub(super) fn rebuild(&self, suspects: &[Suspect]) -> Result<Vec<Verdict>> {
         let mut publisher = self.publisher.lock();
         self.check_alive()?;
+        match self.rebuild_or_leave(&mut publisher, suspects, None) {
+            Err(full) if full.kind() == ErrorKind::Full && self.check_alive().is_ok() => {
+                mark(Mark::NotRebuilt);
+                self.rebuild_or_leave(&mut publisher, suspects, Some(&full))
+            }
+            rebuilt => rebuilt,
+        }
+    }
+
+    /// The same; with an error, nothing is written, and it is the reason.
+    fn rebuild_or_leave(
+        &self,
+        publisher: &mut Publisher,
+        suspects: &[Suspect],
+        refused: Option<&Error>,
+    ) -> Result<Vec<Verdict>> {
         let version = self.version();
         let fresh = self.fresh_segments(&version);
         let mut next = publisher.manifest.clone();
@@ -93,7 +111,7 @@ impl Engine {
         for object in suspects.chunk_by(|one, next| one.address == next.address) {
             self.check_wanted()?;
             let builder = &mut builder;
-            let mut rebuilder = Rebuilder { builder, version: &version, fresh: &fresh };
+            let mut rebuilder = Rebuilder { builder, version: &version, fresh: &fresh, refused };
             verdicts.extend(rebuilder.object(object)?);
         }
         let is_rebuilt = |verdict: &&Verdict| matches!(verdict, Verdict::Rebuilt(_));
@@ -101,7 +119,7 @@ impl Engine {
         if rebuilt > 0 {
             let time = next.cut_time;
             let created = builder.finish(&mut next, time)?;
-            self.publish_new(&mut publisher, next, &created, None)?;
+            self.publish_new(publisher, next, &created, None)?;
             self.counters.rebuilt.fetch_add(rebuilt, Ordering::Relaxed);
         }
         Ok(verdicts)
@@ -112,6 +130,8 @@ struct Rebuilder<'b, 'e> {
     builder: &'b mut Builder<'e>,
     version: &'b Arc<Version>,
     fresh: &'b SegmentSet,
+    /// Why nothing is written, if so.
+    refused: Option<&'b Error>,
 }
 
 impl Rebuilder<'_, '_> {
@@ -173,14 +193,17 @@ impl Rebuilder<'_, '_> {
         };
         let site = Site { address: *address, head, fence, next: next.as_deref(), entry: &entry };
         let Some(damage) = self.damage(&site)? else { return Ok(Verdict::Whole) };
+        if let Some(refused) = self.refused {
+            return Ok(Verdict::Left(damage, refused.clone()));
+        }
         let before = self.builder.liveness.clone();
         match self.entry(&site) {
             Ok(rebuilt) => {
                 if entry.base.is_none()
                     && let Some(base) = &rebuilt.base
                 {
-                    changed.count += u64::from(base.count);
-                    changed.bytes += base.content_bytes;
+                    changed.count = changed.count.saturating_add(u64::from(base.count));
+                    changed.bytes = changed.bytes.saturating_add(base.content_bytes);
                 }
                 match &head.page {
                     Some(_) => changed.inline = Some(rebuilt),
@@ -307,7 +330,7 @@ impl Rebuilder<'_, '_> {
         let written = written?;
         let counts = |parts: &[PagePart]| {
             let sums = parts.iter().map(|part| (u64::from(part.count), part.content_bytes));
-            sums.fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1))
+            sums.fold((0, 0), |sum: (u64, u64), own| (sum.0 + own.0, sum.1.saturating_add(own.1)))
         };
         if counts(&written) != counts(change) {
             return Err(differs(address));

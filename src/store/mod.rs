@@ -268,9 +268,9 @@ impl Store {
     ///
     /// Blocks for as long as reading the store takes, at the rate of
     /// [`Options::background_bytes_per_second`]. Commits, reads and other background work go on.
-    /// Fails with `Io` where the operating system refuses a read or the write of a page, with
-    /// `Full`, and with `store.closed` when the store is closed meanwhile: what was rebuilt by then
-    /// stays so.
+    /// Where the disk has no room, pages are left as they are. Fails with `Io` where the operating
+    /// system refuses a read or the write of a page, and with `store.closed` when the store is
+    /// closed meanwhile: what was rebuilt by then stays so.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

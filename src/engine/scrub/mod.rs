@@ -72,7 +72,7 @@ pub enum Fate {
     Left(Error),
     /// It is of a run, from which nothing is rebuilt: what needs it fails.
     Told,
-    /// Nobody needs the bytes.
+    /// Nobody needs the bytes, or they could be read when they were asked for once more.
     Spare,
 }
 
@@ -82,6 +82,11 @@ impl ScrubReport {
     pub fn has_losses(&self) -> bool {
         let is_loss = |damaged: &Damaged| matches!(damaged.fate, Fate::Left(_) | Fate::Told);
         self.untold > 0 || self.damages.iter().any(is_loss)
+    }
+
+    /// How many damages were found, told or only counted.
+    fn found(&self) -> u64 {
+        self.damages.len() as u64 + self.untold
     }
 
     fn tell(&mut self, error: Error, address: Option<Address>, fate: Fate) {
@@ -112,6 +117,8 @@ struct Gap {
     file: FileNumber,
     range: Range<u64>,
     error: Error,
+    /// Whether it was told as damage of an entry.
+    is_told: bool,
 }
 
 /// The file that is being read.
@@ -168,7 +175,7 @@ impl Engine {
         is_on && self.clock.uptime() >= self.scrubbing.lock().next
     }
 
-    /// Goes on with the pass in the background; begins the next when it is over. A step that fails
+    /// Goes on with the pass in the background; begins the next when it is over. A read that fails
     /// begins its file anew.
     pub fn scrub_more(&self) -> Result<bool> {
         let taken = self.scrubbing.lock().pass.take();
@@ -180,7 +187,6 @@ impl Engine {
         let cost = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
         let is_over = matches!(stepped, Ok(false));
         let wait = if is_over { cost.max(PASS_EVERY) } else { cost };
-        pass.open = pass.open.filter(|_| stepped.is_ok());
         let mut scrubbing = self.scrubbing.lock();
         scrubbing.next = self.clock.uptime().saturating_add(wait);
         scrubbing.pass = (!is_over).then_some(pass);
@@ -192,10 +198,24 @@ impl Engine {
         Pass { behind, end, open: None, gaps: Vec::new(), report: ScrubReport::default() }
     }
 
-    /// Reads so many bytes more. Says whether there are more.
+    /// Reads so many bytes more, and counts what came of it, also where it failed. Says whether
+    /// there are more.
     fn step(&self, pass: &mut Pass) -> Result<bool> {
+        let (bytes, found) = (pass.report.bytes, pass.report.found());
+        let stepped = self.look_on(pass);
+        let (read, found) = (pass.report.bytes - bytes, pass.report.found() - found);
+        let is_over = matches!(stepped, Ok(false));
+        let Counters { scrubbed_bytes, scrubs, damages, .. } = &self.counters;
+        scrubbed_bytes.fetch_add(read, Ordering::Relaxed);
+        scrubs.fetch_add(u64::from(is_over), Ordering::Relaxed);
+        damages.fetch_add(found, Ordering::Relaxed);
+        self.pace.spend(read);
+        stepped
+    }
+
+    fn look_on(&self, pass: &mut Pass) -> Result<bool> {
         let version = self.version();
-        let (bytes, told) = (pass.report.bytes, pass.report.damages.len());
+        let bytes = pass.report.bytes;
         let mut is_over = false;
         while pass.report.bytes - bytes < STEP_BYTES && !is_over {
             self.check_wanted()?;
@@ -205,13 +225,6 @@ impl Engine {
         if is_over || !pass.gaps.is_empty() {
             self.find_owners(pass, is_over)?;
         }
-        let found = (pass.report.damages.len() - told) as u64;
-        let read = pass.report.bytes - bytes;
-        let Counters { scrubbed_bytes, scrubs, damages, .. } = &self.counters;
-        scrubbed_bytes.fetch_add(read, Ordering::Relaxed);
-        scrubs.fetch_add(u64::from(is_over), Ordering::Relaxed);
-        damages.fetch_add(found, Ordering::Relaxed);
-        self.pace.spend(read);
         Ok(!is_over)
     }
 
@@ -222,8 +235,13 @@ impl Engine {
             let before = open.at();
             let more = open.read(&mut pass.gaps, &mut pass.report);
             pass.report.bytes += open.at().saturating_sub(before);
-            if !more? {
-                (pass.open, pass.behind) = (None, number);
+            match more {
+                Ok(true) => {}
+                Ok(false) => (pass.open, pass.behind) = (None, number),
+                Err(error) => {
+                    pass.open = None;
+                    return Err(error);
+                }
             }
             return Ok(true);
         }
@@ -237,7 +255,7 @@ impl Engine {
                 match wanted {
                     Wanted::Segment(facts) => {
                         let (file, range) = (facts.number, 0..u64::MAX);
-                        pass.gaps.push(Gap { file, range, error });
+                        pass.gaps.push(Gap { file, range, error, is_told: false });
                     }
                     Wanted::Run(_) => pass.report.tell(error, None, Fate::Told),
                 }
@@ -267,8 +285,7 @@ impl Engine {
     /// content was given up before; rebuilds what can be, and tells of all of it.
     fn find_owners(&self, pass: &mut Pass, is_last: bool) -> Result<()> {
         let is_wanted = || self.check_wanted();
-        let suspects = suspects(&self.version(), &pass.gaps, is_last, is_wanted)?;
-        let mut hit = vec![false; pass.gaps.len()];
+        let (suspects, hidden) = suspects(&self.version(), &pass.gaps, is_last, is_wanted)?;
         for batch in suspects.chunks(SUSPECTS_MAX) {
             let wanted: Vec<Suspect> = batch.iter().map(|(suspect, _)| suspect.clone()).collect();
             let verdicts = self.rebuild(&wanted)?;
@@ -279,15 +296,15 @@ impl Engine {
                     Verdict::Left(error, why) => (error, Fate::Left(why)),
                 };
                 for gap in gaps {
-                    hit[*gap] = true;
+                    pass.gaps[*gap].is_told = true;
                 }
                 pass.report.tell(error, Some(suspect.address), fate);
             }
         }
-        for (gap, is_hit) in std::mem::take(&mut pass.gaps).into_iter().zip(hit) {
-            if !is_hit {
-                pass.report.tell(gap.error, None, Fate::Spare);
-            }
+        for Gap { error, .. } in std::mem::take(&mut pass.gaps).into_iter().filter(|it| !it.is_told)
+        {
+            // Who needs the bytes may stand where the directory has lost something.
+            pass.report.tell(error, None, hidden.clone().map_or(Fate::Spare, Fate::Left));
         }
         Ok(())
     }
@@ -303,14 +320,17 @@ fn next_file(manifest: &Manifest, behind: FileNumber, end: FileNumber) -> Option
         .min_by_key(Wanted::number)
 }
 
+/// An entry that may be damaged, and which of the damaged ranges it reaches into.
+type Suspected = (Suspect, Vec<usize>);
+
 /// The entries that name a page in a damaged range, each with the ranges; and those without a base,
-/// if they are wanted.
+/// if they are wanted. With them, what of the directory could not be looked at, if anything.
 fn suspects(
     version: &Version,
     gaps: &[Gap],
     with_lost: bool,
     check: impl Fn() -> Result<()>,
-) -> Result<Vec<(Suspect, Vec<usize>)>> {
+) -> Result<(Vec<Suspected>, Option<Error>)> {
     let hits = |entry: &PageEntry| -> Vec<usize> {
         let overlaps = |gap: &Gap| {
             entry.parts().map(|part| &part.location).any(|page| {
@@ -327,11 +347,15 @@ fn suspects(
             found.push((Suspect { address, life, fence: fence.to_vec() }, hits));
         }
     };
+    let mut hidden = None;
     // What the directory has lost is told when its runs are read.
     for head in version.directory.heads(Address::default()) {
         let (address, head) = match head {
             Ok(head) => head,
-            Err(error) if error.kind() == ErrorKind::Corrupt => continue,
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                hidden.get_or_insert(error);
+                continue;
+            }
             Err(error) => return Err(error),
         };
         check()?;
@@ -342,14 +366,16 @@ fn suspects(
                 for page in version.directory.pages(address, head.life) {
                     match page {
                         Ok((fence, entry)) => look(address, head.life, &fence, &entry),
-                        Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                        Err(error) if error.kind() == ErrorKind::Corrupt => {
+                            hidden.get_or_insert(error);
+                        }
                         Err(error) => return Err(error),
                     }
                 }
             }
         }
     }
-    Ok(found)
+    Ok((found, hidden))
 }
 
 impl OpenFile {
@@ -376,7 +402,7 @@ impl OpenFile {
                 let file = *number;
                 let mut close = |gap: &mut Option<(u64, Error)>, end| {
                     if let Some((start, error)) = gap.take() {
-                        gaps.push(Gap { file, range: start..end, error });
+                        gaps.push(Gap { file, range: start..end, error, is_told: false });
                     }
                 };
                 match scan.next() {
@@ -426,9 +452,12 @@ fn read_ends(
         return Err(error);
     }
     if segments.damaged_ends(file)?.iter().any(|(_, is_last_copy)| *is_last_copy) {
-        gaps.push(Gap { file, range: 0..u64::MAX, error });
+        gaps.push(Gap { file, range: 0..u64::MAX, error, is_told: false });
     } else {
         report.tell(error, None, Fate::Spare);
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
