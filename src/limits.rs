@@ -39,6 +39,8 @@ pub const BACKGROUND_RATE_MIN: u64 = 64 * 1024;
 pub const WAL_FILE_BYTES_MIN: u64 = 64 * 1024;
 /// The largest WAL file.
 pub const WAL_FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes of the dirty budget: what is some times as much can be told all the same.
+pub const DIRTY_BYTES_MAX: u64 = 1 << 40;
 /// Bytes of one record in the log; a longer commit is a chain of parts. Every commit of the store
 /// waits while a record is copied into the log: for this much about ten microseconds.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;

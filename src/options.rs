@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::limits::{
-    BACKGROUND_RATE_MIN, COMMIT_OPERATIONS_MAX, GROUP_ALIGNMENT, Limits, POOL_FILES_MAX,
-    READER_THREADS_MAX, WAL_FILE_BYTES_MAX, WAL_FILE_BYTES_MIN,
+    BACKGROUND_RATE_MIN, COMMIT_OPERATIONS_MAX, DIRTY_BYTES_MAX, GROUP_ALIGNMENT, Limits,
+    POOL_FILES_MAX, READER_THREADS_MAX, WAL_FILE_BYTES_MAX, WAL_FILE_BYTES_MIN,
 };
 use crate::retention::Retention;
 use std::time::Duration;
@@ -130,8 +130,8 @@ impl Options {
     }
 
     /// Bytes of committed changes in memory from which on a checkpoint starts; 128 MiB by default.
-    /// Above zero. Memory may pass it while the checkpoint runs; the further it does, the longer
-    /// groups of commits are held back, 400 ms at most.
+    /// Above zero, 1 TiB at most. Memory may pass it while the checkpoint runs; the further it
+    /// does, the longer groups of commits are held back, 400 ms at most.
     pub fn dirty_bytes(mut self, bytes: usize) -> Self {
         self.dirty_bytes = bytes;
         self
@@ -263,8 +263,9 @@ impl Options {
             let what = "segment_bytes must be at least 16 KiB";
             return Err(Error::invalid("option.segment_bytes", what));
         }
-        if self.dirty_bytes == 0 {
-            return Err(Error::invalid("option.dirty_bytes", "dirty_bytes must be above zero"));
+        if self.dirty_bytes == 0 || self.dirty_bytes as u64 > DIRTY_BYTES_MAX {
+            let what = "dirty_bytes must be above zero, and 1 TiB at most";
+            return Err(Error::invalid("option.dirty_bytes", what));
         }
         if self.pool_files > POOL_FILES_MAX {
             let what = format!("pool_files must be at most {POOL_FILES_MAX}");
@@ -301,7 +302,10 @@ mod tests {
         assert_eq!(code(Options::default().wal_file_bytes((1 << 30) + 4096)), wrong);
         assert_eq!(code(Options::default().page_bytes(511)), Some("option.page_bytes"));
         assert_eq!(code(Options::default().segment_bytes(1)), Some("option.segment_bytes"));
-        assert_eq!(code(Options::default().dirty_bytes(0)), Some("option.dirty_bytes"));
+        let dirty = |bytes: u64| code(Options::default().dirty_bytes(bytes.try_into().unwrap()));
+        let wrong = Some("option.dirty_bytes");
+        assert_eq!([dirty(0), dirty(DIRTY_BYTES_MAX + 1), dirty(u64::MAX)], [wrong; 3]);
+        assert_eq!([dirty(1), dirty(DIRTY_BYTES_MAX)], [None; 2]);
         let rate = |rate| code(Options::default().background_bytes_per_second(rate));
         let wrong = Some("option.background_bytes_per_second");
         assert_eq!([rate(1), rate((64 << 10) - 1)], [wrong; 2]);
