@@ -238,7 +238,7 @@ impl Judge {
             let _ = object.put("one", "more").and_then(Commit::wait);
         }
         let steps = store.steps();
-        let _ = (steps.checkpoint(), steps.clean(), steps.merge());
+        let _ = (steps.checkpoint(), steps.clean(), steps.merge(), store.scrub());
     }
 
     /// The same beside a writer, as a reader sees it.

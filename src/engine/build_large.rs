@@ -433,8 +433,8 @@ impl Change {
 
     fn account(&mut self, entry: &PageEntry) {
         if let Some(base) = &entry.base {
-            self.count += u64::from(base.count);
-            self.content_bytes += base.content_bytes;
+            self.count = self.count.saturating_add(u64::from(base.count));
+            self.content_bytes = self.content_bytes.saturating_add(base.content_bytes);
         }
     }
 }
@@ -484,4 +484,21 @@ fn folded_bytes(changes: &Changes<'_>, stacks: &[(OwnedBounds, Stack)]) -> Resul
         })?;
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_head_says_that_cannot_be_is_counted_on_from() {
+        let head = Head { count: u64::MAX, content_bytes: u64::MAX, ..Head::default() };
+        let mut change = Change::of(Address::default(), &head);
+        let base = PagePart { count: 3, content_bytes: 900, ..PagePart::default() };
+        let entry = PageEntry { base: Some(base), ..PageEntry::default() };
+        change.take_over(vec![(Vec::new(), entry.clone()), (vec![1], entry.clone())]);
+        assert_eq!((change.count, change.content_bytes), (u64::MAX, u64::MAX));
+        change.forget(&entry);
+        assert_eq!((change.count, change.content_bytes), (u64::MAX - 3, u64::MAX - 900));
+    }
 }

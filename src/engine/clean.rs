@@ -15,6 +15,7 @@ use super::build::Builder;
 use super::content::{content_of, inheriting};
 use super::patience::Patience;
 use super::publish::Publisher;
+use super::stats::total;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Head, PageEntry, PageLocation, PagePart};
 use crate::format::manifest::SegmentState;
@@ -63,9 +64,10 @@ impl Engine {
 
     /// Dead bytes of pages, and how many of them threads let be.
     fn dead_and_kept(&self, segments: &[SegmentState]) -> (u64, u64) {
-        let live: u64 = segments.iter().map(|segment| segment.live_bytes).sum();
-        let pages: u64 = segments.iter().map(|segment| segment.facts.page_bytes).sum();
-        let kept = (live * DEAD_PERCENT_KEPT / 100).max(self.options.dirty_bytes as u64 / 2);
+        let live = total(segments.iter().map(|segment| segment.live_bytes));
+        let pages = total(segments.iter().map(|segment| segment.facts.page_bytes));
+        let kept =
+            (live.saturating_mul(DEAD_PERCENT_KEPT) / 100).max(self.options.dirty_bytes as u64 / 2);
         (pages.saturating_sub(live), kept)
     }
 
@@ -74,7 +76,8 @@ impl Engine {
     /// bytes behind without a bound. Says whether anything was cleaned.
     pub fn clean_what_is_due(&self) -> Result<bool> {
         let (dead, kept) = self.dead_and_kept(&self.version().manifest.segments);
-        let steps = 1 + dead.saturating_sub(kept) * STEPS_PER_KEPT / kept.max(1);
+        let beyond = dead.saturating_sub(kept).saturating_mul(STEPS_PER_KEPT);
+        let steps = (beyond / kept.max(1)).saturating_add(1);
         let mut has_cleaned = false;
         for _ in 0..steps.min(STEPS_MAX) {
             if !self.wants_clean() || self.check_wanted().is_err() || !self.clean()? {
@@ -125,7 +128,7 @@ impl Engine {
             .filter(|segment| !pinned.waits(&segment.facts.number, now))
             .filter_map(|segment| {
                 let dead = segment.facts.page_bytes.saturating_sub(segment.live_bytes);
-                let percent = dead * 100 / segment.facts.page_bytes.max(1);
+                let percent = dead.saturating_mul(100) / segment.facts.page_bytes.max(1);
                 let is_crumb = segment.facts.bytes < small && has_crumbs;
                 let age = newest - segment.facts.number.0 + 1;
                 let pays = percent >= DEAD_PERCENT_MIN || is_crumb;
@@ -372,5 +375,61 @@ impl Builder<'_> {
             ..head.clone()
         };
         self.write_entries(address, &moved, &content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::format::page::SegmentFacts;
+    use crate::format::record::Operation;
+    use crate::ids::{Codec, KeyKind, ShortId};
+    use crate::manifest;
+    use crate::object::write_set::WriteSet;
+    use crate::options::Options;
+
+    fn open(disk: &SimDisk) -> Arc<Engine> {
+        Engine::open(Arc::new(disk.clone()), Options::default().threads(false)).unwrap()
+    }
+
+    #[test]
+    fn no_number_that_a_manifest_says_makes_a_step_panic() {
+        let disk = SimDisk::new(1);
+        let engine = open(&disk);
+        for id in 0..4 {
+            let address = Address { namespace: NamespaceNumber(1), id: ShortId([id; 16]) };
+            let mut changes = WriteSet::new();
+            let key = &[KeyKind::User as u8, b'k'];
+            let put = Operation::Put { key, codec: Codec::Raw, value: &[id; 3_000] };
+            changes.push(&engine.options.limits, &put).unwrap();
+            let commit = |object: &Arc<_>, inner: &mut _| engine.commit(object, inner, changes);
+            engine.with_object(address, commit).unwrap();
+            assert!(engine.checkpoint().unwrap());
+        }
+        let base = disk.kill();
+        let told = manifest::read(&base).unwrap().unwrap();
+        assert!(told.segments.len() == 4 && told.history.len() == 4);
+        let numbers = [1 << 58, 1 << 62, (1 << 63) - 1].into_iter();
+        for (number, field) in numbers.flat_map(|number| (0..6).map(move |field| (number, field))) {
+            let (disk, mut forged) = (base.fork(), told.clone());
+            for segment in &mut forged.segments {
+                let SegmentState { facts, live_bytes, live_pages, .. } = segment;
+                let SegmentFacts { bytes, page_bytes, pages, .. } = facts;
+                let fields = [bytes, page_bytes, pages, live_bytes, live_pages];
+                fields.into_iter().nth(field).into_iter().for_each(|it| *it = number);
+            }
+            if field == 5 {
+                forged.history.iter_mut().for_each(|file| file.facts.bytes = number);
+                forged.generation = u64::MAX;
+            }
+            manifest::write(&disk, &forged).unwrap();
+            let engine = open(&disk);
+            let _ = (engine.wants_clean(), engine.clean_what_is_due(), engine.clean());
+            let _ = (engine.expire(), engine.merge(), engine.scrub(), engine.checkpoint());
+            disk.advance(std::time::Duration::from_hours(1));
+            let _ = (engine.wants_expire(), engine.remove_retired());
+            assert!(engine.stats().unwrap().disk_bytes() > 0 && engine.check_alive().is_ok());
+        }
     }
 }

@@ -268,7 +268,7 @@ fn newest(files: &[HistoryFile], open: u64) -> Option<Vec<HistoryFile>> {
         if taken >= 2 && file.facts.bytes >= bytes {
             break;
         }
-        bytes += file.facts.bytes;
+        bytes = file.facts.bytes.saturating_add(bytes);
         taken += 1;
     }
     Some(own[own.len() - taken..].to_vec())

@@ -16,6 +16,7 @@
 use super::Engine;
 use super::history::forgets;
 use super::publish::Publisher;
+use super::stats::total;
 use crate::directory::{self, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Head;
@@ -72,7 +73,7 @@ impl Engine {
         inputs: &[RunFacts],
         write: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let room = self.check_room(inputs.iter().map(|facts| facts.bytes).sum());
+        let room = self.check_room(total(inputs.iter().map(|facts| facts.bytes)));
         let written = room.and_then(|()| write());
         if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::Full) {
             self.let_be(inputs.iter().map(|facts| facts.number));

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 /// Writes the manifest of a store that nobody uses yet.
 pub(super) fn rewrite(disk: &dyn Disk, manifest: &mut Manifest) -> Result<()> {
-    manifest.generation += 1;
+    manifest.generation = manifest.generation.saturating_add(1);
     manifest.closed = None;
     manifest::write(disk, manifest).map_err(|failed| match failed {
         WriteError::BeforeRename(error) | WriteError::AfterRename(error) => error,

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use super::checkpoint::OpenCut;
 use super::patience::Patience;
+use super::stats::total;
 
 /// Retired files may take so many times the dirty budget before the oldest are removed early.
 const RETIRED_PER_BUDGET: u64 = 2;
@@ -140,7 +141,7 @@ impl Engine {
     ) -> Result<()> {
         self.check_alive()?;
         next.term = self.context.term;
-        next.generation = publisher.manifest.generation + 1;
+        next.generation = publisher.manifest.generation.saturating_add(1);
         next.next_file = self.numbers.peek();
         next.closed = None;
         next.allowed = self.expiry.allowed();
@@ -301,11 +302,11 @@ impl Engine {
             };
             free.extend(of.files.iter().filter(|(name, _)| is_free(*name)).map(|file| (of, file)));
         }
-        let mut bytes: u64 = free.iter().map(|(_, (_, bytes))| bytes).sum();
+        let mut bytes = total(free.iter().map(|(_, (_, bytes))| *bytes));
         free.retain(|(of, (_, file_bytes))| {
             let is_old = now.saturating_sub(of.at) >= self.options.retire_after;
             let is_due = is_old || of.generation <= generation || bytes > most;
-            bytes -= if is_due { *file_bytes } else { 0 };
+            bytes = bytes.saturating_sub(if is_due { *file_bytes } else { 0 });
             is_due
         });
         free.into_iter().map(|(_, (name, _))| *name).collect()
@@ -355,7 +356,7 @@ impl Engine {
     /// Bytes of files that wait for their time to be removed.
     pub(super) fn retired_bytes(&self) -> u64 {
         let retired = self.retired.lock();
-        retired.iter().flat_map(|retired| &retired.files).map(|(_, bytes)| bytes).sum()
+        total(retired.iter().flat_map(|retired| &retired.files).map(|(_, bytes)| *bytes))
     }
 
     /// Files that wait for their time to be removed.

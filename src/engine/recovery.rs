@@ -84,7 +84,7 @@ impl Engine {
         sync_folders(&*disk)?;
         let mut manifest = first_manifest(&*disk, &options, &mut report)?;
         let log = survey(&*disk, &manifest)?;
-        let term = Term(manifest.term.0.max(log.last_term.0) + 1);
+        let term = Term(manifest.term.0.max(log.last_term.0).saturating_add(1));
         let context = FileContext { store: manifest.store, term };
         let numbers = Arc::new(FileNumbers::from(log.next_file));
         let pace = Arc::new(Pace::new(disk.clock()));

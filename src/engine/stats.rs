@@ -162,7 +162,6 @@ impl Engine {
             ..Stats::default()
         };
         let manifest = &version.manifest;
-        stats.live_bytes = manifest.segments.iter().map(|segment| segment.live_bytes).sum();
         let history: BTreeSet<_> = manifest.history.iter().map(|file| file.facts.number).collect();
         for (name, bytes) in files(&*self.disk)? {
             let Some(name) = name else {
@@ -183,9 +182,16 @@ impl Engine {
             };
             *account += bytes;
         }
-        stats.reclaimable_bytes = stats.reclaimable_bytes.saturating_sub(stats.live_bytes);
+        let live = total(manifest.segments.iter().map(|segment| segment.live_bytes));
+        stats.live_bytes = live.min(stats.reclaimable_bytes);
+        stats.reclaimable_bytes -= stats.live_bytes;
         Ok(stats)
     }
+}
+
+/// A sum of what a manifest says, which nothing has proven to be so.
+pub(super) fn total(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// Every file under a store's folder with its length; foreign ones without a name.

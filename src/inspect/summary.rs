@@ -274,7 +274,8 @@ fn count_bytes(disk: &dyn ReadDisk, manifest: &Manifest, summary: &mut Summary) 
     }
     summary.foreign_bytes = listing.foreign.iter().map(|(_, bytes)| bytes).sum();
     summary.files = (listing.files.len() + listing.foreign.len()) as u64;
-    let live: u64 = manifest.segments.iter().map(|state| state.live_bytes).sum();
+    let live = manifest.segments.iter().map(|state| state.live_bytes);
+    let live = live.fold(0, u64::saturating_add);
     summary.live_bytes = live.min(segment_bytes);
     summary.reclaimable_bytes = segment_bytes - summary.live_bytes;
     Ok(())

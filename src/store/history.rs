@@ -94,7 +94,7 @@ impl Namer {
                 Operation::Delete { key } => deletes += u64::from(is_user(key)),
                 Operation::DeleteRange { start, .. } => deletes += u64::from(is_user(start)),
                 Operation::DeleteAll { .. } => deletes += 1,
-                Operation::Adopt(adoption) => puts += adoption.count,
+                Operation::Adopt(adoption) => puts = adoption.count.saturating_add(puts),
                 Operation::SetAlarm(_) | Operation::ClearAlarm | Operation::Restored(_) => {}
             }
         }

@@ -5,7 +5,9 @@ use crate::world::{self, Chance, Content};
 use dostore::disk::Disk;
 use dostore::disk::sim::SimDisk;
 use dostore::error::ErrorKind;
-use dostore::ids::Address;
+use dostore::format::group::{GROUP_HEADER_BYTES, GroupHeader, WalHeader};
+use dostore::format::{COUNTED_END, place_seed};
+use dostore::ids::{Address, Lsn};
 use dostore::inspect::salvage::Salvaged;
 use dostore::inspect::{Scope, verify};
 use dostore::names::FileName;
@@ -169,6 +171,36 @@ fn behind_damage_of_the_log_everything_is_as_of_the_commit_before_it() {
         }
     }
     assert!(seen >= 3 && behind >= 2, "{seen} groups, {behind} with others behind them");
+}
+
+#[test]
+fn groups_that_say_that_they_have_every_commit_there_can_be_are_counted_all_the_same() {
+    let disk = world::store(1);
+    let layout = Layout::of(&disk);
+    let groups = layout.units.iter().filter(|unit| {
+        unit.kind == "log" && !unit.objects.is_empty() && unit.scope == Some(Scope::Live)
+    });
+    let groups: Vec<_> = groups.collect();
+    let damaged = disk.fork();
+    damaged.flip_bit(groups[0].file, (groups[0].range.start + 100) * 8).unwrap();
+    for unit in &groups[1..] {
+        let mut bytes = damaged.file_bytes(unit.file).unwrap();
+        let salt = WalHeader::decode(&bytes).unwrap().header.salt;
+        let at = usize::try_from(unit.range.start).unwrap();
+        let seed = place_seed(salt, unit.file.number().unwrap().0, unit.range.start);
+        let (header, _) = GroupHeader::decode(&bytes[at..], seed).unwrap();
+        let (first_lsn, last_lsn) = (Lsn(0), Lsn(COUNTED_END - 1));
+        let forged = GroupHeader { first_lsn, last_lsn, ..header };
+        bytes[at..at + GROUP_HEADER_BYTES].copy_from_slice(&forged.encode(seed));
+        damaged.replace_file_bytes(unit.file, bytes);
+    }
+    for is_doubtful in [false, true] {
+        let fresh = world::open(&SimDisk::new(98));
+        let options = SalvageOptions::new().doubtful(is_doubtful);
+        let salvaged = fresh.salvage_on(damaged.fork(), &options).unwrap();
+        let behind = (Lsn(0), Lsn(COUNTED_END - 1), u64::MAX);
+        assert_eq!(salvaged.behind_damage, Some(behind), "{} groups", groups.len());
+    }
 }
 
 /// The store with zeros from a group of the log on, and without the files behind it.

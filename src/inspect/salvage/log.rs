@@ -207,7 +207,7 @@ impl Source<'_> {
             }
             let count = header.last_lsn.0.saturating_sub(header.first_lsn.0) + 1;
             let (first, _, before) = behind.unwrap_or((header.first_lsn, Lsn::ZERO, 0));
-            behind = Some((first, header.last_lsn, before + count));
+            behind = Some((first, header.last_lsn, before.saturating_add(count)));
             if self.with_doubtful {
                 let Ok(body) = body_of(&**self.disk, name, at, &header) else {
                     self.done.note("a group behind damage of the log could not be read again");
