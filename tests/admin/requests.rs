@@ -165,6 +165,24 @@ fn a_restoration_of_many_ends_when_nobody_wants_it_any_more() {
 }
 
 #[test]
+fn a_scrub_tells_how_far_it_is_and_ends_when_nobody_wants_it_any_more() {
+    let it = listening();
+    for number in 0..80 {
+        put(&it.store, &format!("room {number}"), &format!("{number:02}").repeat(10_000));
+    }
+    it.store.steps().checkpoint().unwrap();
+    let mut operator = Sender::of(&[]);
+    let done = admin::perform(&it.store, &Request::Scrub, &mut operator).unwrap();
+    let Reply::Scrubbed(found) = done else { panic!("{done:?}") };
+    let told = &operator.told;
+    assert!(told.len() > 3 && told.is_sorted_by(|one, next| one.bytes < next.bytes), "{told:?}");
+    assert!(told.iter().all(|it| it.bytes <= found.bytes && found.bytes <= it.bytes_of));
+    let mut operator = Sender { patience: 2, ..Sender::of(&[]) };
+    let ended = admin::perform(&it.store, &Request::Scrub, &mut operator).unwrap_err();
+    assert_eq!((ended.code(), operator.told.len()), ("admin.ended", 2));
+}
+
+#[test]
 fn a_backup_a_round_of_compaction_and_figures() {
     let it = listening();
     for number in 0..50 {

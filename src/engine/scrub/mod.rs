@@ -12,7 +12,7 @@
 
 use super::Engine;
 use super::rebuild::{Suspect, Verdict, fresh_disk};
-use super::stats::Counters;
+use super::stats::{Counters, total};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::PageEntry;
 use crate::format::manifest::Manifest;
@@ -164,8 +164,21 @@ pub(super) struct Scrubbing {
 impl Engine {
     /// Reads all files of the present and the past, and rebuilds what it can of what is damaged.
     pub fn scrub(&self) -> Result<ScrubReport> {
+        self.scrub_while(|_, _| true)
+    }
+
+    /// The same for whoever hears how many bytes are read, and of about how many, and who may end
+    /// it: the report is of what was read by then.
+    pub fn scrub_while(&self, mut goes_on: impl FnMut(u64, u64) -> bool) -> Result<ScrubReport> {
         let mut pass = self.begin_pass();
-        while self.step(&mut pass)? {}
+        let version = self.version();
+        let Manifest { segments, runs, history, .. } = &version.manifest;
+        let files = segments.iter().map(|segment| segment.facts.bytes);
+        let files = files.chain(runs.iter().map(|facts| facts.bytes));
+        let bytes_of = total(files.chain(history.iter().map(|file| file.facts.bytes)));
+        // One that is held keeps every file of its time.
+        drop(version);
+        while self.step(&mut pass)? && goes_on(pass.report.bytes, bytes_of) {}
         Ok(pass.report)
     }
 

@@ -346,7 +346,7 @@ pub struct Progress {
     pub restored: u64,
     /// Objects that could not be restored.
     pub failed: u64,
-    /// Of a backup, bytes that are copied, or verified behind that.
+    /// Of a backup, bytes that are copied, or verified behind that; of a scrub, those read.
     #[serde(default)]
     pub bytes: u64,
     /// Of how many.

@@ -93,7 +93,7 @@ fn dispatch(store: &Store, request: &Request, operator: &mut dyn Operator) -> Re
             backup(store, path, BackupOptions::new().verify(*verify).link(!copy), operator)
         }
         Request::Compact => compact(store, operator),
-        Request::Scrub => scrub(store),
+        Request::Scrub => scrub(store, operator),
         Request::Load { namespace, existing } => {
             load(store, namespace.as_deref(), *existing, operator)
         }
@@ -401,8 +401,16 @@ fn compact(store: &Store, operator: &mut dyn Operator) -> Result<Reply> {
     Ok(Reply::Compacted(Round { steps, bytes: [before, store.stats()?.disk_bytes()] }))
 }
 
-fn scrub(store: &Store) -> Result<Reply> {
-    let report = store.scrub()?;
+fn scrub(store: &Store, operator: &mut dyn Operator) -> Result<Reply> {
+    let mut is_wanted = true;
+    let report = store.engine().scrub_while(|bytes, bytes_of| {
+        is_wanted = operator.hear(&Progress { bytes, bytes_of, ..Progress::default() });
+        is_wanted
+    })?;
+    if !is_wanted {
+        let what = format!("ended after {} bytes; what is rebuilt stays so", report.bytes);
+        return Err(Error::new(ErrorKind::Aborted, "admin.ended", what));
+    }
     let told = |damaged: &Damaged| {
         let (fate, why) = match &damaged.fate {
             Fate::Rebuilt => ("rebuilt", None),
