@@ -18,9 +18,10 @@ fn cuts(kind: &'static str, row: &'static str, test: &str, mebibytes: u64) {
         for cut in 0..cuts {
             let mut load = Load::start(&store);
             patience.wait(&mut load, &mut heard);
-            load.hear_all(&mut heard);
+            load.hear_all(|line| heard.note(line));
             volume.cut_power(cut % 2 == 1);
-            load.kill_late(&mut heard);
+            // The power is gone: what was not heard before counts no more.
+            load.kill(|line| heard.note_late(line));
             volume.restart();
             heard.check(&store);
         }

@@ -18,7 +18,8 @@ fn every_acknowledged_commit_is_there_after_a_kill() {
     for kill in 1..=kills {
         let mut load = Load::start(&store);
         patience.wait(&mut load, &mut heard);
-        assert!(load.kill(&mut heard), "kill {kill}: the process had ended by itself");
+        let was_alive = load.kill(|line| heard.note(line));
+        assert!(was_alive, "kill {kill}: the process had ended by itself");
         heard.check(&store);
     }
     assert!(heard.lines >= kills, "{} commits in {kills} lives", heard.lines);

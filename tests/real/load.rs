@@ -144,9 +144,20 @@ pub fn is_one() -> bool {
     true
 }
 
+/// An object, how many commits of it are durable, and the bookmark of the last; none if the line
+/// tells of something else.
+fn parsed(line: &str) -> Option<(u64, u64, Bookmark)> {
+    let (_, told) = line.split_once(TOLD)?;
+    // The last line may be cut short.
+    let told = told.strip_suffix('\n')?;
+    let words: Vec<_> = told.split(' ').collect();
+    let [object, count, bookmark] = words[..] else { panic!("what is {told:?}?") };
+    Some((object.parse().unwrap(), count.parse().unwrap(), bookmark.parse().unwrap()))
+}
+
 /// What is known to be durable: of each object its commits, and the bookmark of the last that was
 /// told.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Heard {
     objects: BTreeMap<u64, (u64, Option<Bookmark>)>,
     /// Commits of objects that were told too late to count.
@@ -156,20 +167,44 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Takes note of a line, which may have come too late to count.
-    fn note(&mut self, line: &str, is_late: bool) {
-        let Some((_, told)) = line.split_once(TOLD) else { return };
-        // The last line may be cut short.
-        let Some(told) = told.strip_suffix('\n') else { return };
-        let words: Vec<_> = told.split(' ').collect();
-        let [object, count, bookmark] = words[..] else { panic!("what is {told:?}?") };
-        let (object, count) = (object.parse().unwrap(), count.parse().unwrap());
-        if is_late {
-            self.late.insert(object, count);
-        } else {
-            self.know(object, count, bookmark.parse().unwrap());
+    /// Takes note of a line.
+    pub fn note(&mut self, line: &str) {
+        if let Some((object, count, bookmark)) = parsed(line) {
+            self.know(object, count, bookmark);
             self.lines += 1;
         }
+    }
+
+    /// Takes note of a line that came too late to count.
+    pub fn note_late(&mut self, line: &str) {
+        if let Some((object, count, _)) = parsed(line) {
+            self.late.insert(object, count);
+        }
+    }
+
+    /// All but the count of lines, as one line of text for another process.
+    pub fn to_text(&self) -> String {
+        let one = |object| {
+            let (count, bookmark) = self.objects.get(&object).copied().unwrap_or_default();
+            let bookmark = bookmark.map_or("-".into(), |bookmark| bookmark.to_string());
+            let late = self.late.get(&object).copied().unwrap_or(0);
+            format!("{object} {count} {bookmark} {late}")
+        };
+        (0..OBJECTS).map(one).collect::<Vec<_>>().join(",")
+    }
+
+    pub fn of_text(text: &str) -> Self {
+        let mut heard = Self::default();
+        for one in text.split(',') {
+            let words: Vec<_> = one.split(' ').collect();
+            let [object, count, bookmark, late] = words[..] else { panic!("what is {one:?}?") };
+            let (object, count) = (object.parse().unwrap(), count.parse().unwrap());
+            if count > 0 {
+                heard.objects.insert(object, (count, Some(bookmark.parse().unwrap())));
+            }
+            heard.late.insert(object, late.parse().unwrap());
+        }
+        heard
     }
 
     /// Takes note of a commit that is durable.
@@ -230,45 +265,32 @@ impl Load {
         Self { child, lines }
     }
 
-    /// Listens to so many lines, or until there are no more.
-    pub fn hear(&mut self, mut patience: u64, heard: &mut Heard) {
+    /// Listens to a line, if there is one more.
+    fn hear_line(&mut self, note: &mut impl FnMut(&str)) -> usize {
         let mut line = String::new();
-        while patience > 0 && self.lines.read_line(&mut line).unwrap() > 0 {
-            heard.note(&line, false);
-            line.clear();
-            patience -= 1;
-        }
+        let bytes = self.lines.read_line(&mut line).unwrap();
+        note(&line);
+        bytes
+    }
+
+    /// Listens to so many lines, or until there are no more.
+    pub fn hear(&mut self, lines: u64, mut note: impl FnMut(&str)) {
+        let _ = (0..lines).find(|_| self.hear_line(&mut note) == 0);
     }
 
     /// Listens to all that it has said by now.
-    pub fn hear_all(&mut self, heard: &mut Heard) {
+    pub fn hear_all(&mut self, mut note: impl FnMut(&str)) {
         let waiting = rustix::io::ioctl_fionread(self.lines.get_ref()).unwrap();
         let mut waiting = usize::try_from(waiting).unwrap() + self.lines.buffer().len();
-        let mut line = String::new();
         while waiting > 0 {
-            waiting = waiting.saturating_sub(self.lines.read_line(&mut line).unwrap());
-            heard.note(&line, false);
-            line.clear();
+            waiting = waiting.saturating_sub(self.hear_line(&mut note));
         }
     }
 
     /// Kills it, and hears the rest of what it had said. Says whether it was alive.
-    pub fn kill(self, heard: &mut Heard) -> bool {
-        self.end(heard, false)
-    }
-
-    /// The same when the power is gone: what was not heard before counts no more.
-    pub fn kill_late(self, heard: &mut Heard) {
-        self.end(heard, true);
-    }
-
-    fn end(mut self, heard: &mut Heard, is_late: bool) -> bool {
+    pub fn kill(mut self, mut note: impl FnMut(&str)) -> bool {
         self.child.kill().unwrap();
-        let mut line = String::new();
-        while self.lines.read_line(&mut line).unwrap() > 0 {
-            heard.note(&line, is_late);
-            line.clear();
-        }
+        while self.hear_line(&mut note) > 0 {}
         self.child.wait().unwrap().signal() == Some(SIGKILL)
     }
 }
@@ -289,7 +311,7 @@ impl Patience {
             (0..self.0.below(4_000_000)).for_each(|_| std::hint::spin_loop());
         } else {
             let lines = self.0.below(100);
-            load.hear(lines, heard);
+            load.hear(lines, |line| heard.note(line));
         }
     }
 }

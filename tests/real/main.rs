@@ -1,8 +1,8 @@
 //! The store on the real machine: processes that are killed, disks that run full, syncs that fail,
 //! sectors that cannot be read, and file systems that lose their power.
 //!
-//! `DOSTORE_KILLS` says how many processes are killed, `DOSTORE_CUTS` how often each file system
-//! loses its power; a few times by default.
+//! `DOSTORE_KILLS` says how many processes are killed, `DOSTORE_CUTS` how often each file system,
+//! or the disk below it, loses its power; a few times by default.
 //!
 //! Invariants:
 //!   * What needs mounts happens in a process whose mounts nobody else sees, and which vanish with
@@ -12,10 +12,14 @@
 #![expect(clippy::disallowed_methods, reason = "works on real files, processes and mounts")]
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
+mod block;
+mod blocks;
 #[path = "../it/chance.rs"]
 #[expect(dead_code, reason = "few kinds of chance are needed here")]
 mod chance;
+mod checker;
 mod cut;
+mod device;
 mod full;
 mod kill;
 #[path = "../ledger/mod.rs"]

@@ -13,14 +13,15 @@ use std::process::{Command, Stdio};
 const FOLDER: &str = "DOSTORE_REAL_RIG";
 
 /// Runs `body` in a process of its own that may mount: this program again, told to run the test of
-/// this name. `body` gets a folder on a small disk in memory, of so many MiB.
-pub fn run(test: &str, programs: &[&str], mebibytes: u64, body: impl FnOnce(&Path)) {
+/// this name. `body` gets a folder on a small disk in memory, of so many MiB. It needs programs,
+/// and devices as `/dev/fuse`.
+pub fn run(test: &str, needs: &[&str], mebibytes: u64, body: impl FnOnce(&Path)) {
     if let Some(folder) = std::env::var_os(FOLDER) {
         let folder = Path::new(&folder);
         mount(&["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=700"), "none"], folder);
         return body(folder);
     }
-    if let Some(why) = obstacle(programs) {
+    if let Some(why) = obstacle(needs) {
         let is_due = std::env::var_os("CI").is_some_and(|ci| ci == "true") && is_superuser();
         assert!(!is_due, "{test} cannot run here: {why}");
         let told = format!("{test} is left out: {why}\n");
@@ -42,17 +43,24 @@ fn is_superuser() -> bool {
 }
 
 /// Why a rig cannot run, if it cannot.
-fn obstacle(programs: &[&str]) -> Option<String> {
+fn obstacle(needs: &[&str]) -> Option<String> {
     if !is_superuser() {
         return Some("it mounts, which only the superuser may".into());
     }
-    let has = |program: &&&str| Command::new(program).arg("--version").output().is_err();
-    if let Some(missing) = ["unshare", "mount", "umount"].iter().chain(programs).find(has) {
+    let (devices, programs): (Vec<&str>, Vec<&str>) =
+        needs.iter().partition(|need| need.starts_with("/dev/"));
+    let lacks = |program: &&&str| Command::new(program).arg("--version").output().is_err();
+    if let Some(missing) = ["unshare", "mount", "umount"].iter().chain(&programs).find(lacks) {
         return Some(format!("there is no program {missing}"));
     }
-    let mut kinds = programs.iter().filter_map(|program| program.strip_prefix("mkfs."));
+    let kinds = needs.iter().copied();
+    let mut kinds =
+        kinds.filter_map(|need| need.strip_prefix("mkfs.").or(need.strip_prefix("/dev/")));
     if let Some(kind) = kinds.find(|kind| !knows(kind)) {
         return Some(format!("the kernel has no {kind}"));
+    }
+    if let Some(missing) = devices.iter().find(|device| !Path::new(device).exists()) {
+        return Some(format!("there is no {missing}"));
     }
     let tried = Command::new("unshare").args(["--mount", "true"]).status().unwrap();
     (!tried.success()).then(|| "this process may not mount".into())
@@ -62,7 +70,7 @@ fn obstacle(programs: &[&str]) -> Option<String> {
 fn knows(kind: &str) -> bool {
     let is_known = || {
         let known = fs::read_to_string("/proc/filesystems").unwrap();
-        known.lines().any(|line| line.trim_start() == kind)
+        known.lines().any(|line| line.split_whitespace().last() == Some(kind))
     };
     is_known() || Command::new("modprobe").arg(kind).output().is_ok() && is_known()
 }
@@ -99,13 +107,20 @@ impl Volume {
     /// written takes space.
     pub fn make(kind: &'static str, mebibytes: u64, folder: &Path, at: &Path) -> Self {
         let (image, at) = (folder.join("image"), at.to_owned());
-        fs::File::create_new(&image).unwrap().set_len(mebibytes << 20).unwrap();
         fs::create_dir(&at).unwrap();
-        let quietly = if kind == "xfs" { "-q" } else { "-qF" };
-        call(&Self::maker(kind), &[quietly.as_ref(), image.as_os_str()]);
+        Self::format(kind, mebibytes, &image, &[]);
         let volume = Self { kind, image, at };
         volume.mount();
         volume
+    }
+
+    /// Makes a file system of so many MiB in a new file, with more words for what makes it.
+    pub fn format(kind: &str, mebibytes: u64, image: &Path, words: &[&str]) {
+        fs::File::create_new(image).unwrap().set_len(mebibytes << 20).unwrap();
+        let quietly = if kind == "xfs" { "-q" } else { "-qF" };
+        let mut words: Vec<_> = words.iter().map(OsStr::new).collect();
+        words.extend([OsStr::new(quietly), image.as_os_str()]);
+        call(&Self::maker(kind), &words);
     }
 
     pub fn mount(&self) {
