@@ -14,6 +14,10 @@ const HELPERS_MAX: usize = 3;
 /// How many others this machine has processors for.
 #[must_use]
 pub fn helpers() -> usize {
+    // A checker knows of no thread that it has not started.
+    if cfg!(all(test, dostore_shuttle)) {
+        return 0;
+    }
     available_parallelism().map_or(0, |processors| (processors.get() - 1).min(HELPERS_MAX))
 }
 

@@ -15,8 +15,8 @@
 
 use super::pace::Pace;
 use super::{File, SyncFailed, write_all_at};
+use crate::locks::{Condvar, Mutex};
 use crate::planted::{Mistake, planted};
-use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
-//! The locks that have an order: who holds one never waits for one before it. And leaf locks that
-//! have a part in models.
+//! The locks that have an order: who holds one never waits for one before it. And those leaf locks
+//! that a model has a part for.
 //!
 //! What each of them guards, docs/architecture.md says. In a build with `--cfg dostore_loom` they
-//! are those of a model checker, which tries every order in which threads may come to them.
+//! are those of a model checker, which tries every order in which threads may come to them; with
+//! `--cfg dostore_shuttle` those of one that draws orders at random.
 //!
 //! Invariants:
 //!   * In a build with debug assertions, a thread that would wait for a lock against the order
@@ -14,6 +15,7 @@ pub mod atomic;
 pub mod model;
 mod order;
 mod primitive;
+pub mod thread;
 
 pub use primitive::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
@@ -38,7 +40,7 @@ pub mod rank {
     /// Who waits for durability.
     pub const WAITERS: usize = 6;
 
-    #[cfg(all(debug_assertions, not(dostore_loom)))]
+    #[cfg(all(debug_assertions, not(any(dostore_loom, dostore_shuttle))))]
     pub(super) const COUNT: usize = 7;
 }
 
@@ -128,7 +130,7 @@ pub fn check_free_from(rank: usize) {
     order::check_free_from(rank);
 }
 
-#[cfg(all(test, debug_assertions, not(dostore_loom)))]
+#[cfg(all(test, debug_assertions, not(any(dostore_loom, dostore_shuttle))))]
 mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};

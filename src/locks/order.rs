@@ -3,14 +3,14 @@
 //! Invariants:
 //!   * Counts are of this thread alone: a guard is dropped by the thread that got it.
 
-#[cfg(any(not(debug_assertions), dostore_loom))]
+#[cfg(any(not(debug_assertions), dostore_loom, dostore_shuttle))]
 pub use uncounted::{Held, check, check_free_from};
 
-#[cfg(all(debug_assertions, not(dostore_loom)))]
+#[cfg(all(debug_assertions, not(any(dostore_loom, dostore_shuttle))))]
 pub use counted::{Held, check, check_free_from};
 
-// Where nothing is counted; a model checker runs its threads as one.
-#[cfg(any(not(debug_assertions), dostore_loom))]
+// Where nothing is counted; a checker runs its threads as one.
+#[cfg(any(not(debug_assertions), dostore_loom, dostore_shuttle))]
 mod uncounted {
     /// Nothing.
     pub struct Held<const RANK: usize>;
@@ -26,7 +26,7 @@ mod uncounted {
     pub fn check_free_from(_: usize) {}
 }
 
-#[cfg(all(debug_assertions, not(dostore_loom)))]
+#[cfg(all(debug_assertions, not(any(dostore_loom, dostore_shuttle))))]
 mod counted {
     use crate::locks::rank;
     use std::cell::Cell;

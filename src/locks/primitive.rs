@@ -1,18 +1,22 @@
-//! The locks underneath: those of `parking_lot`, or of a model checker.
+//! The locks underneath: those of `parking_lot`, or of a checker.
+//!
+//! A model checker tries every order in which a few threads can come to them, in a build with
+//! `--cfg dostore_loom`; one with `--cfg dostore_shuttle` draws orders at random, for many threads.
 //!
 //! Invariants:
-//!   * Both are called alike.
-//!   * In a model no wait ends by time: whoever is not woken shows as a deadlock.
-//!   * In a model no lock that is not of this module is held while one of it is waited for: the
-//!     checker would not know why nothing goes on.
+//!   * All are called alike.
+//!   * In a model no wait ends by time: whoever is not woken shows as a deadlock. Where orders are
+//!     drawn, a thread that looks for work from time to time may look at any moment.
+//!   * A lock that is not of this module is never held, in a build with a checker, while one of it
+//!     is waited for: the checker would not know why nothing goes on.
 
-#[cfg(not(all(test, dostore_loom)))]
+#[cfg(not(all(test, any(dostore_loom, dostore_shuttle))))]
 pub use ordinary::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
-#[cfg(all(test, dostore_loom))]
-pub use modelled::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+#[cfg(all(test, any(dostore_loom, dostore_shuttle)))]
+pub use checked::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
-#[cfg(not(all(test, dostore_loom)))]
+#[cfg(not(all(test, any(dostore_loom, dostore_shuttle))))]
 mod ordinary {
     pub use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
     use std::time::Duration;
@@ -37,6 +41,11 @@ mod ordinary {
             let _ = self.0.wait_for(guard, most);
         }
 
+        /// The same, by who looks for work that nobody rings for.
+        pub fn pause<T>(&self, guard: &mut MutexGuard<'_, T>, most: Duration) {
+            self.wait_for(guard, most);
+        }
+
         /// Wakes one.
         pub fn notify_one(&self) {
             self.0.notify_one();
@@ -49,21 +58,34 @@ mod ordinary {
     }
 }
 
-#[cfg(all(test, dostore_loom))]
-mod modelled {
+#[cfg(all(test, any(dostore_loom, dostore_shuttle)))]
+mod checked {
+    #[cfg(dostore_loom)]
+    use loom::sync as checker;
+    #[cfg(dostore_shuttle)]
+    use shuttle::sync as checker;
     use std::fmt;
     use std::ops::{Deref, DerefMut};
     use std::time::Duration;
 
     // The model checker remembers of a lock who came to it last, and would take a reader's own two
     // looks for all there is to know: what it has of readers is a lock for one at a time.
-    pub use loom::sync::MutexGuard as RwLockReadGuard;
-    use loom::sync::{Mutex as Shared, MutexGuard as RwLockWriteGuard};
+    #[cfg(dostore_loom)]
+    pub use checker::MutexGuard as RwLockReadGuard;
+    #[cfg(dostore_shuttle)]
+    pub use checker::RwLockReadGuard;
+    #[cfg(dostore_loom)]
+    use checker::{Mutex as Shared, MutexGuard as RwLockWriteGuard};
+    #[cfg(dostore_shuttle)]
+    use checker::{RwLock as Shared, RwLockWriteGuard};
 
-    pub struct Mutex<T>(loom::sync::Mutex<T>);
+    pub struct Mutex<T>(checker::Mutex<T>);
 
     /// Empty while it waits.
-    pub struct MutexGuard<'l, T>(Option<loom::sync::MutexGuard<'l, T>>);
+    pub struct MutexGuard<'l, T> {
+        of: &'l Mutex<T>,
+        guard: Option<checker::MutexGuard<'l, T>>,
+    }
 
     pub struct RwLock<T>(Shared<T>);
 
@@ -72,15 +94,15 @@ mod modelled {
 
     impl<T> Mutex<T> {
         pub fn new(value: T) -> Self {
-            Self(loom::sync::Mutex::new(value))
+            Self(checker::Mutex::new(value))
         }
 
         pub fn lock(&self) -> MutexGuard<'_, T> {
-            MutexGuard(Some(self.0.lock().expect(NO_PANIC)))
+            MutexGuard { of: self, guard: Some(self.0.lock().expect(NO_PANIC)) }
         }
 
         pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
+            self.0.try_lock().ok().map(|guard| MutexGuard { of: self, guard: Some(guard) })
         }
 
         pub fn is_locked(&self) -> bool {
@@ -96,7 +118,7 @@ mod modelled {
 
     impl<T> fmt::Debug for Mutex<T> {
         fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-            out.write_str("Mutex of a model")
+            out.write_str("Mutex of a checker")
         }
     }
 
@@ -104,13 +126,13 @@ mod modelled {
         type Target = T;
 
         fn deref(&self) -> &T {
-            self.0.as_ref().expect(THERE)
+            self.guard.as_ref().expect(THERE)
         }
     }
 
     impl<T> DerefMut for MutexGuard<'_, T> {
         fn deref_mut(&mut self) -> &mut T {
-            self.0.as_mut().expect(THERE)
+            self.guard.as_mut().expect(THERE)
         }
     }
 
@@ -118,7 +140,10 @@ mod modelled {
         pub fn new(value: T) -> Self {
             Self(Shared::new(value))
         }
+    }
 
+    #[cfg(dostore_loom)]
+    impl<T> RwLock<T> {
         pub fn read(&self) -> RwLockReadGuard<'_, T> {
             self.0.lock().expect(NO_PANIC)
         }
@@ -136,6 +161,25 @@ mod modelled {
         }
     }
 
+    #[cfg(dostore_shuttle)]
+    impl<T> RwLock<T> {
+        pub fn read(&self) -> RwLockReadGuard<'_, T> {
+            self.0.read().expect(NO_PANIC)
+        }
+
+        pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+            self.0.write().expect(NO_PANIC)
+        }
+
+        pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
+            self.0.try_read().ok()
+        }
+
+        pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+            self.0.try_write().ok()
+        }
+    }
+
     impl<T: Default> Default for RwLock<T> {
         fn default() -> Self {
             Self::new(T::default())
@@ -144,12 +188,12 @@ mod modelled {
 
     impl<T> fmt::Debug for RwLock<T> {
         fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-            out.write_str("RwLock of a model")
+            out.write_str("RwLock of a checker")
         }
     }
 
     #[derive(Debug)]
-    pub struct Condvar(loom::sync::Condvar);
+    pub struct Condvar(checker::Condvar);
 
     impl Default for Condvar {
         fn default() -> Self {
@@ -159,16 +203,24 @@ mod modelled {
 
     impl Condvar {
         pub fn new() -> Self {
-            Self(loom::sync::Condvar::new())
+            Self(checker::Condvar::new())
         }
 
         pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-            let inner = guard.0.take().expect(THERE);
-            guard.0 = Some(self.0.wait(inner).expect(NO_PANIC));
+            let inner = guard.guard.take().expect(THERE);
+            guard.guard = Some(self.0.wait(inner).expect(NO_PANIC));
         }
 
         pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _most: Duration) {
             self.wait(guard);
+        }
+
+        /// Nobody can say how much time passes between two steps of a thread: this may be over at
+        /// once.
+        pub fn pause<T>(&self, guard: &mut MutexGuard<'_, T>, _most: Duration) {
+            guard.guard = None;
+            checker_yield();
+            guard.guard = Some(guard.of.0.lock().expect(NO_PANIC));
         }
 
         pub fn notify_one(&self) {
@@ -178,5 +230,12 @@ mod modelled {
         pub fn notify_all(&self) {
             self.0.notify_all();
         }
+    }
+
+    fn checker_yield() {
+        #[cfg(dostore_loom)]
+        loom::thread::yield_now();
+        #[cfg(dostore_shuttle)]
+        shuttle::thread::yield_now();
     }
 }

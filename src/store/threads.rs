@@ -14,14 +14,14 @@ use super::{Shared, Store};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::group::GroupKind;
+use crate::locks::thread::{Builder, JoinHandle, current};
+use crate::locks::{Condvar, Mutex};
 use crate::wal::pool::Fill;
-use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// Work for a reader.
@@ -80,7 +80,7 @@ impl Bell {
     fn wait(&self, most: Duration) {
         let mut rung = self.rung.lock();
         if !*rung {
-            let _ = self.bell.wait_for(&mut rung, most);
+            self.bell.pause(&mut rung, most);
         }
         *rung = false;
     }
@@ -238,7 +238,7 @@ fn begin(
 fn join(handles: impl Iterator<Item = JoinHandle<()>>) {
     for handle in handles {
         // A thread that dropped the last handle of the store cannot wait for itself.
-        if handle.thread().id() != std::thread::current().id() {
+        if handle.thread().id() != current().id() {
             let _ = handle.join();
         }
     }

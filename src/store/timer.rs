@@ -9,12 +9,12 @@
 
 use crate::disk::Clock;
 use crate::error::{Error, Result};
+use crate::locks::thread::{self, JoinHandle};
+use crate::locks::{Condvar, Mutex};
 use crate::wakes::Wakes;
-use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A moment, and a number that tells apart what waits for the same one.
@@ -110,7 +110,7 @@ impl Timer {
         wakers.into_values().collect::<Wakes>().wake();
         // A thread that dropped the last handle of the store cannot wait for itself.
         if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
+            && thread.thread().id() != thread::current().id()
         {
             let _ = thread.join();
         }
@@ -140,7 +140,7 @@ impl Shared {
                 None => self.bell.wait(&mut state),
                 Some(at) => {
                     let left = at.saturating_sub(self.clock.uptime());
-                    let _ = self.bell.wait_for(&mut state, left);
+                    self.bell.pause(&mut state, left);
                 }
             }
         }
@@ -149,7 +149,7 @@ impl Shared {
 
 fn start(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
-    let builder = std::thread::Builder::new().name("dostore-time".to_owned());
+    let builder = thread::Builder::new().name("dostore-time".to_owned());
     let started = builder.spawn(move || shared.run());
     started.map_err(|cause| Error::io("starting a thread", cause))
 }
