@@ -1,5 +1,5 @@
-//! One commit at a time, beside one raw write and sync of the same size: waited for by a call, which
-//! writes the log itself, and as a future, for which a thread of the store writes it.
+//! One commit at a time, beside one raw write and sync of the same size: waited for by a call,
+//! which writes the log itself, and as a future, for which a thread of the store writes it.
 //!
 //! Invariants:
 //!   * All write into blocks that were written before, and take turns commit by commit.

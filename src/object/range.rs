@@ -1,13 +1,13 @@
 //! Entries of an object in key order, from both ends: write set, layers and pages as one.
 //!
 //! The iterator keeps a position, and each step asks every overlay for its next key at or behind
-//! it. Of a page it keeps which entries are left: a step looks at the next of them. Pages of a large
-//! object are loaded one key range at a time.
+//! it. Of a page it keeps which entries are left: a step looks at the next of them. Pages of a
+//! large object are loaded one key range at a time.
 //!
 //! Invariants:
 //!   * `from..to` is what has not been yielded yet; it only shrinks.
-//!   * What a window has left are the entries of its pages inside `from..to`, as long as it has seen
-//!     every move of the other end.
+//!   * What a window has left are the entries of its pages inside `from..to`, as long as it has
+//!     seen every move of the other end.
 //!   * What one range has deleted costs one step, not one for each key, as long as no page says so.
 //!   * A window's stack holds every page entry of the keys inside the window's bounds.
 
