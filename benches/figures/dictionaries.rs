@@ -13,35 +13,66 @@ const KIBIBYTES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 /// Objects from which a dictionary learns, as many as a checkpoint samples.
 const SAMPLES: usize = 4_000;
 const NAMES: [&str; 8] = ["ann", "bob", "eve", "dan", "kim", "lou", "max", "zoe"];
+/// Kinds of objects that one namespace holds where it holds many.
+const SHAPES: usize = 40;
+const FIELDS: [&str; 20] = [
+    "player",
+    "room",
+    "cart",
+    "message",
+    "session",
+    "invoice",
+    "score",
+    "member",
+    "document",
+    "reaction",
+    "device",
+    "ticket",
+    "address",
+    "channel",
+    "order",
+    "payment",
+    "seen",
+    "title",
+    "attachment",
+    "preference",
+];
 const COLOURS: [&str; 4] = ["red", "green", "blue", "yellow"];
 
 pub fn run(settings: &Settings) -> Result<()> {
-    let mut random = Random::new(1);
-    let samples: Vec<_> = (0..SAMPLES).map(|_| object(&mut random)).collect();
-    let objects: Vec<_> = (0..settings.objects(20_000)).map(|_| object(&mut random)).collect();
-    let raw: usize = objects.iter().map(Vec::len).sum();
-    let each = |bytes: usize| bytes as f64 / objects.len() as f64;
-    line("dictionaries: body of an object", each(raw), "B", Goal::None, None);
-    measure("none", None, &objects)?;
-    for kibibytes in KIBIBYTES {
-        let Some(dictionary) = Dictionary::train(&samples, kibibytes << 10) else {
-            return Err("nothing was learnt".into());
+    for shapes in [1, SHAPES] {
+        let mut random = Random::new(1);
+        let mut objects = |count| -> Vec<_> {
+            (0..count).map(|_| object(random.below(shapes), &mut random)).collect()
         };
-        measure(&format!("{kibibytes} KiB"), Some(&dictionary), &objects)?;
+        let (samples, objects) = (objects(SAMPLES), objects(settings.objects(20_000)));
+        let name = format!("dictionaries: {shapes} shapes");
+        let raw = objects.iter().map(Vec::len).sum::<usize>() as f64 / objects.len() as f64;
+        line(&format!("{name}, body"), raw, "B", Goal::None, None);
+        measure(&format!("{name}, none"), None, &objects)?;
+        for kibibytes in KIBIBYTES {
+            let Some(dictionary) = Dictionary::train(&samples, kibibytes << 10) else {
+                return Err("nothing was learnt".into());
+            };
+            measure(&format!("{name}, {kibibytes} KiB"), Some(&dictionary), &objects)?;
+        }
     }
     Ok(())
 }
 
-/// A small object as an application keeps one: text of a known shape, a few fields of which vary,
-/// and an identity of which every byte is random.
-fn object(random: &mut Random) -> Vec<u8> {
+/// A small object as an application keeps one: text of one of several shapes, a few fields of which
+/// vary, and an identity of which every byte is random.
+fn object(shape: usize, random: &mut Random) -> Vec<u8> {
     let mut body = Vec::new();
+    let field = |place: usize| FIELDS[(shape * 7 + place * (shape + 1)) % FIELDS.len()];
+    let (first, second, third) = (field(0), field(1), field(2));
     for item in 0..6 {
         let (name, colour) = (NAMES[random.below(8)], COLOURS[random.below(4)]);
-        let (id, score, seen) = (random.next(), random.below(100_000), random.below(1 << 30));
+        let (id, count, time) = (random.next(), random.below(100_000), random.below(1 << 30));
         let text = format!(
-            "item/{item:04}{{\"kind\":\"player\",\"id\":\"{id:016x}\",\"name\":\"{name}\",\
-             \"team\":\"{colour}\",\"score\":{score},\"seen\":{seen},\"banned\":false}}"
+            "{first}/{item:04}{{\"kind\":\"{first}-{shape}\",\"id\":\"{id:016x}\",\
+             \"by\":\"{name}\",\"{second}\":\"{colour}\",\"{second}_{third}\":{count},\
+             \"{third}_at\":{time},\"is_{third}\":false}}"
         );
         body.extend_from_slice(text.as_bytes());
     }
@@ -73,7 +104,7 @@ fn measure(name: &str, dictionary: Option<&Dictionary>, objects: &[Vec<u8>]) -> 
     let expanding = micros(began);
     let bytes = frames.iter().map(Vec::len).sum::<usize>() as f64 / objects.len() as f64;
     let say = |what: &str, value: f64, unit: &str| {
-        line(&format!("dictionaries: {name}, {what}"), value, unit, Goal::None, None);
+        line(&format!("{name}, {what}"), value, unit, Goal::None, None);
     };
     say("bytes", bytes, "B");
     say("compressing", compressing, "us");
