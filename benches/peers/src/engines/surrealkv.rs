@@ -38,7 +38,7 @@ impl Engine for SurrealKv {
     }
 
     fn open(&self, folder: &Path, layout: Layout) -> Result<Box<dyn Peer>> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
         let options = Options::new()
             .with_path(folder.to_owned())
             .with_wal_preallocation(true)
