@@ -6,6 +6,7 @@
 
 use crate::load::{VALUE_BYTES, Window};
 use crate::measure::{Goal, Random, line, median};
+use crate::system::Device;
 use crate::{Result, Settings, system};
 use dostore::store::Store;
 use dostore::store::list::ListOptions;
@@ -28,7 +29,7 @@ struct Measured {
     read_micros: Vec<f64>,
     scanned: Vec<f64>,
     commits: Vec<f64>,
-    /// Bytes written by this process for each byte of records.
+    /// Bytes that came to the device, of all processes, for each byte of records.
     written: Vec<f64>,
 }
 
@@ -55,7 +56,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         say("8 neighbours", "us", measured.read_micros);
         say("in order", "keys/s", measured.scanned);
         say("commits", "/s", measured.commits);
-        say("written for each of records", "times", measured.written);
+        say("device bytes for each of records", "times", measured.written);
         let bytes = system::folder_bytes(&folder_of(settings, *size))? as f64 / keys as f64;
         say("files for each key", "B", vec![bytes]);
     }
@@ -114,15 +115,18 @@ fn measure(
         }
     }
     measured.read_micros.push(began.elapsed().as_secs_f64() * 1e6 / READS as f64);
-    let (before, written) = (store.stats()?, system::written_bytes()?);
+    let device = Device::of(folder)?;
+    let (before, written) = (store.stats()?, device.counts()?.written_bytes);
     let commits = commit(&store, &mut object, (keys, time), &mut random)?;
     measured.commits.push(commits);
     // What the commits made dirty counts as well.
     store.steps().checkpoint()?;
     let records = store.stats()?.record_bytes - before.record_bytes;
-    measured.written.push((system::written_bytes()? - written) as f64 / records as f64);
     drop(object);
-    Ok(store.close()?)
+    store.close()?;
+    let written = device.counts()?.written_bytes - written;
+    measured.written.push(written as f64 / records as f64);
+    Ok(())
 }
 
 /// Commits two keys at a time, each anywhere; how many a second.
