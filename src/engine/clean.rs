@@ -26,7 +26,7 @@ use crate::object::changes::Changes;
 use crate::object::version::{Stack, Version};
 use crate::planted::{Mistake, planted};
 use crate::segment::Compression;
-use crate::segment::dictionary::Dictionary;
+use crate::segment::dictionary::{Dictionary, TRAINED_BYTES};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -46,8 +46,6 @@ const SMALL_SEGMENTS_MAX: usize = 32;
 /// Pages that a dictionary is trained on, and how few are not worth it.
 const SAMPLES_MAX: usize = 4_000;
 const SAMPLES_MIN: usize = 64;
-/// Larger dictionaries did not pay on small objects.
-const DICTIONARY_BYTES: usize = 16 * 1024;
 
 /// A key range of an object in a victim.
 type Range = (Address, Life, Vec<u8>);
@@ -225,7 +223,7 @@ impl Engine {
         if samples.len() < SAMPLES_MIN {
             return None;
         }
-        let dictionary = Arc::new(Dictionary::train(&samples, DICTIONARY_BYTES)?);
+        let dictionary = Arc::new(Dictionary::train(&samples, TRAINED_BYTES)?);
         known.insert(namespace, Arc::clone(&dictionary));
         Some(dictionary)
     }

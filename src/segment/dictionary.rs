@@ -19,8 +19,8 @@ use zstd::zstd_safe::{
 
 /// How hard to compress: on pages, higher levels cost much and save little.
 const LEVEL: i32 = 1;
-/// Bytes that a dictionary gets when trained; larger ones did not pay.
-pub const TRAINED_BYTES: usize = 16 * 1024;
+/// Bytes that a dictionary gets when trained; larger ones did not pay (decision 15).
+pub const TRAINED_BYTES: usize = 4 * 1024;
 /// No window reaches further back than the largest page.
 const WINDOW_LOG_MAX: u32 = 25;
 
