@@ -14,13 +14,11 @@ mod cases;
 #[expect(dead_code, reason = "that of another test; not all of it is needed")]
 #[path = "it/chance.rs"]
 mod chance;
-#[path = "ledger/mod.rs"]
-mod ledger;
 
 use cases::kept::kept;
+use cases::ledger::{self, Row};
 use cases::{TARGETS, Target};
 use chance::Chance;
-use ledger::Row;
 use peak_alloc::PeakAlloc;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;

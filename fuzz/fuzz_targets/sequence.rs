@@ -44,4 +44,6 @@ mod simulate_world;
 #[path = "../../tests/it/traces.rs"]
 mod traces;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| simulate::run_input(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    dostore_fuzz::campaign::counted("fuzz-sequence", simulate::run_input, data);
+});

@@ -7,6 +7,7 @@
 
 pub mod alarm;
 pub mod bookmark;
+pub mod campaign;
 pub mod entry;
 pub mod export_binary;
 pub mod export_text;
@@ -14,6 +15,8 @@ pub mod history;
 pub mod kept;
 #[path = "../../tests/damage/layout.rs"]
 mod layout;
+#[path = "../../tests/ledger/mod.rs"]
+pub mod ledger;
 pub mod manifest;
 pub mod page;
 pub mod run_block;

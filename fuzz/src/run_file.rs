@@ -2,15 +2,15 @@
 //! error, and a walk over it ends.
 
 use dostore::disk::Disk;
+use dostore::disk::ReadDisk;
 use dostore::disk::pace::Pace;
 use dostore::disk::sim::SimDisk;
-use dostore::disk::{ReadDisk, read_exact_at};
 use dostore::format::header::FileContext;
 use dostore::format::run::{RunFacts, RunUse};
 use dostore::ids::{FileNumber, StoreId, Term};
 use dostore::names::FileName;
 use dostore::run::{Run, RunWriter};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const STORE: StoreId = StoreId([5; 16]);
 const NUMBER: FileNumber = FileNumber(1);
@@ -26,7 +26,16 @@ fn value(number: u32) -> Vec<u8> {
     number.to_le_bytes().repeat(number as usize % 9 + 1)
 }
 
-fn written(disk: &SimDisk) -> RunFacts {
+static WRITTEN: OnceLock<(RunFacts, Vec<u8>)> = OnceLock::new();
+
+/// The run before it is changed, and its bytes.
+fn written() -> (RunFacts, Vec<u8>) {
+    let disk = SimDisk::new(1);
+    let facts = write(&disk);
+    (facts, disk.file_bytes(FileName::Run(NUMBER)).expect("the run"))
+}
+
+fn write(disk: &SimDisk) -> RunFacts {
     disk.make_folders().expect("folders of an empty disk");
     let context = FileContext { store: STORE, term: Term(1) };
     let pace = Arc::new(Pace::new(disk.clock()));
@@ -41,18 +50,16 @@ fn written(disk: &SimDisk) -> RunFacts {
 /// Takes one input.
 pub fn run(data: &[u8]) {
     let disk = SimDisk::new(1);
-    let facts = written(&disk);
-    let name = FileName::Run(NUMBER);
-    let file = disk.open(name).expect("the run");
-    let mut bytes = vec![0; usize::try_from(facts.bytes).expect("a small file")];
-    read_exact_at(&*file, &mut bytes, 0).expect("the run");
+    disk.make_folders().expect("folders of an empty disk");
+    let (facts, bytes) = WRITTEN.get_or_init(written);
+    let mut bytes = bytes.clone();
     for change in data.chunks_exact(4) {
         let at = u32::from_le_bytes([change[0], change[1], change[2], 0]) as usize % bytes.len();
         bytes[at] ^= change[3];
     }
     bytes.truncate(bytes.len() - data.len() % 4);
-    disk.replace_file_bytes(name, bytes);
-    let Ok(run) = Run::open(&disk, STORE, &facts) else { return };
+    disk.replace_file_bytes(FileName::Run(NUMBER), bytes);
+    let Ok(run) = Run::open(&disk, STORE, facts) else { return };
     for number in 0..ENTRIES {
         let wanted = (number % 7 != 3).then(|| value(number));
         if let Ok(found) = run.get(&key(number), <[u8]>::to_vec) {

@@ -10,17 +10,32 @@ use dostore::format::page::{PageBuilder, PageKind, PageMeta, SegmentFacts};
 use dostore::ids::{Address, Codec, FileNumber, Life, Lsn, StoreId, Term};
 use dostore::names::FileName;
 use dostore::segment::{Compression, Dictionary, SegmentSet, SegmentWriter, facts_of};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const STORE: StoreId = StoreId([5; 16]);
 const NUMBER: FileNumber = FileNumber(1);
 
-/// Takes one input.
-pub fn run(data: &[u8]) {
+/// The segment before it is changed.
+struct Written {
+    facts: SegmentFacts,
+    parts: Vec<PagePart>,
+    bytes: Vec<u8>,
+}
+
+static WRITTEN: OnceLock<Written> = OnceLock::new();
+
+fn written() -> Written {
     let disk = SimDisk::new(1);
     disk.make_folders().expect("folders of an empty disk");
     let (facts, parts) = write(&disk);
-    let mut bytes = disk.file_bytes(FileName::Segment(NUMBER)).expect("the segment");
+    let bytes = disk.file_bytes(FileName::Segment(NUMBER)).expect("the segment");
+    Written { facts, parts, bytes }
+}
+
+/// Takes one input.
+pub fn run(data: &[u8]) {
+    let Written { facts, parts, bytes } = WRITTEN.get_or_init(written);
+    let mut bytes = bytes.clone();
     for change in data.chunks_exact(4) {
         let at = u16::from_le_bytes([change[0], change[1]]) as usize;
         // The zeros behind the header are left alone.
@@ -33,8 +48,8 @@ pub fn run(data: &[u8]) {
     let file = other.create(FileName::Segment(NUMBER)).expect("a new file");
     write_all_at(&*file, &bytes[..length], 0).expect("an empty disk has room");
     file.sync().expect("nothing fails here");
-    for facts in [Some(facts), facts_of(&other, STORE, NUMBER).ok()].into_iter().flatten() {
-        read(&other, &facts, &parts);
+    for facts in [Some(*facts), facts_of(&other, STORE, NUMBER).ok()].into_iter().flatten() {
+        read(&other, &facts, parts);
     }
     if !data.is_empty() {
         // The input as a file of its own.
@@ -43,7 +58,7 @@ pub fn run(data: &[u8]) {
         file.sync().expect("nothing fails here");
         let bytes = data.len() as u64;
         let facts = SegmentFacts { number: FileNumber(2), bytes, page_bytes: bytes, pages: 1 };
-        read(&other, &facts, &parts);
+        read(&other, &facts, parts);
     }
 }
 
