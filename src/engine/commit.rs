@@ -234,6 +234,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::record::Operation;
 
     #[test]
     fn an_object_that_no_commit_reached_does_not_stay_in_memory() {
@@ -267,6 +268,41 @@ mod tests {
             lock_both(other, one);
         });
         assert_eq!(engine.table.count(), 0);
+    }
+
+    #[test]
+    fn small_groups_take_zeros_along_into_a_file_that_is_only_allocated() {
+        let disk = Arc::new(crate::disk::sim::SimDisk::new(3));
+        let options = crate::options::Options::default().threads(false).wal_file_bytes(1 << 20);
+        let engine = Engine::open(Arc::clone(&disk) as Arc<_>, options).unwrap();
+        let end = engine.wal.end().point;
+        let name = crate::names::FileName::Wal(end.file);
+        // What was not written yet shows where anything is written.
+        let block = 4096;
+        let begin = usize::try_from(end.offset).unwrap();
+        let first_zero = |value: &[u8], groups: usize| {
+            let mut bytes = disk.file_bytes(name).unwrap();
+            let behind = begin + groups * block;
+            bytes[behind..].fill(0xAA);
+            disk.replace_file_bytes(name, bytes);
+            let mut changes = WriteSet::new();
+            let key = &[crate::ids::KeyKind::User as u8];
+            let put = Operation::Put { key, codec: crate::ids::Codec::Raw, value };
+            changes.push(&engine.options.limits, &put).unwrap();
+            let commit = |object: &Arc<_>, inner: &mut _| engine.commit(object, inner, changes);
+            let grant = engine.with_object(Address::default(), commit).unwrap();
+            engine.wait_durable(grant.lsn).unwrap();
+            let end = usize::try_from(engine.wal.end().point.offset).unwrap();
+            let rest = disk.file_bytes(name).unwrap().split_off(end);
+            rest.iter().take_while(|byte| **byte == 0).count()
+        };
+        assert_eq!(first_zero(b"small", 0), 256 << 10);
+        // The next 64 need none.
+        for groups in 1..=64 {
+            assert_eq!(first_zero(b"small", groups), 0, "group {groups}");
+        }
+        assert_eq!(first_zero(&[1; 3 << 13], 65), 0, "a large one pays for itself");
+        assert_eq!(first_zero(b"small", 65 + 7), 256 << 10);
     }
 
     #[test]

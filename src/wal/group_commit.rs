@@ -36,6 +36,11 @@ use std::time::Duration;
 /// Bytes of a group beyond which it takes no more records.
 pub(super) const GROUP_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Zeros that are written along with a small group into a file that is only allocated.
+const ZEROS_AHEAD_BYTES: u64 = 256 * 1024;
+/// Beyond this, what a group waits for is its own bytes.
+const SMALL_GROUP_BYTES: u64 = 16 * 1024;
+
 /// How long a group is held back before anybody in a hurry is looked for again.
 const HELD_BACK_STEP: Duration = Duration::from_millis(5);
 /// Less than this is not worth holding a group back for.
@@ -86,6 +91,8 @@ pub(super) struct Writer {
     /// The last group known durable.
     durable_group: u64,
     last: LogEnd,
+    /// How far zeros were written ahead of the groups of the present file.
+    zeroed: u64,
 }
 
 pub(super) struct Open<C> {
@@ -148,6 +155,7 @@ impl<C> Wal<C> {
                 chain: point.chain,
                 durable_group: point.group.saturating_sub(1),
                 last: LogEnd { point, ..end },
+                zeroed: 0,
             }),
             open: Ranked::new(Open {
                 next_lsn: first_lsn,
@@ -457,13 +465,14 @@ impl<C> Wal<C> {
         if planted(Mistake::AcknowledgeEarly) {
             self.durable.store(last_lsn.0, Ordering::Release);
         }
+        let offset = taken.offset + taken.bytes.len() as u64;
+        add_zeros(writer, &mut taken);
         let written = self.write_bytes(writer, &taken);
         if let Err(error) = written {
             // Whoever leads tells of it, when it has let go of the writer.
             self.note_poison(&error);
             self.check_poison()?;
         }
-        let offset = taken.offset + taken.bytes.len() as u64;
         writer.chain = chain;
         writer.durable_group = number;
         let point = LogPoint { file: taken.file.number, offset, group: number + 1, chain };
@@ -543,6 +552,22 @@ impl<C> Open<C> {
         self.chains.insert(number, self.group);
         (number, self.group)
     }
+}
+
+/// A sync into blocks that are only allocated waits for more than those bytes, as into a new file.
+/// So a small group takes zeros along for those behind it, which then find written blocks.
+fn add_zeros(writer: &mut Writer, taken: &mut Taken) {
+    if taken.fresh {
+        writer.zeroed = 0;
+    }
+    let bytes = taken.bytes.len() as u64;
+    let end = taken.offset + bytes;
+    if taken.file.fill == Fill::Written || bytes > SMALL_GROUP_BYTES || end <= writer.zeroed {
+        return;
+    }
+    writer.zeroed = taken.file.bytes.min(end + ZEROS_AHEAD_BYTES);
+    let zeros = usize::try_from(writer.zeroed.saturating_sub(end)).unwrap_or_default();
+    taken.bytes.resize(taken.bytes.len() + zeros, 0);
 }
 
 fn group_bytes(unaligned: usize) -> u64 {
