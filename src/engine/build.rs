@@ -290,7 +290,8 @@ impl<'e> Builder<'e> {
     }
 
     /// The same for all that have entries of their own. What the directory has lost stays counted
-    /// as live: a delete works all the same. What may only be out of reach is waited for first.
+    /// as live until a scrub counts anew: a delete works all the same. What may only be out of
+    /// reach is waited for first.
     pub(super) fn release_pages(
         &mut self,
         address: Address,

@@ -8,7 +8,10 @@
 //!
 //! Invariants:
 //!   * Nothing that is found is passed over: each damage is told, with what became of it.
-//!   * A pass holds one file open, and no lock but the publisher's while pages are rebuilt.
+//!   * A pass holds one file open, and no lock but the publisher's while pages are rebuilt or what
+//!     is live of a segment is set right.
+
+mod recount;
 
 use super::Engine;
 use super::rebuild::{Suspect, Verdict, fresh_disk};
@@ -22,6 +25,7 @@ use crate::ids::{Address, FileNumber};
 use crate::object::version::Version;
 use crate::run::Run;
 use crate::segment::{Scan, SegmentSet};
+use recount::Dead;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -130,6 +134,7 @@ enum OpenFile {
         scan: Box<Scan>,
         /// Where damage began, while nobody knows where it ends.
         gap: Option<(u64, Error)>,
+        dead: Dead,
     },
     Run {
         run: Arc<Run>,
@@ -246,11 +251,16 @@ impl Engine {
         if let Some(open) = &mut pass.open {
             let number = open.number();
             let before = open.at();
-            let more = open.read(&mut pass.gaps, &mut pass.report);
+            let more = open.read(version, &mut pass.gaps, &mut pass.report);
             pass.report.bytes += open.at().saturating_sub(before);
             match more {
                 Ok(true) => {}
-                Ok(false) => (pass.open, pass.behind) = (None, number),
+                Ok(false) => {
+                    pass.behind = number;
+                    if let Some(OpenFile::Segment { dead, .. }) = pass.open.take() {
+                        self.recount(number, &dead)?;
+                    }
+                }
                 Err(error) => {
                     pass.open = None;
                     return Err(error);
@@ -286,7 +296,8 @@ impl Engine {
                 let segments = SegmentSet::new(disk, store);
                 segments.add(facts);
                 let scan = Box::new(segments.scan(facts.number)?);
-                Ok(OpenFile::Segment { number: facts.number, segments, scan, gap: None })
+                let (number, dead) = (facts.number, Dead::default());
+                Ok(OpenFile::Segment { number, segments, scan, gap: None, dead })
             }
             Wanted::Run(facts) => {
                 Ok(OpenFile::Run { run: Run::open(&*disk, store, facts)?, block: 0 })
@@ -409,9 +420,14 @@ impl OpenFile {
     }
 
     /// Reads one page or block more; false at the end.
-    fn read(&mut self, gaps: &mut Vec<Gap>, report: &mut ScrubReport) -> Result<bool> {
+    fn read(
+        &mut self,
+        version: &Version,
+        gaps: &mut Vec<Gap>,
+        report: &mut ScrubReport,
+    ) -> Result<bool> {
         match self {
-            Self::Segment { number, segments, scan, gap } => {
+            Self::Segment { number, segments, scan, gap, dead } => {
                 let file = *number;
                 let mut close = |gap: &mut Option<(u64, Error)>, end| {
                     if let Some((start, error)) = gap.take() {
@@ -419,7 +435,10 @@ impl OpenFile {
                     }
                 };
                 match scan.next() {
-                    Some(Ok(page)) => close(gap, page.location.offset),
+                    Some(Ok(page)) => {
+                        close(gap, page.location.offset);
+                        dead.look(version, &page);
+                    }
                     Some(Err(error)) if error.kind() == ErrorKind::Corrupt => {
                         close(gap, u64::MAX);
                         let start = error.place().map_or(0, |place| place.offset);

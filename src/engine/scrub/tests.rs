@@ -204,3 +204,55 @@ fn where_there_is_no_room_to_rebuild_that_is_told_and_the_pass_goes_on() {
     assert_eq!(fates(&engine.scrub().unwrap()), ["Rebuilt", "Rebuilt"]);
     assert!((0..9).all(|id| is_whole(&engine, id)));
 }
+
+fn change(engine: &Engine, id: u8, operations: &[Operation<'_>]) {
+    let mut changes = WriteSet::new();
+    for operation in operations {
+        changes.push(&engine.options.limits, operation).unwrap();
+    }
+    let commit = |object: &Arc<_>, inner: &mut _| engine.commit(object, inner, changes);
+    engine.with_object(address(id), commit).unwrap();
+    assert!(engine.checkpoint().unwrap());
+}
+
+/// What counts as live, in pages, by segment.
+fn live(engine: &Engine) -> Vec<(FileNumber, u64, u64)> {
+    let version = engine.version();
+    let segments = version.manifest.segments.iter();
+    segments.map(|one| (one.facts.number, one.live_pages, one.live_bytes)).collect()
+}
+
+#[test]
+fn pages_whose_entries_were_lost_do_not_keep_their_segment_for_ever() {
+    let disk = SimDisk::new(7);
+    let options = || Options::default().threads(false).page_bytes(4_096);
+    let engine = Engine::open(Arc::new(disk.clone()), options()).unwrap();
+    // So many pages that their entries fill several blocks.
+    let key = |number: u16| [&[KeyKind::User as u8][..], &number.to_be_bytes()].concat();
+    let keys: Vec<Vec<u8>> = (0..2_000).map(key).collect();
+    let value = &[1; 2_000][..];
+    let puts = keys.iter().map(|key| Operation::Put { key, codec: Codec::Raw, value });
+    let puts: Vec<_> = puts.collect();
+    change(&engine, 1, &puts);
+    let run = Arc::clone(&engine.version().directory.runs()[0]);
+    assert!(run.blocks() > 4, "{} blocks", run.blocks());
+    let (number, at) = (run.facts().number, run.block_at(run.blocks() / 2).0.start);
+    let before = live(&engine);
+    // Of a whole store nothing is set right.
+    engine.scrub().unwrap();
+    assert_eq!(live(&engine), before);
+    let disk = disk.kill();
+    disk.damage(FileName::Run(number), Damage::FlipBit((at + 20) * 8)).unwrap();
+    let engine = Engine::open(Arc::new(disk.clone()), options()).unwrap();
+    // The head can be read, and so can the entries in other blocks.
+    change(&engine, 1, &[Operation::DeleteAll { keep_alarms: false }]);
+    let left = live(&engine);
+    assert!(left.len() == 1 && left[0].1 > 1 && left[0].1 < before[0].1, "{left:?} of {before:?}");
+    put(&engine, 2);
+    assert!(engine.checkpoint().unwrap());
+    engine.scrub().unwrap();
+    let now = live(&engine);
+    assert!(now.len() == 1 && now[0].0 != left[0].0 && is_whole(&engine, 2), "{now:?}");
+    engine.scrub().unwrap();
+    assert_eq!(live(&engine), now);
+}
