@@ -85,7 +85,7 @@ fn examine(steps: &[Step], seen: &Seen) -> Result<(), String> {
     let mut known = HashSet::new();
     let mut world = base();
     let mut pass = |world: &mut World, act: &dyn Fn(&mut World) -> Done<()>| {
-        let moments = world.watched(act).map_err(|error| format!("{error:?}"))?;
+        let moments = world.watched(true, act).map_err(|error| format!("{error:?}"))?;
         let all = moments.iter().try_for_each(|moment| cut(world, moment, seen, &mut known));
         all.and_then(|()| cut(world, &world.now(), seen, &mut known))
     };

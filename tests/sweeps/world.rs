@@ -5,7 +5,6 @@
 //!     poisoned meanwhile: then it may be.
 //!   * What was waited for stays, and so does what the store itself called durable.
 
-use crate::moments::Waiting;
 use crate::steps::Step;
 use dostore::bookmark::Bookmark;
 use dostore::disk::sim::SimDisk;
@@ -21,7 +20,7 @@ use dostore::store::turn::Turn;
 use dostore::store::{Options, Store};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// What went wrong is told in words.
@@ -60,6 +59,8 @@ pub struct World {
     pub disk: SimDisk,
     pub options: Options,
     store: Option<Store>,
+    /// The same store, while it is open, for whoever asks in the middle of a step.
+    pub shown: Arc<Mutex<Option<Store>>>,
     /// By commit, the first what there was at the beginning; each with its LSN.
     pub states: Vec<(Lsn, State)>,
     /// Of which commit on everything is known to be durable.
@@ -68,7 +69,6 @@ pub struct World {
     commits: u64,
     /// The last commit that was noted, for whoever wants to know when it is durable.
     pub last: Option<Commit>,
-    pub waiting: Waiting,
 }
 
 /// The machine on which every scenario begins.
@@ -95,9 +95,10 @@ impl World {
     /// One in which nothing was done yet.
     pub fn on(disk: SimDisk, options: Options) -> Self {
         let states = vec![(Lsn::ZERO, State::new())];
-        let (pasts, waiting) = (Vec::new(), Waiting::default());
+        let pasts = Vec::new();
         let (floor, commits, store, last) = (0, 0, None, None);
-        Self { disk, options, store, states, floor, pasts, commits, last, waiting }
+        let shown = Arc::default();
+        Self { disk, options, store, shown, states, floor, pasts, commits, last }
     }
 
     /// The same on a machine of its own, with the store not open.
@@ -114,7 +115,9 @@ impl World {
     }
 
     pub fn open(&mut self) -> Result<()> {
-        self.store = Some(self.options.clone().open_on(self.disk.clone())?);
+        let store = self.options.clone().open_on(self.disk.clone())?;
+        *self.shown.lock().unwrap() = Some(store.clone());
+        self.store = Some(store);
         self.rooms().map(drop)
     }
 
@@ -123,10 +126,10 @@ impl World {
         self.store = None;
     }
 
-    /// Who waits for a commit keeps the store open.
+    /// Who waits for a commit keeps the store open, and so does who asks it.
     fn let_go(&mut self) {
+        *self.shown.lock().unwrap() = None;
         self.last = None;
-        self.waiting = Waiting::default();
     }
 
     pub fn store(&self) -> &Store {

@@ -3,10 +3,10 @@
 //! Invariants:
 //!   * After a power cut or a kill every handle of before fails, and changes nothing.
 
-use super::SimDisk;
 use super::content::{SECTOR_BYTES, blocks};
 use super::faults::{Call, Fault};
 use super::state::{State, Turn, off};
+use super::{Moment, SimDisk};
 use crate::disk::{Clock, File, Lock, Map, ReadFile, SyncFailed};
 use parking_lot::Mutex;
 use std::borrow::Cow;
@@ -22,7 +22,13 @@ pub(super) struct Machine {
     pub(super) state: Mutex<Option<State>>,
     pub(super) clock: Arc<SimClock>,
     /// Copies from before each call that changes something, where they are wanted.
-    pub(super) moments: Mutex<Option<Vec<(u64, SimDisk)>>>,
+    pub(super) moments: Mutex<Option<Moments>>,
+}
+
+/// What is kept of moments, and who is asked something at each.
+pub(super) struct Moments {
+    pub(super) kept: Vec<Moment>,
+    pub(super) ask: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl fmt::Debug for Machine {
@@ -57,7 +63,8 @@ impl Machine {
         if call.changes()
             && let Some(moments) = self.moments.lock().as_mut()
         {
-            moments.push((state.calls, self.fork(state)));
+            let (told, disk) = ((moments.ask)(), self.fork(state));
+            moments.kept.push(Moment { calls: state.calls, disk, told });
         }
         self.clock.pass(Duration::from_micros(1));
         state.mix(word.rotate_left(8) ^ call as u64);

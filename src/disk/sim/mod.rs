@@ -29,7 +29,7 @@ use crate::marks::{Mark, mark};
 use crate::names::{FileName, Folder};
 use content::Content;
 use faults::{Call, Chance};
-use handle::{Machine, SimClock, SimFile, SimLock};
+use handle::{Machine, Moments, SimClock, SimFile, SimLock};
 use medium::mixed;
 use state::State;
 use std::fmt;
@@ -81,6 +81,17 @@ pub enum Damage {
     Unreadable(u64),
     /// Reads of this sector give again what was there.
     Readable(u64),
+}
+
+/// A machine as of before a call that changes something.
+#[derive(Debug)]
+pub struct Moment {
+    /// Calls before this one.
+    pub calls: u64,
+    /// The machine, as after a kill at that moment.
+    pub disk: SimDisk,
+    /// What who was asked said at that moment.
+    pub told: u64,
 }
 
 impl fmt::Debug for SimDisk {
@@ -150,13 +161,20 @@ impl SimDisk {
     /// From now on keeps a [`fork`](Self::fork) from before each call that changes something: cut
     /// there, the power leaves what it may leave when it fails during that call.
     pub fn keep_moments(&self) {
-        *self.machine.moments.lock() = Some(Vec::new());
+        self.keep_moments_asking(|| 0);
     }
 
-    /// What was kept since this was asked last: the calls before each moment, and the machine.
+    /// The same, and notes what `ask` says at each of these moments. It is asked in the middle of
+    /// a call, so it must not call this disk.
+    pub fn keep_moments_asking(&self, ask: impl Fn() -> u64 + Send + Sync + 'static) {
+        *self.machine.moments.lock() = Some(Moments { kept: Vec::new(), ask: Box::new(ask) });
+    }
+
+    /// What was kept since this was asked last.
     #[must_use]
-    pub fn take_moments(&self) -> Vec<(u64, Self)> {
-        self.machine.moments.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    pub fn take_moments(&self) -> Vec<Moment> {
+        let mut moments = self.machine.moments.lock();
+        moments.as_mut().map(|moments| std::mem::take(&mut moments.kept)).unwrap_or_default()
     }
 
     /// A hash of the names and bytes that reads see: disks with the same hold the same.

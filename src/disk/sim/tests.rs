@@ -6,6 +6,7 @@
 use super::*;
 use crate::disk::{read_exact_at, write_all_at};
 use crate::ids::FileNumber;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const LOSE_ALL: Crash =
     Crash { sectors: KeepSectors::Nothing, length: KeepLength::Old, names: KeepNames::Nothing };
@@ -407,15 +408,17 @@ fn a_moment_is_the_machine_before_a_call_that_changes_something() {
     disk.set_faults(Faults { write_back: 0.0, ..Faults::none() });
     let file = settled(&disk, wal(1), &[1; 600]);
     let before = disk.content_hash();
-    disk.keep_moments();
+    let asked = AtomicU64::new(7);
+    disk.keep_moments_asking(move || asked.fetch_add(1, Ordering::Relaxed));
     write_all_at(&*file, &[2; 600], 0).unwrap();
     read_exact_at(&*file, &mut [0; 600], 0).unwrap();
     file.sync().unwrap();
     let moments = disk.take_moments();
     assert_eq!(moments.len(), 2, "a write and a sync");
-    assert_eq!(moments[0].0 + 2, moments[1].0, "behind the write and the read");
-    assert_eq!(moments[0].1.content_hash(), before);
-    let unsynced = &moments[1].1;
+    assert_eq!(moments[0].calls + 2, moments[1].calls, "behind the write and the read");
+    assert_eq!((moments[0].told, moments[1].told), (7, 8), "asked once at each");
+    assert_eq!(moments[0].disk.content_hash(), before);
+    let unsynced = &moments[1].disk;
     assert_eq!(unsynced.fork().power_cut_keeping(LOSE_ALL).content_hash(), before);
     let kept = unsynced.fork().power_cut_keeping(KEEP_ALL);
     assert_eq!(kept.content_hash(), disk.content_hash());
