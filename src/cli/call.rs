@@ -19,6 +19,7 @@ use crate::ids::{Lsn, Timestamp};
 use crate::inspect::{forbidden, is_there};
 use crate::names::FileName;
 use crate::store::reader::{Reader, is_given_up};
+use crate::store::untrusted::{Bounds, OpenMode};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use jiff::tz::TimeZone;
@@ -78,6 +79,10 @@ pub struct Globals {
     /// Shows and reads times in UTC instead of the machine's zone
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub utc: bool,
+    /// Takes the store for one that anybody may have written: verified whole before any of it is
+    /// shown, and never mapped
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub untrusted: bool,
 }
 
 /// A moment to read at.
@@ -208,8 +213,21 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// The store's folder, opened for reading.
+    /// The store's folder, opened for whoever looks at files.
     pub fn disk(&self) -> Result<RealReadDisk, Failure> {
+        self.believe("looks at files as they are, whoever wrote them")?;
+        self.folder()
+    }
+
+    /// Refuses to go on where the store need not be believed.
+    pub fn believe(&self, why: &str) -> Result<(), Failure> {
+        if !self.globals.untrusted {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!("--untrusted is for verbs that show objects; this one {why}")))
+    }
+
+    fn folder(&self) -> Result<RealReadDisk, Failure> {
         let directory = self.directory()?;
         RealReadDisk::open(directory).map_err(|cause| match cause.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
@@ -222,7 +240,7 @@ impl<'a> Call<'a> {
 
     /// That no store is where one was looked for, or none that has its manifest.
     pub fn no_store(&self) -> Failure {
-        if self.disk().is_ok_and(|disk| is_there(&disk).unwrap_or(false)) {
+        if self.folder().is_ok_and(|disk| is_there(&disk).unwrap_or(false)) {
             let what = "the store has lost its manifest: `dostore verify` says what is left of it";
             let place = Place::new(FileName::Manifest, 0);
             return Error::corrupt("manifest.missing", what, place).into();
@@ -234,7 +252,9 @@ impl<'a> Call<'a> {
 
     /// Opens a reader on the store.
     pub fn open(&self) -> Result<Reader, Failure> {
-        match Reader::open_on(self.disk()?) {
+        let bounds = || OpenMode::Untrusted(Bounds::new());
+        let mode = self.globals.untrusted.then(bounds).unwrap_or_default();
+        match Reader::open_on_with(self.folder()?, mode) {
             Err(error) if error.code() == "store.missing" => Err(self.no_store()),
             done => Ok(done?),
         }

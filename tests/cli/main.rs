@@ -19,5 +19,6 @@ mod past;
 mod schema;
 mod session;
 mod stage;
+mod strangers;
 mod summary;
 mod time;

@@ -80,6 +80,7 @@ fn ask_with(
     request: &Request,
     stream: &mut dyn Read,
 ) -> Result<Reply, Failure> {
+    call.believe("has the store opened for writing")?;
     let mut stream = bar.wrap_read(stream);
     let mut waiting = Waiting { bar: bar.clone(), stream: &mut stream };
     let done = admin::at(call.directory()?, request, &mut waiting);

@@ -19,6 +19,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const DUMP_EXAMPLES: &str = "\
@@ -205,7 +206,8 @@ fn remove(path: &Path) {
 }
 
 fn create(path: &Path) -> Result<File, Failure> {
-    let created = File::create_new(path);
+    // It has what objects hold, so it is for nobody else to read.
+    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
     Ok(created.map_err(|cause| Error::io(format!("creating {}", path.display()), cause))?)
 }
 
