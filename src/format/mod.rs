@@ -29,8 +29,8 @@ pub mod run;
 
 use std::fmt;
 
-/// The format that this version writes. Zero may change until version 1 is frozen.
-pub const FORMAT_VERSION: u32 = 0;
+/// The format that is written: version 1, which is frozen. What changes it has another number.
+pub const FORMAT_VERSION: u32 = 1;
 
 /// Bytes that are not what any version of this format writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 //! a later source does, it opens them, for reading and for writing, and finds what is written
 //! beside them.
 //!
-//! `DOSTORE_GOLDEN=1` writes those of the version of today anew. Once a version is frozen nobody
-//! does so again.
+//! `DOSTORE_GOLDEN=1` writes those of a version that is being made. Once it is frozen, by a row in
+//! `FROZEN`, nobody does so again.
 //!
 //! Invariants:
 //!   * What is expected is text of this file alone: no change of what types print changes it.
-//!   * Of version 0, which promises nothing, only the present one is read.
+//!   * A row of `FROZEN` is never changed, and none is taken out.
 
 #![expect(clippy::disallowed_methods, reason = "what is kept, is kept in real files")]
 
@@ -15,8 +15,9 @@ use crate::golden::{self, options};
 use crate::salvage::salvage;
 use crate::world::content;
 use dostore::disk::sim::SimDisk;
-use dostore::error::Result;
-use dostore::format::FORMAT_VERSION;
+use dostore::error::{ErrorKind, Result};
+use dostore::format::header::HEADER_BYTES;
+use dostore::format::{FORMAT_VERSION, checksum};
 use dostore::inspect::verify;
 use dostore::names::{FileName, Folder};
 use dostore::store::Store;
@@ -30,6 +31,8 @@ use std::path::{Path, PathBuf};
 /// What is written beside the files of a store.
 const CONTENT: &str = "content.txt";
 const BYTES_MAX: u64 = 256 << 10;
+/// The versions that are frozen, each with the checksum of all files that are kept of it.
+const FROZEN: &[(u32, u32)] = &[(1, 0xA5BD_8ADA)];
 
 fn folder(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/v{version}"))
@@ -117,8 +120,66 @@ fn write_out(disk: &SimDisk, to: &Path) -> u64 {
 
 /// Versions whose stores must open.
 fn versions() -> Vec<u32> {
-    let is_kept = |version: &u32| *version > 0 || FORMAT_VERSION == 0;
-    (0..=FORMAT_VERSION).filter(is_kept).collect()
+    (1..=FORMAT_VERSION).collect()
+}
+
+/// Every file in a folder, by its path from there, in the order of paths.
+fn files(folder: &Path, within: &str) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("golden stores of this version are kept") {
+        let path = entry.unwrap().path();
+        let leaf = path.file_name().unwrap().to_str().unwrap();
+        let name = format!("{within}/{leaf}");
+        if path.is_dir() {
+            found.extend(files(&path, &name));
+        } else {
+            found.push((name, fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A checksum of the names and bytes of all files of a version.
+fn print(version: u32) -> u32 {
+    files(&folder(version), "").iter().fold(0, |print, (name, bytes)| {
+        checksum(checksum(print.into(), name.as_bytes()).into(), bytes)
+    })
+}
+
+#[test]
+fn golden_stores_of_a_frozen_version_are_never_changed() {
+    for (version, wanted) in FROZEN {
+        let found = print(*version);
+        assert_eq!(found, *wanted, "version {version} is frozen: what differs is another version");
+    }
+    let frozen: Vec<_> = FROZEN.iter().map(|(version, _)| *version).collect();
+    let all = versions();
+    assert!(all.starts_with(&frozen), "{frozen:?} are frozen, and {FORMAT_VERSION} is written");
+    assert!(all.len() <= frozen.len() + 1, "one version at a time is being made");
+    let kept = fs::read_dir(folder(FORMAT_VERSION).parent().unwrap()).unwrap();
+    assert_eq!(kept.count(), all.len(), "each version has a folder, and each folder a version");
+}
+
+#[test]
+fn a_store_of_version_0_is_refused_as_one_that_is_not_known() {
+    for (name, disk, _) in kept(1) {
+        let mut bytes = disk.file_bytes(FileName::Manifest).unwrap();
+        bytes[8..12].copy_from_slice(&0_u32.to_le_bytes());
+        let covered = HEADER_BYTES - 4;
+        let sum = checksum(0, &bytes[..covered]);
+        bytes[covered..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+        disk.replace_file_bytes(FileName::Manifest, bytes.clone());
+        let read = Reader::open_on(disk.fork()).map(drop);
+        let written = options().open_on(disk.clone()).map(drop);
+        for refused in [read, written] {
+            let error = refused.unwrap_err();
+            let said = (error.kind(), error.code());
+            assert_eq!(said, (ErrorKind::Unsupported, "format.unsupported"), "{name}: {error:?}");
+            assert!(error.to_string().contains("format 0"), "{name}: {error}");
+        }
+        assert_eq!(disk.file_bytes(FileName::Manifest).unwrap(), bytes, "{name}");
+    }
 }
 
 #[test]
@@ -197,6 +258,8 @@ fn golden_stores_are_opened_on_the_machines_own_files() {
 }
 
 fn write_those_of_today() {
+    let is_frozen = FROZEN.iter().any(|(version, _)| *version == FORMAT_VERSION);
+    assert!(!is_frozen, "version {FORMAT_VERSION} is frozen: what it wrote is never written anew");
     let folder = folder(FORMAT_VERSION);
     let _ = fs::remove_dir_all(&folder);
     let mut bytes = 0;

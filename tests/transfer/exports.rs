@@ -186,7 +186,7 @@ fn g25_each_thing_of_an_object_is_in_the_other_store() {
 fn an_imported_alarm_fires_with_the_attempts_that_it_had() {
     let (disk, store) = (SimDisk::new(1), fresh(2));
     disk.set_wall(1_000_000_000_000);
-    let stream = r#"{"dostore":"export","version":0}
+    let stream = r#"{"dostore":"export","version":1}
         {"namespace":"n"}
         {"object":"ID","name":"o"}
         {"alarm":"again","time":5,"due":1000500000000,"counted":3,"uncounted":1,"backoff":3}

@@ -188,7 +188,7 @@ fn a_flipped_bit_in_the_compact_form_is_noticed_before_anything_of_the_block_is_
 
 #[test]
 fn lines_out_of_order_are_refused_with_their_number() {
-    let (begin, space) = (r#"{"dostore":"export","version":0}"#, r#"{"namespace":"n"}"#);
+    let (begin, space) = (r#"{"dostore":"export","version":1}"#, r#"{"namespace":"n"}"#);
     let object =
         format!(r#"{{"object":"{}"}}"#, fresh(1).namespace("n").unwrap().random_id().unwrap());
     let (key, over) = (r#"{"key":"k","value":"v"}"#, r#"{"end":"object"}"#);
@@ -215,7 +215,7 @@ fn lines_out_of_order_are_refused_with_their_number() {
         assert_eq!(error.code(), "import.malformed", "{lines:?}");
         assert!(error.to_string().starts_with(&format!("{place}:")), "{lines:?}: {error}");
     }
-    let later = begin.replace('0', "1");
+    let later = begin.replace('1', "2");
     let error = import(&fresh(13), later.as_bytes()).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Unsupported, "import.version"));
     assert_eq!(import(&fresh(13), b"").unwrap_err().code(), "import.truncated");

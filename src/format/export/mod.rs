@@ -20,7 +20,7 @@ use crate::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use std::borrow::Cow;
 
 /// The version of both forms that is written.
-pub const EXPORT_VERSION: u32 = 0;
+pub const EXPORT_VERSION: u32 = 1;
 
 /// Items that need no object around them come between these.
 #[derive(Clone, Debug, PartialEq, Eq)]

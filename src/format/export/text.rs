@@ -261,7 +261,7 @@ mod tests {
             assert!(decode(line.as_bytes()).is_err(), "{line}");
         }
         assert_eq!(decode_first(first_line().as_bytes()), Ok(u64::from(EXPORT_VERSION)));
-        for line in ["", "{}", r#"{"dostore":"export"}"#, r#"{"dostore":"x","version":0}"#] {
+        for line in ["", "{}", r#"{"dostore":"export"}"#, r#"{"dostore":"x","version":1}"#] {
             assert!(decode_first(line.as_bytes()).is_err(), "{line}");
         }
     }
