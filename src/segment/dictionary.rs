@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(Dictionary::new(dictionary.bytes().to_vec()).id(), dictionary.id());
         let raw = sample(123_456);
         let (mut with, mut without) = (Vec::new(), Vec::new());
-        assert!(compress(Some(&dictionary), &raw, raw.len() / 2, &mut with));
+        assert!(compress(Some(&dictionary), &raw, raw.len(), &mut with));
         let _ = compress(None, &raw, raw.len() * 2, &mut without);
         assert!(with.len() < without.len(), "{} < {}", with.len(), without.len());
         for (dictionary, frame) in [(Some(&dictionary), &with), (None, &without)] {
