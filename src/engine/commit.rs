@@ -301,7 +301,7 @@ mod tests {
         for groups in 1..=64 {
             assert_eq!(first_zero(b"small", groups), 0, "group {groups}");
         }
-        assert_eq!(first_zero(&[1; 3 << 13], 65), 0, "a large one pays for itself");
+        assert_eq!(first_zero(&vec![1; 3 << 13], 65), 0, "a large one pays for itself");
         assert_eq!(first_zero(b"small", 65 + 7), 256 << 10);
     }
 
