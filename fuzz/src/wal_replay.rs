@@ -60,7 +60,8 @@ pub fn run(data: &[u8]) {
     let mut last = Lsn(0);
     let mut sink = |record: dostore::format::record::RecordView<'_>, _| {
         assert!(record.header.lsn > last);
-        assert!(matches!(record.header.kind, RecordKind::Commit | RecordKind::Purge));
+        let kind = record.header.kind;
+        assert!(matches!(kind, RecordKind::Commit | RecordKind::Purge | RecordKind::AdoptBegin));
         assert_eq!(record.header.length as usize, record.payload.len());
         last = record.header.lsn;
         Ok::<(), Error>(())

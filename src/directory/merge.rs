@@ -124,6 +124,10 @@ fn copy(
                 let (key, value) = walk.entry(lane);
                 let bad = |fault| -> Error { walk.run(lane).bad_entry(fault) };
                 stats.newest += 1;
+                // A block whose checksum is right may say anything.
+                if !out.may_follow(key) {
+                    return Err(bad(Malformed("keys out of order")));
+                }
                 if keeps(key, value, shields).map_err(bad)? {
                     out.add(key, value)?;
                     stats.written += 1;

@@ -12,7 +12,7 @@ use super::adoption::Adoption;
 use super::alarm::{decode_alarm, encode_alarm};
 use super::{Cursor, Malformed, put_bytes};
 use crate::alarm::Alarm;
-use crate::ids::{Address, Codec, Lsn, NamespaceNumber, ShortId, Timestamp};
+use crate::ids::{Address, Codec, KeyKind, Lsn, NamespaceNumber, ShortId, Timestamp};
 use crate::limits::{KEY_BYTES_MAX, LOGGED_COMMIT_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Bytes in front of a record's payload.
@@ -316,7 +316,9 @@ pub fn without_adoption(payload: &[u8]) -> &[u8] {
 
 fn full_key<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Malformed> {
     let key = cursor.bytes(FULL_KEY_BYTES_MAX)?;
-    if key.is_empty() { Err(Malformed("a key without its kind")) } else { Ok(key) }
+    let kind = key.first().copied().and_then(KeyKind::from_byte);
+    // A page refuses such a key, so that none may come that far.
+    if kind.is_none() { Err(Malformed("a key of an unknown kind")) } else { Ok(key) }
 }
 
 /// Walks the operations of a commit's payload; ends after the first malformed one.
@@ -487,6 +489,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_key_of_a_kind_that_there_is_not_is_refused() {
+        for (kind, is_right) in
+            [(&[KeyKind::Sql as u8, 0xFF][..], true), (&[5], false), (&[], false)]
+        {
+            for operation in [
+                Operation::Put { key: kind, codec: Codec::Raw, value: b"value" },
+                Operation::Delete { key: kind },
+            ] {
+                let mut bytes = Vec::new();
+                operation.encode(&mut bytes);
+                assert_eq!(malformed_operation(&bytes).is_none(), is_right, "{operation:?}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn operations_that_decode_encode_back(bytes in proptest::collection::vec(0u8..9, 0..64)) {
@@ -505,7 +523,7 @@ mod tests {
 
         #[test]
         fn operations_read_back(kinds in proptest::collection::vec((0u8..7, any::<u64>()), 0..20)) {
-            let long = [b'k'; FULL_KEY_BYTES_MAX];
+            let long = [KeyKind::User as u8; FULL_KEY_BYTES_MAX];
             let operations: Vec<_> = kinds.iter().map(|(kind, number)| match kind {
                 0 => Operation::Put { key: &long, codec: Codec::Json, value: &long[..1] },
                 1 => Operation::Delete { key: &long[..1] },

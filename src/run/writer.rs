@@ -97,6 +97,11 @@ impl RunWriter {
         self.is_over = Some(is_over);
     }
 
+    /// Whether an entry with this key may be added now.
+    pub fn may_follow(&self, key: &[u8]) -> bool {
+        self.last_key.as_deref().is_none_or(|before| before < key)
+    }
+
     /// Adds an entry whose key is above that of the one before.
     ///
     /// Fails for a key and value that do not fit a block, and when the file cannot be written.
@@ -111,8 +116,8 @@ impl RunWriter {
             let what = format!("an entry of a run has {bytes} bytes");
             return Err(Error::invalid("run.entry", what));
         }
+        assert!(self.may_follow(key), "keys of a run ascend");
         let before = self.last_key.as_deref();
-        assert!(before.is_none_or(|before| before < key), "keys of a run ascend");
         // An entry of history says of itself which addresses it is about.
         let begins_address = self.usage != RunUse::History
             && before.is_none_or(|before| start(before) != start(key));
