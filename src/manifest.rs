@@ -95,10 +95,7 @@ pub fn write(disk: &dyn Disk, manifest: &Manifest) -> std::result::Result<(), Wr
 /// durable then; its name is not, and no crash leaves the old file or the new one for sure.
 pub fn write_as(disk: &dyn Disk, name: FileName, manifest: &Manifest) -> Result<()> {
     let bytes = manifest.encode();
-    if bytes.len() > MANIFEST_BYTES_MAX {
-        let what = format!("manifest has {} bytes, at most {MANIFEST_BYTES_MAX}", bytes.len());
-        return Err(Error::invalid("limit.manifest", what));
-    }
+    check_bytes(bytes.len())?;
     match disk.remove(name) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(Error::io("removing an unfinished manifest", error));
@@ -112,6 +109,14 @@ pub fn write_as(disk: &dyn Disk, name: FileName, manifest: &Manifest) -> Result<
         return Ok(());
     }
     file.sync().map_err(|SyncFailed(error)| Error::io("syncing the manifest", error))
+}
+
+fn check_bytes(bytes: usize) -> Result<()> {
+    if bytes > MANIFEST_BYTES_MAX {
+        let what = format!("manifest has {bytes} bytes, at most {MANIFEST_BYTES_MAX}");
+        return Err(Error::invalid("limit.manifest", what));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -141,6 +146,14 @@ mod tests {
         assert_eq!(read(&disk).unwrap(), None);
         write(&disk, &manifest(1)).unwrap();
         assert_eq!(read(&disk).unwrap(), Some(manifest(1)));
+    }
+
+    #[test]
+    fn a_manifest_is_as_long_as_its_limit_and_no_longer() {
+        assert!(check_bytes(MANIFEST_BYTES_MAX).is_ok());
+        for bytes in [MANIFEST_BYTES_MAX + 1, 2 * MANIFEST_BYTES_MAX] {
+            assert_eq!(check_bytes(bytes).unwrap_err().code(), "limit.manifest");
+        }
     }
 
     #[test]

@@ -538,3 +538,26 @@ pub(super) fn wants_delta(entry: &PageEntry, change_bytes: usize) -> bool {
     let base_bytes = entry.base.as_ref().map_or(0, |base| u64::from(base.location.bytes));
     entry.deltas.len() < DELTAS_MAX && (change_bytes as u64) * 3 < base_bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::entry::{PageLocation, PagePart};
+
+    #[test]
+    fn a_change_stands_beside_its_base_while_it_is_small_and_there_are_few() {
+        let part = |bytes| {
+            let location = PageLocation { bytes, ..PageLocation::default() };
+            PagePart { location, ..PagePart::default() }
+        };
+        let entry = |base: Option<u32>, deltas| {
+            let (base, deltas) = (base.map(part), vec![part(1); deltas]);
+            PageEntry { base, deltas, ..PageEntry::default() }
+        };
+        assert!(wants_delta(&entry(Some(31), 0), 10));
+        assert!(wants_delta(&entry(Some(31), DELTAS_MAX - 1), 10));
+        assert!(!wants_delta(&entry(Some(31), DELTAS_MAX), 10), "there are enough");
+        assert!(!wants_delta(&entry(Some(30), 0), 10), "a third of the base");
+        assert!(!wants_delta(&entry(None, 0), 0), "there is nothing to stand beside");
+    }
+}

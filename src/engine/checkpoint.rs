@@ -282,7 +282,10 @@ mod tests {
             assert!(engine.checkpoint().is_err());
             assert_eq!(engine.wal.bytes_since_cut(), logged);
         }
+        let of_others = 1 << 20;
+        engine.dirty_bytes.fetch_add(of_others, Ordering::Relaxed);
         assert!(engine.checkpoint().unwrap());
         assert_eq!(engine.wal.bytes_since_cut(), 0);
+        assert_eq!(engine.dirty_bytes.load(Ordering::Relaxed), of_others);
     }
 }

@@ -271,6 +271,28 @@ mod tests {
     }
 
     #[test]
+    fn the_log_leaves_a_file_that_was_not_written_ahead_for_one_that_was_and_stays_there() {
+        let disk = Arc::new(crate::disk::sim::SimDisk::new(4));
+        let options = crate::options::Options::default().threads(false);
+        let engine = Engine::open(disk, options).unwrap();
+        let file_of_next = || {
+            engine.wal.prepare_file(crate::wal::pool::Fill::Written).unwrap();
+            let mut changes = WriteSet::new();
+            let key = &[crate::ids::KeyKind::User as u8];
+            let put = Operation::Put { key, codec: crate::ids::Codec::Raw, value: b"value" };
+            changes.push(&engine.options.limits, &put).unwrap();
+            let commit = |object: &Arc<_>, inner: &mut _| engine.commit(object, inner, changes);
+            let grant = engine.with_object(Address::default(), commit).unwrap();
+            engine.wait_durable(grant.lsn).unwrap();
+            engine.wal.end().point.file
+        };
+        let begun_in = engine.wal.end().point.file;
+        let files = [file_of_next(), file_of_next(), file_of_next()];
+        assert_ne!(files[0], begun_in);
+        assert_eq!(files, [files[0]; 3]);
+    }
+
+    #[test]
     fn small_groups_take_zeros_along_into_a_file_that_is_only_allocated() {
         let disk = Arc::new(crate::disk::sim::SimDisk::new(3));
         let options = crate::options::Options::default().threads(false).wal_file_bytes(1 << 20);

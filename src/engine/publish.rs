@@ -395,6 +395,23 @@ mod tests {
     use crate::ids::Lsn;
 
     #[test]
+    fn what_waits_for_its_removal_is_counted_with_all_its_files() {
+        let disk = Arc::new(crate::disk::sim::SimDisk::new(1));
+        let options = crate::options::Options::default().threads(false);
+        let engine = Engine::open(disk, options).unwrap();
+        let before = engine.retired_bytes();
+        for bytes in [5, 7] {
+            let name = FileName::Segment(FileNumber(900 + bytes));
+            let (at, next_file) = (engine.clock.uptime(), FileNumber(0));
+            let files = vec![(name, bytes), (name, 100)];
+            let last_namer = Weak::new();
+            let retired = Retired { last_namer, next_file, files, at, generation: 0 };
+            engine.retired.lock().push_back(retired);
+        }
+        assert_eq!(engine.retired_bytes(), before + 212);
+    }
+
+    #[test]
     fn a_segment_of_which_more_would_die_than_is_alive_stays() {
         let facts = SegmentFacts { number: FileNumber(7), bytes: 0, page_bytes: 0, pages: 0 };
         let (live_bytes, live_pages, written_at, generation) = (300, 2, Lsn(1), 0);

@@ -285,6 +285,12 @@ mod tests {
         }
 
         #[test]
+        fn no_hint_has_a_name_beyond_its_limit(hint in hint(), beyond in 0..2usize) {
+            let name = Some("n".repeat(NAME_BYTES_MAX + beyond).into_boxed_str());
+            prop_assert_eq!(Hint::decode(&Hint { name, ..hint }.encode()).is_ok(), beyond == 0);
+        }
+
+        #[test]
         fn hints_order_as_their_keys(one in hint(), other in hint()) {
             prop_assert_eq!(one.cmp(&other), one.encode().cmp(&other.encode()));
         }

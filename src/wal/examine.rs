@@ -242,3 +242,42 @@ fn objects_in(mut body: Vec<u8>, header: &GroupHeader, seed: u64) -> BTreeSet<Ad
 fn owners(body: &[u8]) -> BTreeSet<Address> {
     records(body).map_while(|record| Some(record.ok()?.header.address)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::test_log::Writer;
+
+    fn walked(log: &Writer) -> Vec<Sight> {
+        let number = FileNumber(1);
+        let window = Window::open(&log.files, number).unwrap();
+        let salt = Some(Writer::salt(number));
+        let found = Examined::default();
+        let mut walk = Walk { window, number, salt, at: GROUP_ALIGNMENT, gap: None, found };
+        while walk.step().unwrap() {}
+        walk.end_gap();
+        walk.found.sights
+    }
+
+    #[test]
+    fn a_flipped_bit_of_a_header_hides_its_group_and_none_behind_it() {
+        let mut log = Writer::new();
+        [100, 9_000, 100].into_iter().for_each(|bytes| log.commit_group(bytes));
+        let whole = walked(&log);
+        assert!(whole.iter().all(|sight| matches!(sight, Sight::Group { .. })), "{whole:?}");
+        let hidden = &log.groups[1];
+        let start = hidden.start.offset;
+        let end = start + hidden.bytes as u64;
+        for bit in [0, 77, 8 * GROUP_HEADER_BYTES - 1] {
+            let mut damaged = log.files.clone();
+            let file = damaged.0.get_mut(&FileNumber(1)).unwrap();
+            file[usize::try_from(start).unwrap() + bit / 8] ^= 1 << (bit % 8);
+            let sights = walked(&Writer { files: damaged, ..Writer::default() });
+            assert_eq!(sights.len(), 3, "bit {bit}");
+            assert_eq!((&sights[0], &sights[2]), (&whole[0], &whole[2]));
+            let Sight::Gap { range, objects } = &sights[1] else { panic!("{:?}", sights[1]) };
+            assert_eq!(*range, start..end);
+            assert_eq!(objects.len(), 1, "whose commit it was");
+        }
+    }
+}

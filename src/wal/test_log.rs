@@ -108,8 +108,12 @@ impl Writer {
         number
     }
 
+    pub(super) fn salt(number: FileNumber) -> u64 {
+        number.0 * 0x1234_5678_9ABC
+    }
+
     pub(super) fn write_header(&mut self, number: FileNumber, predecessor: LogEnd, term: Term) {
-        let salt = number.0 * 0x1234_5678_9ABC;
+        let salt = Self::salt(number);
         let context = FileContext { store: STORE, term };
         let header = context.header(FileKind::Wal, number, salt);
         let first_lsn = self.first.unwrap_or(self.next);
@@ -215,7 +219,7 @@ impl Writer {
             previous: start.chain,
             durable: start.group.saturating_sub(1),
         };
-        let salt = start.file.0 * 0x1234_5678_9ABC;
+        let salt = Self::salt(start.file);
         let chain = seal(&mut group, header, place_seed(salt, start.file.0, start.offset));
         let at = usize::try_from(start.offset).unwrap();
         let file = self.files.0.get_mut(&start.file).unwrap();

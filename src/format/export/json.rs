@@ -232,7 +232,7 @@ impl Parser<'_> {
         self.rest = rest;
         digits.iter().try_fold(0, |code, byte| {
             let digit = char::from(*byte).to_digit(16).ok_or(UNKNOWN_ESCAPE)?;
-            Ok(code << 4 | digit)
+            Ok(code * 16 + digit)
         })
     }
 }
@@ -244,7 +244,7 @@ pub fn from_hex(digits: &[u8]) -> Result<Vec<u8>, Malformed> {
     const ODD: Malformed = Malformed("not pairs of hexadecimal digits");
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let pairs = digits.chunks(2).map(|pair| match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        [high, low] => Some(digit(*high)? * 16 + digit(*low)?),
         _ => None,
     });
     pairs.collect::<Option<_>>().ok_or(ODD)

@@ -147,7 +147,7 @@ impl PageHeader {
         }
     }
 
-    fn check(&self) -> Result<(), Malformed> {
+    pub(super) fn check(&self) -> Result<(), Malformed> {
         if self.fence_bytes as usize > FULL_KEY_BYTES_MAX
             || self.raw_bytes as usize > PAGE_BYTES_MAX
             || self.stored_bytes as usize > PAGE_BYTES_MAX

@@ -199,3 +199,44 @@ fn the_largest_value_with_the_longest_key_fits_a_page() {
     builder.push(&key, Codec::Raw, &vec![0; VALUE_BYTES_MAX]);
     assert!(reread(&builder.finish()).find(&key).is_some());
 }
+
+#[test]
+fn a_page_takes_no_key_that_is_not_above_the_last() {
+    // In the first eight bytes, behind them, and the same once more.
+    for (first, second) in [("b", "a"), ("12345678b", "12345678a"), ("b", "b"), ("bb", "b")] {
+        let built = std::panic::catch_unwind(|| {
+            let mut builder = PageBuilder::new(meta(PageKind::Page, b""));
+            builder.push(&user(first.as_bytes()), Codec::Raw, b"");
+            builder.push(&user(second.as_bytes()), Codec::Raw, b"");
+        });
+        assert!(built.is_err(), "{second} stands behind {first}");
+    }
+}
+
+#[test]
+fn an_entry_that_is_neither_a_value_nor_a_deletion_is_refused() {
+    let read = |value: &[u8], tag| {
+        let mut builder = PageBuilder::new(meta(PageKind::Delta, b""));
+        builder.push(&user(b"k"), Codec::Raw, value);
+        let built = builder.finish();
+        let header = built.header(BodyForm::Raw, 0, built.body.len());
+        let mut body = built.body.clone();
+        let key_at = body.windows(2).position(|bytes| bytes == user(b"k")).unwrap();
+        body[key_at - 1] = tag;
+        Page::checked(header, SharedBytes::from(&*body)).is_ok()
+    };
+    assert!(read(b"", Codec::Raw as u8) && read(b"", TAG_DELETED));
+    assert!(!read(b"", TAG_DELETED - 1), "no value has that tag");
+    assert!(!read(b"v", TAG_DELETED), "what is deleted has no value");
+}
+
+#[test]
+fn a_raw_page_is_as_long_as_its_body_and_needs_no_dictionary() {
+    let mut builder = PageBuilder::new(meta(PageKind::Page, b""));
+    builder.push(&user(b"k"), Codec::Raw, b"value");
+    let built = builder.finish();
+    let right = built.header(BodyForm::Raw, 0, built.body.len());
+    assert_eq!(right.check(), Ok(()));
+    assert!(PageHeader { stored_bytes: right.stored_bytes - 1, ..right }.check().is_err());
+    assert!(PageHeader { dictionary: 7, ..right }.check().is_err());
+}
