@@ -262,7 +262,9 @@ mod tests {
     #[test]
     fn a_flipped_bit_of_a_header_hides_its_group_and_none_behind_it() {
         let mut log = Writer::new();
-        [100, 9_000, 100].into_iter().for_each(|bytes| log.commit_group(bytes));
+        for bytes in [100, 9_000, 100] {
+            log.commit_group(bytes);
+        }
         let whole = walked(&log);
         assert!(whole.iter().all(|sight| matches!(sight, Sight::Group { .. })), "{whole:?}");
         let hidden = &log.groups[1];

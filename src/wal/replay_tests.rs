@@ -542,7 +542,8 @@ fn the_begin_of_a_life_is_handed_out_for_its_lsn_and_is_no_commit() {
 fn a_file_that_begins_with_a_mark_begins_with_the_last_lsn_before_it() {
     for (back, is_right) in [(0, true), (1, true), (2, false)] {
         let mut writer = Writer::new();
-        [10, 10].into_iter().for_each(|bytes| writer.commit_group(bytes));
+        writer.commit_group(10);
+        writer.commit_group(10);
         writer.first = Some(Lsn(writer.next.0 - back));
         writer.begin_file(Term(1));
         writer.first = None;
@@ -589,8 +590,7 @@ fn a_proof_more_than_a_window_behind_the_damage_is_found() {
     writer.commit_group(100);
     assert_eq!(run_all(&writer.files).0, writer.commits);
     let [_, large, last] = &writer.groups[..] else { unreachable!() };
-    let last = usize::try_from(last.start.offset).unwrap();
-    let large = usize::try_from(large.start.offset).unwrap();
+    let [large, last] = [large, last].map(|group| usize::try_from(group.start.offset).unwrap());
     let file = writer.files.0.get_mut(&FileNumber(1)).unwrap();
     file[large..last].fill(0);
     assert_eq!(code(&writer.files), "log.damaged");
