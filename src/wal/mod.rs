@@ -12,6 +12,8 @@
 //!   * A file's header names exactly where its predecessor ends; what follows there is dead.
 
 mod assembly;
+#[cfg(test)]
+mod assembly_tests;
 mod chain;
 pub mod cut;
 pub mod examine;

@@ -140,7 +140,12 @@ impl Writer {
     }
 
     pub(super) fn record(&mut self, kind: RecordKind, lsn: Lsn, payload: &[u8]) {
-        let address = Address { namespace: NamespaceNumber(3), id: ShortId([4; 16]) };
+        self.record_of(ShortId([4; 16]), kind, lsn, payload);
+    }
+
+    /// A record of a chosen object.
+    pub(super) fn record_of(&mut self, id: ShortId, kind: RecordKind, lsn: Lsn, payload: &[u8]) {
+        let address = Address { namespace: NamespaceNumber(3), id };
         let length = u32::try_from(payload.len()).unwrap();
         let header = RecordHeader { length, kind, lsn, time: Timestamp(lsn.0), address };
         self.body.extend_from_slice(&header.encode());

@@ -221,6 +221,31 @@ fn lines_out_of_order_are_refused_with_their_number() {
     assert_eq!(import(&fresh(13), b"").unwrap_err().code(), "import.truncated");
 }
 
+#[test]
+fn no_error_of_a_damaged_stream_has_a_part_of_a_value() {
+    const SECRET: &str = "correct-horse-battery-staple";
+    let store = fresh(16);
+    let mut object = store.namespace("n").unwrap().open_by_name("o").unwrap();
+    object.put("key", SECRET).unwrap().wait().unwrap();
+    drop(object);
+    let text = exported(&store, Form::Text);
+    let mut refused = 0;
+    for at in 0..text.len() {
+        for byte in *b"\"\\{}x7," {
+            let mut changed = text.clone();
+            changed[at] = byte;
+            if let Err(error) = import(&fresh(17), &changed) {
+                let said = format!("{error} {error:?}");
+                let mut parts = SECRET.as_bytes().windows(7);
+                let leak = parts.find(|part| said.as_bytes().windows(7).any(|it| it == *part));
+                assert!(leak.is_none(), "byte {at}: {said}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > text.len(), "{refused}");
+}
+
 /// Input without an end; counts what was read.
 struct Endless {
     front: Vec<u8>,
