@@ -10,6 +10,7 @@
 
 use crate::directory::Directory;
 use crate::format::adoption::Adoption;
+use crate::format::page::SegmentFacts;
 use crate::ids::{Address, FileNumber, Life, Lsn};
 use crate::names::FileName;
 use crate::run::Run;
@@ -38,6 +39,8 @@ pub struct Adopted {
     pub content_bytes: u64,
     /// Their entries.
     directory: Arc<Directory>,
+    /// The segments of the pages.
+    segments: Arc<[SegmentFacts]>,
     /// The files of both.
     files: Arc<[FileName]>,
 }
@@ -50,6 +53,7 @@ impl AdoptedPages {
             count: adoption.count,
             content_bytes: adoption.content_bytes,
             directory: Arc::new(Directory::new(vec![run])),
+            segments: adoption.segments().collect(),
             files: adoption.files().map(|(name, _)| name).collect(),
         };
         let mut all = self.all.write();
@@ -89,6 +93,17 @@ impl AdoptedPages {
             && self.all.read().values().any(|adopted| adopted.files.contains(&name))
     }
 
+    /// What commits behind `cut` have adopted, each with its object and life.
+    pub fn all_behind(&self, cut: Lsn) -> Vec<(Address, Life, Adopted)> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        let all = self.all.read();
+        let is_behind = |adopted: &Adopted| adopted.lsn > cut && adopted.lsn < Lsn::MAX;
+        let all = all.iter().filter(|(_, adopted)| is_behind(adopted));
+        all.map(|((address, life), adopted)| (*address, *life, adopted.clone())).collect()
+    }
+
     /// The runs that are open.
     pub fn runs(&self) -> Vec<Arc<Run>> {
         let all = self.all.read();
@@ -97,7 +112,18 @@ impl AdoptedPages {
 }
 
 impl Adopted {
-    fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
+    /// The segments of the pages.
+    pub fn segments(&self) -> &[SegmentFacts] {
+        &self.segments
+    }
+
+    /// The entries of the pages.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The runs of these.
+    pub fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
         self.directory.runs().iter()
     }
 }

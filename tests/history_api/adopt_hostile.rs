@@ -6,12 +6,12 @@ use dostore::disk::sim::{Fault, SimDisk};
 use dostore::error::ErrorKind;
 use dostore::ids::Timestamp;
 use dostore::inspect::verify::verify;
-use dostore::names::FileName;
-use dostore::store::Store;
+use dostore::names::{FileName, Folder};
 use dostore::store::list::ListOptions;
 use dostore::store::object::Object;
 use dostore::store::restore::RestoreOptions;
 use dostore::store::snapshot::Snapshot;
+use dostore::store::{Fate, Store};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -247,4 +247,45 @@ fn more_alarms_than_a_commit_may_have_are_refused_and_nothing_is_changed() {
     // Without them it goes.
     lobby.restore(&full).unwrap().commit.wait().unwrap();
     assert_eq!(lobby.get("half").unwrap().as_deref(), Some(&[1][..]));
+}
+
+#[test]
+fn a_scrub_reads_adopted_pages_that_no_checkpoint_has_covered() {
+    let disk = SimDisk::new(5);
+    let first = stage(&disk).unwrap();
+    let many = changed(&first);
+    let before = pages_and_runs(&disk);
+    first.rooms.restore(first.id("lobby"), &many).unwrap().commit.wait().unwrap();
+    let adopted: Vec<_> = pages_and_runs(&disk).difference(&before).copied().collect();
+    drop(first);
+    let base = disk.kill();
+    let whole = stage(&base.fork()).unwrap().store.scrub().unwrap();
+    assert!(whole.damages.is_empty(), "{whole:?}");
+    let (mut left, mut told) = (0, 0);
+    for name in adopted {
+        let disk = base.fork();
+        let stage = stage(&disk).unwrap();
+        disk.flip_bit(name, 4_196 * 8).unwrap();
+        let report = stage.store.scrub().unwrap();
+        assert!(report.has_losses() && report.files > whole.files / 2, "{name}: {report:?}");
+        for damaged in &report.damages {
+            assert_eq!(damaged.error.place().unwrap().file, name.to_string());
+            match &damaged.fate {
+                Fate::Left(why) => {
+                    assert_eq!(
+                        (why.code(), name.folder()),
+                        ("rebuild.uncovered", Folder::Segments)
+                    );
+                    assert_eq!(damaged.address.unwrap().id, stage.id("lobby").short());
+                    left += 1;
+                }
+                Fate::Told => {
+                    assert_eq!(name.folder(), Folder::Runs);
+                    told += 1;
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+    assert!(left > 0 && told > 0, "{left} left, {told} told");
 }

@@ -131,6 +131,22 @@ fn checkpoints_cleaning_and_merges_that_come_meanwhile_change_nothing() {
 }
 
 #[test]
+fn a_checkpoint_that_comes_while_adopted_pages_are_scrubbed_does_not_count_them_dead() {
+    let stage = stage(6);
+    stage.restore(|_, _| ()).unwrap().commit.wait().unwrap();
+    let store = stage.store.clone();
+    // Until then the directory names none of them.
+    stage.disk.before_next(Point::OpenSegment, move |_| {
+        assert!(store.steps().checkpoint().unwrap());
+    });
+    let report = stage.store.scrub().unwrap();
+    assert!(report.damages.is_empty() && report.files > 1, "{report:?}");
+    while stage.store.steps().clean().unwrap() {}
+    stage.store.steps().remove_retired().unwrap();
+    stage.check("then");
+}
+
+#[test]
 fn another_restoration_that_comes_meanwhile_is_the_earlier_one() {
     let stage = stage(3);
     let many = stage.many;

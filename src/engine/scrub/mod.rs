@@ -1,7 +1,8 @@
-//! Scrubbing: every file of the present and the past is read, a part at a time, to find damage
-//! before somebody needs what it hit; and what history has of it is written anew.
+//! Scrubbing: every segment and run is read, a part at a time, to find damage before somebody needs
+//! what it hit; and what history has of it is written anew.
 //!
-//! Segments and runs are read in the order of their numbers, so that what is written meanwhile
+//! They are those of the present and the past, and those that objects have adopted since the last
+//! checkpoint. They are read in the order of their numbers, so that what is written meanwhile
 //! comes last, and from the medium, as far as the system forgets what it remembers of them. Whose
 //! a damaged page is the directory tells: it is walked when a segment is found damaged, and once
 //! at the end, for what was given up before.
@@ -26,6 +27,7 @@ use crate::object::version::Version;
 use crate::run::Run;
 use crate::segment::{Scan, SegmentSet};
 use recount::Dead;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -134,7 +136,8 @@ enum OpenFile {
         scan: Box<Scan>,
         /// Where damage began, while nobody knows where it ends.
         gap: Option<(u64, Error)>,
-        dead: Dead,
+        /// None where no checkpoint has covered what names the pages: the directory cannot tell.
+        dead: Option<Dead>,
     },
     Run {
         run: Arc<Run>,
@@ -146,13 +149,15 @@ enum OpenFile {
 #[derive(Clone, Copy, Debug)]
 enum Wanted {
     Segment(SegmentFacts),
+    /// A segment that the manifest does not name yet.
+    Adopted(SegmentFacts),
     Run(RunFacts),
 }
 
 impl Wanted {
     fn number(&self) -> FileNumber {
         match self {
-            Self::Segment(facts) => facts.number,
+            Self::Segment(facts) | Self::Adopted(facts) => facts.number,
             Self::Run(facts) => facts.number,
         }
     }
@@ -257,7 +262,7 @@ impl Engine {
                 Ok(true) => {}
                 Ok(false) => {
                     pass.behind = number;
-                    if let Some(OpenFile::Segment { dead, .. }) = pass.open.take() {
+                    if let Some(OpenFile::Segment { dead: Some(dead), .. }) = pass.open.take() {
                         self.recount(number, &dead)?;
                     }
                 }
@@ -268,7 +273,7 @@ impl Engine {
             }
             return Ok(true);
         }
-        let Some(wanted) = next_file(&version.manifest, pass.behind, pass.end) else {
+        let Some(wanted) = next_file(version, pass.behind, pass.end) else {
             return Ok(false);
         };
         match self.open_to_scrub(version, &wanted) {
@@ -276,7 +281,7 @@ impl Engine {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 pass.behind = wanted.number();
                 match wanted {
-                    Wanted::Segment(facts) => {
+                    Wanted::Segment(facts) | Wanted::Adopted(facts) => {
                         let (file, range) = (facts.number, 0..u64::MAX);
                         pass.gaps.push(Gap { file, range, error, is_told: false });
                     }
@@ -292,11 +297,12 @@ impl Engine {
     fn open_to_scrub(&self, version: &Version, wanted: &Wanted) -> Result<OpenFile> {
         let (disk, store) = (fresh_disk(version), self.context.store);
         match wanted {
-            Wanted::Segment(facts) => {
+            Wanted::Segment(facts) | Wanted::Adopted(facts) => {
                 let segments = SegmentSet::new(disk, store);
                 segments.add(facts);
                 let scan = Box::new(segments.scan(facts.number)?);
-                let (number, dead) = (facts.number, Dead::default());
+                let is_named = matches!(wanted, Wanted::Segment(_));
+                let (number, dead) = (facts.number, is_named.then(Dead::default));
                 Ok(OpenFile::Segment { number, segments, scan, gap: None, dead })
             }
             Wanted::Run(facts) => {
@@ -305,9 +311,33 @@ impl Engine {
         }
     }
 
+    /// Tells of damage in pages that objects have adopted and that no checkpoint has covered: the
+    /// directory does not name them yet.
+    fn tell_adopters(&self, pass: &mut Pass) -> Result<()> {
+        let version = self.version();
+        for (address, life, adopted) in version.adopted.all_behind(version.manifest.cut) {
+            let mut hit = BTreeSet::new();
+            for page in adopted.directory().pages(address, life) {
+                match page {
+                    Ok((_, entry)) => hit.extend(hits(&pass.gaps, &entry)),
+                    // What the run has lost is told when it is read.
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            for number in hit {
+                let gap = &mut pass.gaps[number];
+                gap.is_told = true;
+                pass.report.tell(gap.error.clone(), Some(address), Fate::Left(uncovered()));
+            }
+        }
+        Ok(())
+    }
+
     /// Looks for the entries that the damage found so far concerns, at last for those too of which
     /// content was given up before; rebuilds what can be, and tells of all of it.
     fn find_owners(&self, pass: &mut Pass, is_last: bool) -> Result<()> {
+        self.tell_adopters(pass)?;
         let is_wanted = || self.check_wanted();
         let (suspects, hidden) = suspects(&self.version(), &pass.gaps, is_last, is_wanted)?;
         for batch in suspects.chunks(SUSPECTS_MAX) {
@@ -334,14 +364,32 @@ impl Engine {
     }
 }
 
-/// The file with the lowest number behind one and before another.
-fn next_file(manifest: &Manifest, behind: FileNumber, end: FileNumber) -> Option<Wanted> {
+/// The file with the lowest number behind one and before another, of those that the manifest names
+/// and those that objects have adopted since.
+fn next_file(version: &Version, behind: FileNumber, end: FileNumber) -> Option<Wanted> {
+    let manifest = &version.manifest;
+    let adopted = version.adopted.all_behind(manifest.cut);
+    let pages = adopted.iter().flat_map(|(.., adopted)| adopted.segments());
+    let names = adopted.iter().flat_map(|(.., adopted)| adopted.runs());
+    let adopted = pages.map(|facts| Wanted::Adopted(*facts));
+    let adopted = adopted.chain(names.map(|run| Wanted::Run(*run.facts())));
     let segments = manifest.segments.iter().map(|segment| Wanted::Segment(segment.facts));
     let runs = manifest.runs.iter().map(|facts| Wanted::Run(*facts));
     let history = manifest.history.iter().map(|file| Wanted::Run(file.facts));
-    let all = segments.chain(runs).chain(history);
+    let all = segments.chain(runs).chain(history).chain(adopted);
     all.filter(|wanted| (FileNumber(behind.0 + 1)..end).contains(&wanted.number()))
         .min_by_key(Wanted::number)
+}
+
+/// Which of these ranges an entry reaches into.
+fn hits(gaps: &[Gap], entry: &PageEntry) -> Vec<usize> {
+    let overlaps = |gap: &Gap| {
+        entry.parts().map(|part| &part.location).any(|page| {
+            let end = page.offset.saturating_add(u64::from(page.bytes));
+            page.file == gap.file && page.offset < gap.range.end && gap.range.start < end
+        })
+    };
+    (0..gaps.len()).filter(|number| overlaps(&gaps[*number])).collect()
 }
 
 /// An entry that may be damaged, and which of the damaged ranges it reaches into.
@@ -355,18 +403,9 @@ fn suspects(
     with_lost: bool,
     check: impl Fn() -> Result<()>,
 ) -> Result<(Vec<Suspected>, Option<Error>)> {
-    let hits = |entry: &PageEntry| -> Vec<usize> {
-        let overlaps = |gap: &Gap| {
-            entry.parts().map(|part| &part.location).any(|page| {
-                let end = page.offset.saturating_add(u64::from(page.bytes));
-                page.file == gap.file && page.offset < gap.range.end && gap.range.start < end
-            })
-        };
-        (0..gaps.len()).filter(|number| overlaps(&gaps[*number])).collect()
-    };
     let mut found = Vec::new();
     let mut look = |address, life, fence: &[u8], entry: &PageEntry| {
-        let hits = hits(entry);
+        let hits = hits(gaps, entry);
         if !hits.is_empty() || with_lost && entry.base.is_none() {
             found.push((Suspect { address, life, fence: fence.to_vec() }, hits));
         }
@@ -437,7 +476,9 @@ impl OpenFile {
                 match scan.next() {
                     Some(Ok(page)) => {
                         close(gap, page.location.offset);
-                        dead.look(version, &page);
+                        if let Some(dead) = dead {
+                            dead.look(version, &page);
+                        }
                     }
                     Some(Err(error)) if error.kind() == ErrorKind::Corrupt => {
                         close(gap, u64::MAX);
@@ -489,6 +530,12 @@ fn read_ends(
         report.tell(error, None, Fate::Spare);
     }
     Ok(())
+}
+
+#[cold]
+fn uncovered() -> Error {
+    let what = "no checkpoint has covered the commit that adopted the page: history has none of it";
+    Error::new(ErrorKind::Corrupt, "rebuild.uncovered", what)
 }
 
 #[cfg(test)]
