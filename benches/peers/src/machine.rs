@@ -50,12 +50,16 @@ fn command(arguments: impl Iterator<Item = String>) -> String {
     for argument in arguments {
         let word = match said.last().map(String::as_str) {
             Some("--dir") => "FOLDER".to_owned(),
-            Some("--out") => "peers.jsonl".to_owned(),
+            Some("--out") => file_name(&argument),
             _ => argument,
         };
         said.push(word);
     }
     said.join(" ")
+}
+
+fn file_name(path: &str) -> String {
+    Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn text(path: &str) -> String {
@@ -131,7 +135,8 @@ mod tests {
 
     #[test]
     fn no_path_of_the_machine_is_told() {
-        let words = ["run", "--dir", "/a/b", "--quick", "--out", "/a/c"].map(str::to_owned);
+        let words =
+            ["run", "--dir", "/a/b", "--quick", "--out", "/a/peers.jsonl"].map(str::to_owned);
         let said = command(words.into_iter());
         assert_eq!(said, "run --dir FOLDER --quick --out peers.jsonl");
     }

@@ -18,6 +18,7 @@ mod cells;
 mod control;
 mod engine;
 mod engines;
+mod flips;
 mod key_space;
 mod machine;
 mod matrix;
@@ -42,6 +43,7 @@ mod workload;
 use cells::Cell;
 use clap::{Args, Parser, Subcommand};
 use engine::Engine;
+use flips::Flips;
 use machine::Machine;
 use matrix::{Answer, Matrix, Part};
 use printed::Printed;
@@ -104,6 +106,11 @@ enum Command {
         #[arg(long)]
         to: PathBuf,
     },
+    /// Flips one bit in the files of each engine, and says what reading all keys gives then.
+    Flips(Flips),
+    /// What flips begin as a process of its own.
+    #[command(hide = true)]
+    FlipsRead(flips::Read),
     /// What a run begins as a process of its own.
     #[command(hide = true)]
     Part {
@@ -171,6 +178,8 @@ fn main() -> Result<()> {
             let printed = figures.map(std::fs::read_to_string).transpose()?.unwrap_or_default();
             report::write(&Results::open(&from)?, &Printed::of(&printed), &to)
         }
+        Command::Flips(flips) => flips.run(),
+        Command::FlipsRead(read) => read.run(),
         Command::Part { part, cell, engine, place } => {
             let cell = Cell::named(&cell).ok_or_else(|| format!("there is no cell {cell}"))?;
             let engine = named(&engine)?;

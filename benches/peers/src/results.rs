@@ -2,6 +2,7 @@
 //! broken off goes on where it was.
 
 use crate::Result;
+use crate::flips::Tally;
 use crate::machine::Machine;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -62,6 +63,7 @@ pub struct Measured {
 enum Line {
     Machine(Machine),
     Measured(Measured),
+    Flips(Tally),
 }
 
 /// The results so far, in a file.
@@ -71,6 +73,8 @@ pub struct Results {
     /// Where and how runs were begun, the last one at the end.
     pub machines: Vec<Machine>,
     pub all: Vec<Measured>,
+    /// What flipped bits did.
+    pub flips: Vec<Tally>,
 }
 
 impl Results {
@@ -82,16 +86,17 @@ impl Results {
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         text.truncate(whole);
         file.set_len(whole as u64)?;
-        let (mut machines, mut all) = (Vec::new(), Vec::new());
+        let (mut machines, mut all, mut flips) = (Vec::new(), Vec::new(), Vec::new());
         for (number, line) in text.lines().enumerate() {
             let line = serde_json::from_str(line)
                 .map_err(|error| format!("{} line {}: {error}", path.display(), number + 1))?;
             match line {
                 Line::Machine(machine) => machines.push(machine),
                 Line::Measured(measured) => all.push(measured),
+                Line::Flips(tally) => flips.push(tally),
             }
         }
-        Ok(Self { file, machines, all })
+        Ok(Self { file, machines, all, flips })
     }
 
     /// Whether this was measured already.
@@ -111,6 +116,12 @@ impl Results {
     pub fn add(&mut self, measured: Measured) -> Result<()> {
         self.write(&Line::Measured(measured.clone()))?;
         self.all.push(measured);
+        Ok(())
+    }
+
+    pub fn add_flips(&mut self, tally: Tally) -> Result<()> {
+        self.write(&Line::Flips(tally.clone()))?;
+        self.flips.push(tally);
         Ok(())
     }
 

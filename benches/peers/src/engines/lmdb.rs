@@ -13,6 +13,9 @@ use std::path::Path;
 /// Address space, not memory and not disk.
 const MAP_BYTES: usize = 64 << 30;
 
+/// All that is stored, as bytes.
+pub type Objects = Database<'static, Bytes, Bytes>;
+
 pub struct Lmdb {
     pub usage: Usage,
 }
@@ -46,25 +49,32 @@ impl Engine for Lmdb {
         }
     }
 
-    #[expect(unsafe_code, reason = "nobody else opens or changes the files of a measurement")]
     fn open(&self, folder: &Path, layout: Layout) -> Result<Box<dyn Peer>> {
-        std::fs::create_dir_all(folder)?;
-        let mut options = EnvOpenOptions::new();
-        options.map_size(MAP_BYTES);
-        // SAFETY: the folder is this process's own, and it opens the environment once.
-        let environment = unsafe { options.open(folder)? };
-        let transaction = environment.write_txn()?;
-        let made = environment.create_databases_and_commit(transaction, |opener, transaction| {
-            opener.create_database(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
-        });
-        let objects = made?.unwrap_commit();
+        let (environment, objects) = open(folder, MAP_BYTES)?;
         Ok(Box::new(Shared { space: Opened { environment, objects }, usage: self.usage, layout }))
     }
 }
 
+/// Opens the environment in a folder, with the database that has no name; makes them if they are
+/// not there.
+#[expect(unsafe_code, reason = "nobody else opens or changes the files of a measurement")]
+pub fn open(folder: &Path, map_bytes: usize) -> Result<(Env, Objects)> {
+    std::fs::create_dir_all(folder)?;
+    let mut options = EnvOpenOptions::new();
+    options.map_size(map_bytes);
+    // SAFETY: the folder is this process's own, and it opens the environment once.
+    let environment = unsafe { options.open(folder)? };
+    let transaction = environment.write_txn()?;
+    let made = environment.create_databases_and_commit(transaction, |opener, transaction| {
+        opener.create_database(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
+    });
+    let objects = made?.unwrap_commit();
+    Ok((environment, objects))
+}
+
 struct Opened {
     environment: Env,
-    objects: Database<'static, Bytes, Bytes>,
+    objects: Objects,
 }
 
 impl Opened {

@@ -5,11 +5,11 @@ mod bare_log;
 mod dostore;
 mod dostore_large;
 mod fjall;
-mod lmdb;
+pub mod lmdb;
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
-mod sqlite;
+pub mod sqlite;
 mod sqlite_files;
 mod surrealkv;
 mod window;

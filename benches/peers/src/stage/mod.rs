@@ -78,7 +78,8 @@ impl Stage {
     }
 }
 
-fn remove(path: &Path) -> Result<()> {
+/// Removes a file, or a folder with all in it, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
