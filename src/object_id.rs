@@ -43,10 +43,19 @@ impl NamespaceKey {
         &self.0
     }
 
+    /// What makes its ids.
+    #[must_use]
+    pub fn maker(&self) -> IdMaker {
+        // A key shorter than a block of the hash is one followed by zeros.
+        let mut block = [0; 64];
+        block[..self.0.len()].copy_from_slice(&self.0);
+        IdMaker(<Hmac<Sha256> as KeyInit>::new(&block.into()))
+    }
+
     /// The id of the object with this name; the empty name is a name.
     #[must_use]
     pub fn named(&self, name: &str) -> ObjectId {
-        self.from_short(ShortId(self.half(name.as_bytes())))
+        self.maker().named(name)
     }
 
     /// The id of an object without a name, from bytes drawn at random.
@@ -58,13 +67,44 @@ impl NamespaceKey {
     /// The whole id of which this is the identifying half.
     #[must_use]
     pub fn from_short(&self, short: ShortId) -> ObjectId {
+        self.maker().from_short(short)
+    }
+
+    /// Reads an id of this namespace from its 64 hexadecimal digits, of either case.
+    pub fn parse(&self, hex: &str) -> Result<ObjectId> {
+        self.maker().parse(hex)
+    }
+}
+
+/// Makes and checks many ids of one namespace: it has taken in the key, which is half of the work
+/// of each.
+#[derive(Clone)]
+pub struct IdMaker(Hmac<Sha256>);
+
+impl fmt::Debug for IdMaker {
+    /// Shows nothing, as the key does.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("IdMaker")
+    }
+}
+
+impl IdMaker {
+    /// The id of the object with this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> ObjectId {
+        self.from_short(ShortId(self.half(name.as_bytes())))
+    }
+
+    /// The whole id of which this is the identifying half.
+    #[must_use]
+    pub fn from_short(&self, short: ShortId) -> ObjectId {
         let mut id = [0; 2 * HALF_BYTES];
         id[..HALF_BYTES].copy_from_slice(&short.0);
         id[HALF_BYTES..].copy_from_slice(&self.half(&short.0));
         ObjectId(id)
     }
 
-    /// Reads an id of this namespace from its 64 hexadecimal digits, of either case.
+    /// Reads an id from its 64 hexadecimal digits.
     pub fn parse(&self, hex: &str) -> Result<ObjectId> {
         let Some(id) = from_hex(hex) else {
             return Err(Error::invalid("id.malformed", "an object id is 64 hexadecimal digits"));
@@ -78,10 +118,7 @@ impl NamespaceKey {
     }
 
     fn mac(&self, message: &[u8]) -> Hmac<Sha256> {
-        // A key shorter than a block of the hash is one followed by zeros.
-        let mut block = [0; 64];
-        block[..self.0.len()].copy_from_slice(&self.0);
-        let mut mac = <Hmac<Sha256> as KeyInit>::new(&block.into());
+        let mut mac = self.0.clone();
         mac.update(message);
         mac
     }

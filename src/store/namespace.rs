@@ -17,6 +17,7 @@ use crate::format::record::Operation;
 use crate::ids::{Address, NamespaceNumber, ObjectId, ShortId};
 use crate::limits::check_name;
 use crate::object::write_set::WriteSet;
+use crate::object_id::IdMaker;
 use crate::retention::Retention;
 use std::sync::Arc;
 
@@ -72,11 +73,13 @@ pub struct Namespace {
     pub(crate) store: Store,
     name: Arc<str>,
     entry: NamespaceEntry,
+    ids: Arc<IdMaker>,
 }
 
 impl Namespace {
     pub(crate) fn new(store: Store, name: &str, entry: NamespaceEntry) -> Self {
-        Self { store, name: name.into(), entry }
+        let ids = Arc::new(entry.key.maker());
+        Self { store, name: name.into(), entry, ids }
     }
 
     /// Its name.
@@ -99,7 +102,7 @@ impl Namespace {
 
     /// The id of the object with this name: always the same one. Computes a hash, reads nothing.
     pub fn id_from_name(&self, name: &str) -> ObjectId {
-        self.entry.key.named(name)
+        self.ids.named(name)
     }
 
     /// A new id that no other object has, drawn at random. Fails with `Io` where the system gives
@@ -108,13 +111,13 @@ impl Namespace {
         let mut half = [0; 16];
         let drawn = self.store.engine().disk.random(&mut half);
         drawn.map_err(|cause| Error::io("drawing an id", cause))?;
-        Ok(self.entry.key.random(half))
+        Ok(self.ids.from_short(ShortId(half)))
     }
 
     /// The id that 64 hex digits say. Fails with `id.malformed`, or with `id.foreign` for an id of
     /// another namespace.
     pub fn id_from_hex(&self, hex: &str) -> Result<ObjectId> {
-        self.entry.key.parse(hex)
+        self.ids.parse(hex)
     }
 
     /// The id that 32 bytes are, as [`ObjectId::as_bytes`] gives them. Fails with `id.foreign` for
@@ -125,7 +128,7 @@ impl Namespace {
     }
 
     pub(crate) fn id_of(&self, short: ShortId) -> ObjectId {
-        self.entry.key.from_short(short)
+        self.ids.from_short(short)
     }
 
     pub(crate) fn address(&self, id: ObjectId) -> Result<Address> {
