@@ -39,6 +39,19 @@ impl SharedBytes {
         Ok(Self { owner: Owner::Mapped(Arc::clone(map)), start, length })
     }
 
+    /// How many these are.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// Bytes of heap memory that these hold; none where they lie in a map.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {

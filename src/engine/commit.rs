@@ -105,13 +105,13 @@ impl Engine {
                 continue;
             }
             if !inner.is_loaded {
-                let loaded = self.version().head(address);
-                let head = loaded.inspect_err(|_| {
+                let version = self.version();
+                let head = version.head(address).inspect_err(|_| {
                     // Nobody may take the object for one without content.
                     inner.is_evicted = true;
                 });
                 match head {
-                    Ok(head) => inner.load(head.as_ref()),
+                    Ok(head) => inner.load_to_read(head, &version),
                     Err(error) => {
                         drop(inner);
                         self.table.remove(&object);

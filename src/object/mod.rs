@@ -57,6 +57,14 @@ pub struct ObjectState {
     pub inner: Ranked<Inner, { rank::OBJECT }>,
 }
 
+/// An object's head, as of one version.
+#[derive(Clone, Debug)]
+pub struct FoundHead {
+    /// The generation of the version's manifest.
+    generation: u64,
+    head: Head,
+}
+
 /// Holding an object's lock.
 pub type InnerGuard<'o> = Guard<'o, Inner, { rank::OBJECT }>;
 
@@ -72,6 +80,9 @@ pub struct Inner {
     pub layers: Vec<Arc<Layer>>,
     /// The pages, once something was read from them.
     pub base: Option<Base>,
+    /// What the directory said when the object was brought into memory, until something is read or
+    /// committed: whoever opens it mostly reads next, and need not ask again.
+    pub found: Option<Box<FoundHead>>,
     /// The cut whose dirty list has the object.
     pub dirty_cut: u64,
     /// Whether a handle is open.
@@ -116,6 +127,13 @@ impl Inner {
         self.is_loaded = true;
     }
 
+    /// The same, and keeps what a version says for who reads next.
+    pub fn load_to_read(&mut self, head: Option<Head>, version: &Version) {
+        self.load(head.as_ref());
+        let generation = version.manifest.generation;
+        self.found = head.map(|head| Box::new(FoundHead { generation, head }));
+    }
+
     /// Takes an object into memory whose head lies in a part of the directory that cannot be read.
     pub fn load_lost(&mut self) {
         self.bottom = HeadState::lost();
@@ -132,6 +150,7 @@ impl Inner {
         if record.get(RECORD_HEADER_BYTES..).and_then(adoption).is_some() {
             self.base = None;
         }
+        self.found = None;
         let takes = |layer: &mut Arc<Layer>| layer.cut == cut && Arc::get_mut(layer).is_some();
         if !self.layers.last_mut().is_some_and(takes) {
             self.merge_layers(cut);
@@ -170,6 +189,7 @@ impl Inner {
         let frozen = self.layers.partition_point(|layer| layer.cut <= cut);
         self.bottom = bottom;
         self.base = None;
+        self.found = None;
         let dropped = self.layers.drain(..frozen).map(|layer| layer.bytes).sum();
         if self.state().is_lost() {
             // The checkpoint may have read what could not be read before.
@@ -209,12 +229,24 @@ impl Inner {
             // A large object has a page for every key: cleaning has left one page in the head.
             self.base = None;
         }
-        match self.base.insert(version.base_of(address, adopted)?) {
+        let base = match self.found.take() {
+            Some(found) if adopted.is_none() && found.is_of(&version) => {
+                version.base(address, Some(&found.head))?
+            }
+            _ => version.base_of(address, adopted)?,
+        };
+        match self.base.insert(base) {
             Base::Empty => Ok(None),
             Base::Tiny(stack) => Ok(stack.find(key)),
             Base::Large(life) => version.find_large(address, *life, key),
             Base::Past(past) => past.find(key),
         }
+    }
+}
+
+impl FoundHead {
+    fn is_of(&self, version: &Version) -> bool {
+        self.generation == version.manifest.generation
     }
 }
 
@@ -241,6 +273,10 @@ pub struct View {
     pub state: HeadState,
     /// What is below the layers, of a moment before that of the version's pages.
     past: Option<Arc<Past>>,
+    /// What the version's head says, if it was known already.
+    found: Option<Box<FoundHead>>,
+    /// What is below the layers, if that was read already and is no more than a page.
+    read: Option<Base>,
 }
 
 impl View {
@@ -258,13 +294,17 @@ impl View {
     ) -> Self {
         let layers = inner.layers.clone();
         let state = inner.state().clone();
-        Self { address, version: version(), layers, state, past: None }
+        let version = version();
+        let found = inner.found.clone().filter(|found| found.is_of(&version));
+        let read = inner.base.clone().filter(|base| matches!(base, Base::Empty | Base::Tiny(_)));
+        Self { address, version, layers, state, past: None, found, read }
     }
 
     /// An object that is not in memory.
     pub fn of_version(address: Address, version: Arc<Version>) -> Result<Self> {
         let state = HeadState::of(version.head(address)?.as_ref());
-        Ok(Self { address, version, layers: Vec::new(), state, past: None })
+        let (past, found, read) = (None, None, None);
+        Ok(Self { address, version, layers: Vec::new(), state, past, found, read })
     }
 
     /// The layers that count, the newest first: those down to the last end of a life.
@@ -300,7 +340,13 @@ impl View {
         if let Some(past) = &self.past {
             return past.base();
         }
-        self.version.base_of(self.address, self.last_end().and_then(|end| end.adopted))
+        if let Some(read) = &self.read {
+            return Ok(read.clone());
+        }
+        match (self.last_end().and_then(|end| end.adopted), &self.found) {
+            (None, Some(found)) => self.version.base(self.address, Some(&found.head)),
+            (adopted, _) => self.version.base_of(self.address, adopted),
+        }
     }
 
     /// What the object says of a full key.

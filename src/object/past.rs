@@ -368,7 +368,8 @@ impl<'a> Search<'a> {
         }
         let (address, version) = (self.address, Arc::clone(self.version));
         let past = Some(Arc::new(self.past));
-        Ok(Some(View { address, version, layers, state, past }))
+        let (found, read) = (None, None);
+        Ok(Some(View { address, version, layers, state, past, found, read }))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The iterator keeps a position, and each step asks every overlay for its next key at or behind
 //! it. Of a page it keeps which entries are left: a step looks at the next of them. Pages of a
-//! large object are loaded one key range at a time.
+//! large object are loaded one key range at a time. Where nothing lies over a page, a step is the
+//! next of its entries and no more.
 //!
 //! Invariants:
 //!   * `from..to` is what has not been yielded yet; it only shrinks.
@@ -15,6 +16,7 @@ use super::View;
 use super::overlay::{Found, Sorted, is_span};
 use super::past_pages::{Past, PastWindow};
 use super::version::{Base, Stack};
+use crate::directory::FencedPage;
 use crate::disk::bytes::SharedBytes;
 use crate::error::Result;
 use crate::format::page::Page;
@@ -52,6 +54,8 @@ pub struct RangeIter {
     back: Option<Window>,
     /// How often the front has moved, and the back.
     moves: [u64; 2],
+    /// The page behind the last one that the front has passed, found on the way.
+    ahead: Option<FencedPage>,
 }
 
 /// The key at which a position stands.
@@ -86,11 +90,30 @@ struct Window {
     /// Older than the overlays of the view, newer than the pages.
     overlay: Option<Arc<Sorted>>,
     lower: Bound<Vec<u8>>,
-    upper: Bound<Vec<u8>>,
+    upper: Upper,
     /// Of each page the entries inside the position and the window.
     left: Vec<Range<usize>>,
     /// The move of the other end up to which `left` is right; none while it is not known.
     seen: Option<u64>,
+}
+
+/// Where a window ends.
+#[derive(Debug)]
+enum Upper {
+    Known(Bound<Vec<u8>>),
+    /// Where the page behind this one begins. Nobody asks before its own entries have been passed,
+    /// unless something lies over them.
+    NextPage(Life),
+}
+
+impl Upper {
+    /// As far as it is known.
+    fn known(&self) -> Bound<&[u8]> {
+        match self {
+            Self::Known(bound) => as_slice(bound),
+            Self::NextPage(_) => Bound::Unbounded,
+        }
+    }
 }
 
 /// The nearest key, and which source has it.
@@ -133,14 +156,20 @@ impl RangeIter {
         }
         let base = if has_base { BaseState::Unloaded } else { BaseState::Loaded(Base::Empty) };
         let (from, to) = (bounds.0.map(Place::Given), bounds.1.map(Place::Given));
-        Self { view, overlays, base, from, to, front: None, back: None, moves: [0; 2] }
+        Self { view, overlays, base, from, to, front: None, back: None, moves: [0; 2], ahead: None }
     }
 
     fn step(&mut self, end: End) -> Result<Option<Entry>> {
+        if let Some(entry) = self.step_in_page(end) {
+            return Ok(Some(entry));
+        }
         while is_span(as_slice(&self.from), as_slice(&self.to)) {
             let mut window = self.window(end)?;
             let Some((key, found)) = self.candidate(&mut window, end) else {
-                let edge = if end == End::Front { window.upper } else { window.lower };
+                let edge = match end {
+                    End::Front => self.upper_of(window)?,
+                    End::Back => window.lower,
+                };
                 let position = match edge {
                     Bound::Unbounded => return Ok(self.finish()),
                     Bound::Included(key) => Bound::Excluded(key),
@@ -163,6 +192,22 @@ impl RangeIter {
             }
         }
         Ok(None)
+    }
+
+    /// The next entry where a single page has all there is to say of it.
+    fn step_in_page(&mut self, end: End) -> Option<Entry> {
+        let moves = self.moves[end.other() as usize];
+        let is_bare = self.overlays.is_empty();
+        let window = self.window_slot(end).as_mut()?;
+        let ([page], [left]) = (&window.stack.0[..], &mut window.left[..]) else { return None };
+        if !is_bare || window.overlay.is_some() || window.seen != Some(moves) {
+            return None;
+        }
+        let (key, value) = page.shared_entry(next_of(left, end)?);
+        let (codec, value) = value?;
+        pass_one(left, end);
+        self.move_to(end, Bound::Excluded(Place::Found(key.clone())));
+        Some(Entry { key, codec, value })
     }
 
     /// Where to go on behind a key that an overlay has deleted with a range: at what that overlay
@@ -196,7 +241,7 @@ impl RangeIter {
     /// Whether the position of `end` has not left a window.
     fn is_in(&self, window: &Window, end: End) -> bool {
         match end {
-            End::Front => is_span(as_slice(&self.from), as_slice(&window.upper)),
+            End::Front => is_span(as_slice(&self.from), window.upper.known()),
             End::Back => is_span(as_slice(&window.lower), as_slice(&self.to)),
         }
     }
@@ -247,10 +292,27 @@ impl RangeIter {
         }
     }
 
-    fn page_window(&self, life: Life, end: End) -> Result<Window> {
+    /// Where a window ends that the front has passed.
+    fn upper_of(&mut self, window: Window) -> Result<Bound<Vec<u8>>> {
+        let life = match window.upper {
+            Upper::Known(bound) => return Ok(bound),
+            Upper::NextPage(life) => life,
+        };
+        let View { address, version, .. } = &self.view;
+        let fence = if let Bound::Included(fence) = &window.lower { fence } else { &[][..] };
+        self.ahead = version.pages_of(*address, life).page_after(*address, life, fence)?;
+        let next = self.ahead.as_ref().map(|(fence, _)| fence.clone());
+        Ok(next.map_or(Bound::Unbounded, Bound::Excluded))
+    }
+
+    fn page_window(&mut self, life: Life, end: End) -> Result<Window> {
+        let ahead = self.ahead.take().filter(|(fence, _)| {
+            end == End::Front && matches!(&self.from, Bound::Included(key) if **key == **fence)
+        });
         let View { address, version, .. } = &self.view;
         let directory = version.pages_of(*address, life);
         let entry = match (end, &self.from, &self.to) {
+            _ if ahead.is_some() => ahead,
             (End::Front, Bound::Included(key) | Bound::Excluded(key), _) => {
                 directory.page_at(*address, life, key)?
             }
@@ -261,8 +323,12 @@ impl RangeIter {
         };
         let Some((fence, entry)) = entry else { return Ok(Window::whole(Stack::default())) };
         let stack = version.stack(&entry, *address, life)?;
-        let next = directory.page_after(*address, life, &fence)?;
-        let upper = next.map_or(Bound::Unbounded, |(fence, _)| Bound::Excluded(fence));
+        let upper = if self.overlays.is_empty() {
+            Upper::NextPage(life)
+        } else {
+            let next = directory.page_after(*address, life, &fence)?;
+            Upper::Known(next.map_or(Bound::Unbounded, |(fence, _)| Bound::Excluded(fence)))
+        };
         let lower = if fence.is_empty() { Bound::Unbounded } else { Bound::Included(fence) };
         Ok(Window { lower, upper, ..Window::whole(stack) })
     }
@@ -277,7 +343,7 @@ impl RangeIter {
         };
         let PastWindow { stack, overlay, lower, upper } = window;
         let lower = if lower.is_empty() { Bound::Unbounded } else { Bound::Included(lower) };
-        let upper = upper.map_or(Bound::Unbounded, Bound::Excluded);
+        let upper = Upper::Known(upper.map_or(Bound::Unbounded, Bound::Excluded));
         Ok(Window { overlay, lower, upper, ..Window::whole(stack) })
     }
 
@@ -320,7 +386,7 @@ impl RangeIter {
         let overlay_count = self.overlay_count(window);
         if overlay_count > 0 {
             let from = tighter(as_slice(&self.from), as_slice(&window.lower), End::Front);
-            let to = tighter(as_slice(&self.to), as_slice(&window.upper), End::Back);
+            let to = tighter(as_slice(&self.to), window.upper.known(), End::Back);
             for (age, sorted) in self.overlays.iter().chain(&window.overlay).enumerate() {
                 let next =
                     if end == End::Front { sorted.first(from, to) } else { sorted.last(from, to) };
@@ -341,7 +407,7 @@ impl RangeIter {
 impl Window {
     /// All keys.
     fn whole(stack: Stack) -> Self {
-        let (lower, upper) = (Bound::Unbounded, Bound::Unbounded);
+        let (lower, upper) = (Bound::Unbounded, Upper::Known(Bound::Unbounded));
         Self { stack, overlay: None, lower, upper, left: Vec::new(), seen: None }
     }
 
@@ -353,7 +419,7 @@ impl Window {
     /// Finds what is left of each page inside the position and the window.
     fn locate(&mut self, from: Bound<&[u8]>, to: Bound<&[u8]>) {
         let from = tighter(from, as_slice(&self.lower), End::Front);
-        let to = tighter(to, as_slice(&self.upper), End::Back);
+        let to = tighter(to, self.upper.known(), End::Back);
         self.left.clear();
         self.left.extend(self.stack.0.iter().map(|page| inside(page, from, to)));
     }
@@ -362,10 +428,7 @@ impl Window {
     fn pass(&mut self, key: &[u8], end: End) {
         for (page, left) in self.stack.0.iter().zip(&mut self.left) {
             if next_of(left, end).is_some_and(|index| page.item(index).0 == key) {
-                match end {
-                    End::Front => left.start += 1,
-                    End::Back => left.end -= 1,
-                }
+                pass_one(left, end);
             }
         }
     }
@@ -374,6 +437,14 @@ impl Window {
 /// The next of a page's entries for `end`.
 fn next_of(left: &Range<usize>, end: End) -> Option<usize> {
     (!left.is_empty()).then(|| if end == End::Front { left.start } else { left.end - 1 })
+}
+
+/// The next of a page's entries for `end` is left no more.
+fn pass_one(left: &mut Range<usize>, end: End) {
+    match end {
+        End::Front => left.start += 1,
+        End::Back => left.end -= 1,
+    }
 }
 
 /// The page's entries inside the bounds.

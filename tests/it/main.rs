@@ -27,6 +27,7 @@ mod merge_discarded;
 mod merge_meanwhile;
 mod model;
 mod names_lost;
+mod opened_before;
 mod pages;
 mod pool_in_progress;
 mod purge_overtakes;

@@ -79,7 +79,7 @@ impl World {
         patient.maintain(&store)?;
         let mut hurt = patient.read(self, &store)?;
         // One large value that the log still had may be more than is kept beside a page.
-        hurt.retain(|index| self.content_bytes(&patient, *index) <= self.kept_beside());
+        hurt.retain(|index| content_bytes(&patient, *index) <= self.kept_beside());
         if !hurt.is_empty() {
             return patient.wrong(format_args!("{hurt:?} are lost, though all can be read again"));
         }
@@ -89,10 +89,6 @@ impl World {
     /// Bytes of changes that are kept beside a page that cannot be read, whatever it has itself.
     fn kept_beside(&self) -> usize {
         GIVEN_UP_PER_BUDGET * self.plan.dirty_bytes
-    }
-
-    fn content_bytes(&self, patient: &Patient, index: usize) -> usize {
-        patient.maps[index].iter().map(|(key, content)| key.len() + content.bytes).sum()
     }
 
     /// Writes more beside the pages of one object that cannot be read than is kept there.
@@ -175,4 +171,8 @@ impl World {
         let is_named = |object: &&super::model::ObjectModel| named.contains(&object.id.short());
         self.objects.iter().filter(is_named).map(|object| object.index).collect()
     }
+}
+
+fn content_bytes(patient: &Patient, index: usize) -> usize {
+    patient.maps[index].iter().map(|(key, content)| key.len() + content.bytes).sum()
 }
