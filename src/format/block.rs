@@ -338,6 +338,11 @@ impl<'a> BlockCursor<'a> {
         if self.entry.end >= self.block.end {
             return Ok(false);
         }
+        // Whoever walks on must come to an end, whatever the bytes say.
+        let entry = self.block.entry(self.entry.end)?;
+        if self.key.get(entry.shared..).is_some_and(|rest| entry.suffix <= rest) {
+            return Err(Malformed("keys of a block out of order"));
+        }
         self.read(self.entry.end)?;
         Ok(true)
     }
@@ -424,6 +429,18 @@ mod tests {
         let mut out = b"before".to_vec();
         builder.finish(seed, &mut out);
         out.split_off(6)
+    }
+
+    #[test]
+    fn a_walk_ends_where_keys_do_not_ascend() {
+        for second in [&b"a"[..], b"b", b"c"] {
+            let mut builder = BlockBuilder::default();
+            assert!(builder.add(b"b", &[b"1"]) && builder.add(second, &[b"2"]));
+            let bytes = finished(&mut builder, 7);
+            let mut cursor = BlockCursor::new(Block::parse(&bytes).unwrap());
+            cursor.first().unwrap();
+            assert_eq!(cursor.next().is_ok(), second == b"c");
+        }
     }
 
     proptest! {

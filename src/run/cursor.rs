@@ -5,6 +5,7 @@
 //!
 //! Invariants:
 //!   * A damaged block is one position between its neighbours: a walk passes it, never silently.
+//!   * Keys ascend, and a seek comes to where the index says, or it fails: so every walk ends.
 
 use super::Run;
 use crate::error::{Error, ErrorKind, Result};
@@ -80,7 +81,7 @@ impl<'a> RunCursor<'a> {
             return self.enter_from_below(block + 1);
         }
         self.enter(block)?;
-        self.within(|cursor| cursor.ceiling(key).map(drop))
+        self.within(|cursor| found(cursor.ceiling(key)?))
     }
 
     /// Goes to the last entry at or below `key`.
@@ -90,7 +91,7 @@ impl<'a> RunCursor<'a> {
             return Ok(());
         };
         self.enter(block)?;
-        self.within(|cursor| cursor.floor(key).map(drop))
+        self.within(|cursor| found(cursor.floor(key)?))
     }
 
     /// Goes to the last entry up to `to` whose key `holds`, as it does for all up to `from` and for
@@ -124,6 +125,7 @@ impl<'a> RunCursor<'a> {
         if moved.map_err(|fault| self.run.malformed(self.block, fault))? {
             return Ok(());
         }
+        self.check_edge(self.run.index.last_key(self.block))?;
         self.enter_from_below(self.block + 1)
     }
 
@@ -151,7 +153,18 @@ impl<'a> RunCursor<'a> {
             return Ok(());
         }
         self.enter(block)?;
-        self.within(BlockCursor::first)
+        self.within(BlockCursor::first)?;
+        self.check_edge(self.run.index.first_key(block))
+    }
+
+    /// That the entry at the edge of a block is the one that the index names.
+    fn check_edge(&self, named: &[u8]) -> Result<()> {
+        match &self.state {
+            State::Inside(cursor) if cursor.key() != named => {
+                Err(self.run.malformed(self.block, OTHER_KEYS))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes `block` the current one, to be placed in.
@@ -176,6 +189,12 @@ impl<'a> RunCursor<'a> {
         let State::Inside(cursor) = &mut self.state else { return Ok(()) };
         place(cursor).map_err(|fault| self.run.malformed(self.block, fault))
     }
+}
+
+const OTHER_KEYS: Malformed = Malformed("a block of other keys than its index says");
+
+fn found(is_there: bool) -> std::result::Result<(), Malformed> {
+    if is_there { Ok(()) } else { Err(OTHER_KEYS) }
 }
 
 /// What a walk over a run meets.
