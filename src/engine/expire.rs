@@ -186,12 +186,13 @@ impl Plan {
 }
 
 /// Forgets changes of classes that no readable moment asks for: each that the next one followed
-/// before the first moment that can be read, unless that moment follows from it.
+/// before the first moment that can be read, unless that moment follows from it. Where the next one
+/// begins right behind that moment, the moment itself is still of the class before.
 fn forget_changes(manifest: &mut Manifest) {
     let numbers: BTreeSet<_> = manifest.classes.iter().map(|change| change.namespace).collect();
     for number in numbers {
         let readable = readable_from(manifest, number);
-        let is_over = |next: &ClassChange| readable.is_none_or(|readable| next.from <= readable);
+        let is_over = |next: &ClassChange| readable.is_none_or(|readable| next.from < readable);
         loop {
             let places = manifest.classes.iter().enumerate();
             let mut own = places.filter(|(_, change)| change.namespace == number);
@@ -360,7 +361,10 @@ mod tests {
             manifest.classes.len()
         };
         let back_and_forth = [change(18, 10), change(1, 30), change(18, 50)];
-        assert_eq!([5, 20, 30, 50].map(|horizon| left(&back_and_forth, horizon)), [3, 3, 2, 1]);
+        let horizons = [5, 20, 30, 31, 50, 51];
+        // At 30 and 50 the moment itself is of the class that ends there.
+        let expected = [3, 3, 3, 2, 2, 1];
+        assert_eq!(horizons.map(|horizon| left(&back_and_forth, horizon)), expected);
         // Where the class before the first one kept history, nothing says that it was off.
         assert_eq!(left(&[change(0, 10), change(18, 30)], 20), 2);
     }

@@ -415,3 +415,24 @@ fn a_fork_that_fails_is_not_there() {
     }
     assert!(failed > 3, "{failed}");
 }
+
+#[test]
+fn the_moment_of_a_change_of_settings_is_not_looked_for_in_files_of_the_class_before() {
+    let stage = stage(&SimDisk::new(9));
+    let keep = |bytes| Some(Retention::Keep { age: 30 * DAY, bytes: Some(bytes) });
+    let checkpoint = || stage.store.steps().checkpoint().unwrap();
+    // The namespace has a class of its own, then that of the store, then its own again.
+    stage.rooms.set_retention(keep(100_000)).unwrap();
+    checkpoint();
+    put(&mut stage.room("lobby"), "0");
+    stage.rooms.purge(stage.id("lobby")).unwrap().wait().unwrap();
+    stage.rooms.set_retention(None).unwrap();
+    let then = put(&mut stage.room("lobby"), "then");
+    checkpoint();
+    put(&mut stage.room("lobby"), "now");
+    stage.rooms.set_retention(keep(0)).unwrap();
+    checkpoint();
+    // What the namespace had in its own class before goes.
+    while stage.store.steps().expire().unwrap() {}
+    assert_eq!(at(&stage.rooms, "lobby", &then).as_deref(), Some("then"));
+}
