@@ -147,9 +147,9 @@ impl Walk<'_> {
 
     fn state(&self, key: &ItemKey, value: &[u8]) -> Result<bool, Malformed> {
         let state = State::decode(value)?;
-        // The commit that adopted a page says more than the page does.
-        let is_page = matches!(state, State::Page { .. });
-        let end = Lsn(state.until().0.saturating_add(u64::from(is_page)));
+        // The commit that adopted a page, or what was lost of it, says more than the page does.
+        let may_be_adopted = matches!(state, State::Page { .. } | State::Lost { .. });
+        let end = Lsn(state.until().0.saturating_add(u64::from(may_be_adopted)));
         if key.lsn > end || state.until() > self.file.end {
             return Err(Malformed("a state that ends before it begins, or behind its file"));
         }

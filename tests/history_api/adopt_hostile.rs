@@ -289,3 +289,35 @@ fn a_scrub_reads_adopted_pages_that_no_checkpoint_has_covered() {
     }
     assert!(left > 0 && told > 0, "{left} left, {told} told");
 }
+
+#[test]
+fn that_a_page_was_lost_where_it_was_adopted_is_no_fault_of_history() {
+    let disk = SimDisk::new(6);
+    let first = stage(&disk).unwrap();
+    let many = changed(&first);
+    let before = pages_and_runs(&disk);
+    first.rooms.restore(first.id("lobby"), &many).unwrap().commit.wait().unwrap();
+    first.room("lobby").put("0000", "two").unwrap().wait().unwrap();
+    first.store.steps().checkpoint().unwrap();
+    let is_page = |name: &FileName| name.folder() == Folder::Segments;
+    let adopted: Vec<_> = pages_and_runs(&disk).difference(&before).copied().collect();
+    drop(first);
+    let base = disk.kill();
+    let mut lost = 0;
+    for name in adopted.into_iter().filter(is_page) {
+        let disk = base.fork();
+        disk.flip_bit(name, 4_196 * 8).unwrap();
+        let stage = stage(&disk).unwrap();
+        let now = stage.rooms.snapshot(stage.id("lobby")).unwrap();
+        lost += usize::from(now.list(ListOptions::new()).unwrap().any(|entry| entry.is_err()));
+        drop(now);
+        let mut lobby = stage.room("lobby");
+        let mut turn = lobby.turn();
+        turn.delete_all().unwrap();
+        turn.commit_durable().unwrap();
+        stage.store.steps().checkpoint().unwrap();
+        let report = verify(disk.clone());
+        assert!(report.is_clean(), "{name}: {:?}", report.faults);
+    }
+    assert!(lost > 0, "{lost}");
+}
