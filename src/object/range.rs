@@ -6,7 +6,7 @@
 //! next of its entries and no more.
 //!
 //! Invariants:
-//!   * `from..to` is what has not been yielded yet; it only shrinks.
+//!   * `from..to` is what has not been yielded yet, but for what `passed` says; it only shrinks.
 //!   * What a window has left are the entries of its pages inside `from..to`, as long as it has
 //!     seen every move of the other end.
 //!   * What one range has deleted costs one step, not one for each key, as long as no page says so.
@@ -52,6 +52,9 @@ pub struct RangeIter {
     to: Bound<Place>,
     front: Option<Window>,
     back: Option<Window>,
+    /// The entry of its window's single page that the front has passed last, and the back, where
+    /// `from` or `to` do not say so yet.
+    passed: [Option<usize>; 2],
     /// How often the front has moved, and the back.
     moves: [u64; 2],
     /// The page behind the last one that the front has passed, found on the way.
@@ -156,13 +159,16 @@ impl RangeIter {
         }
         let base = if has_base { BaseState::Unloaded } else { BaseState::Loaded(Base::Empty) };
         let (from, to) = (bounds.0.map(Place::Given), bounds.1.map(Place::Given));
-        Self { view, overlays, base, from, to, front: None, back: None, moves: [0; 2], ahead: None }
+        let (passed, moves) = ([None; 2], [0; 2]);
+        Self { view, overlays, base, from, to, front: None, back: None, passed, moves, ahead: None }
     }
 
     fn step(&mut self, end: End) -> Result<Option<Entry>> {
         if let Some(entry) = self.step_in_page(end) {
             return Ok(Some(entry));
         }
+        self.catch_up(End::Front);
+        self.catch_up(End::Back);
         while is_span(as_slice(&self.from), as_slice(&self.to)) {
             let mut window = self.window(end)?;
             let Some((key, found)) = self.candidate(&mut window, end) else {
@@ -194,7 +200,9 @@ impl RangeIter {
         Ok(None)
     }
 
-    /// The next entry where a single page has all there is to say of it.
+    /// The next entry where a single page has all there is to say of it. Its key is not taken down
+    /// as the position: most of the time the next step is one of these.
+    #[inline]
     fn step_in_page(&mut self, end: End) -> Option<Entry> {
         let moves = self.moves[end.other() as usize];
         let is_bare = self.overlays.is_empty();
@@ -203,11 +211,25 @@ impl RangeIter {
         if !is_bare || window.overlay.is_some() || window.seen != Some(moves) {
             return None;
         }
-        let (key, value) = page.shared_entry(next_of(left, end)?);
+        let index = next_of(left, end)?;
+        let (key, value) = page.shared_entry(index);
         let (codec, value) = value?;
         pass_one(left, end);
-        self.move_to(end, Bound::Excluded(Place::Found(key.clone())));
+        self.passed[end as usize] = Some(index);
+        self.moves[end as usize] += 1;
         Some(Entry { key, codec, value })
+    }
+
+    /// Takes down what `end` has passed as its position.
+    fn catch_up(&mut self, end: End) {
+        let Some(index) = self.passed[end as usize].take() else { return };
+        let window = self.window_slot(end).as_ref();
+        let Some(page) = window.and_then(|window| window.stack.0.first()) else { return };
+        let position = Bound::Excluded(Place::Found(page.shared_entry(index).0));
+        match end {
+            End::Front => self.from = position,
+            End::Back => self.to = position,
+        }
     }
 
     /// Where to go on behind a key that an overlay has deleted with a range: at what that overlay
