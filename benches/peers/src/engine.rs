@@ -125,6 +125,11 @@ pub trait Peer: Send + Sync {
     /// all that they hold are not asked.
     fn scan(&self) -> Result<u64>;
 
+    /// What its files hold, in bytes, where it can tell.
+    fn parts(&self) -> Result<Vec<(&'static str, u64)>> {
+        Ok(Vec::new())
+    }
+
     /// Brings files to rest: everything that the engine offers for that.
     fn settle(&mut self) -> Result<()>;
 

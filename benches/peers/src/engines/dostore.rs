@@ -276,6 +276,16 @@ impl Peer for Opened {
         Err("there is no order over all objects".into())
     }
 
+    fn parts(&self) -> Result<Vec<(&'static str, u64)>> {
+        let stats = self.store.stats()?;
+        let pages = stats.live_bytes + stats.reclaimable_bytes + stats.run_bytes;
+        Ok(vec![
+            ("of the bytes: pages and their directory", pages),
+            ("history", stats.history_bytes),
+            ("the log and its files written ahead", stats.log_bytes + stats.pool_bytes),
+        ])
+    }
+
     fn settle(&mut self) -> Result<()> {
         settle(&self.store)
     }

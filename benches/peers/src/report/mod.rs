@@ -279,7 +279,14 @@ fn seconds(row: &Row<'_>) -> Option<Curve> {
 fn write_table(text: &mut String, table: &Table<'_>) -> std::fmt::Result {
     let first = table.rows.first().and_then(|row| row.rounds.first());
     let Some(figures) = first.map(|round| &round.figures) else { return Ok(()) };
-    let beside: Vec<&str> = figures.beside.iter().map(|named| named.name.as_str()).collect();
+    // What not every engine can tell has a column too.
+    let mut beside: Vec<&str> = Vec::new();
+    let figures_of_all = table.rows.iter().flat_map(|row| &row.rounds).map(|one| &one.figures);
+    for named in figures_of_all.flat_map(|figures| &figures.beside) {
+        if !beside.contains(&named.name.as_str()) {
+            beside.push(&named.name);
+        }
+    }
     write!(text, "| Engine | {} | least to most | rounds |", figures.unit)?;
     if let Some(control) = &figures.control {
         write!(text, " {} | ratio |", control.name)?;

@@ -131,6 +131,7 @@ impl Stage {
         }
         let used = system::memory()?;
         let descriptors = system::descriptors()?;
+        let parts = peer.parts()?;
         peer.close()?;
         let each = |bytes: u64| bytes as f64 / cell.objects as f64;
         let mut figures = Figures::new("bytes on disk an object", each(bytes));
@@ -141,6 +142,9 @@ impl Stage {
         figures.add("bytes of memory an object", each(grown));
         figures.add("MB of mapped files", used.mapped as f64 / 1e6);
         figures.add("descriptors", descriptors as f64);
+        for (name, bytes) in parts {
+            figures.add(name, each(bytes));
+        }
         Ok(figures)
     }
 }
