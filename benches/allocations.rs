@@ -1,4 +1,4 @@
-//! How often the heap is asked: for each commit, checkpoints and history on, for each read.
+//! How often the heap is asked for each commit, checkpoints and history on, and for each read.
 //!
 //! `cargo bench --bench allocations`. Counts are of the whole process, so that what the threads of
 //! the store do for a commit is in them.

@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What is brought in at once: a page of memory, or a part of one where those are larger.
 const PART_BYTES: usize = 4096;
+/// For how much is asked ahead at once. The kernel leaves out without a word what is beyond its own
+/// read-ahead, which is no less than this unless somebody has set it so.
+const AHEAD_BYTES: usize = 128 << 10;
 
 /// A mapped file, and which parts of it were found readable.
 #[derive(Debug)]
@@ -94,9 +97,11 @@ impl Map for MappedFile {
     fn will_need(&self, range: Range<u64>) {
         let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(self.map.len());
         let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(self.map.len());
-        let length = end.saturating_sub(start);
         // Without it the bytes come page by page.
-        let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, length);
+        for piece in (start..end).step_by(AHEAD_BYTES) {
+            let length = AHEAD_BYTES.min(end - piece);
+            let _ = self.map.advise_range(memmap2::Advice::WillNeed, piece, length);
+        }
     }
 }
 
