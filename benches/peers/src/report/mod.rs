@@ -311,9 +311,10 @@ fn write_table(text: &mut String, table: &Table<'_>) -> std::fmt::Result {
     Ok(())
 }
 
-/// Three digits that mean something, with commas.
+/// Three digits that mean something, with commas; nothing of what nothing is a part of.
 fn number(value: f64) -> String {
     match value.abs() {
+        size if !size.is_finite() => String::new(),
         size if size >= 100.0 => grouped(value.abs().round() as u64),
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.2}"),
