@@ -44,7 +44,16 @@ fn expand(header: &PageHeader, frame: &[u8], raw: &mut [u8]) -> Result<(), Malfo
 fn check(stored: &[u8]) {
     let _ = dostore::format::page::verified(stored, 1);
     let _ = dostore::format::page::decode_dictionary(stored);
-    let Ok(page) = Page::decode(&SharedBytes::from(stored), expand) else { return };
+    let stored_bytes = SharedBytes::from(stored);
+    let again = Page::decode_again(&stored_bytes, expand);
+    if let Ok(page) = &again {
+        // Whatever an entry is taken for, it lies in the page.
+        let bytes: usize = page.items().map(|(key, _)| key.len().min(1)).sum();
+        assert!(bytes <= page.count() && page.lower_bound(b"\x01") <= page.count());
+    }
+    let Ok(page) = Page::decode(&stored_bytes, expand) else { return };
+    let again = again.expect("what was walked is found again");
+    assert!(again.items().eq(page.items()) && again.ranges().eq(page.ranges()));
     let meta = page.meta();
     let is_delta = meta.kind == PageKind::Delta;
     let mut builder = PageBuilder::new(meta);

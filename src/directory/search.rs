@@ -115,10 +115,10 @@ impl<'a> Down<'a> {
             }
             let page = PageEntry::decode_value(highest.value);
             let page = page.map_err(|fault| self.cursors[highest.age].run().bad_entry(fault))?;
-            let key = highest.key.to_vec();
             if let Some(page) = page {
-                return Ok(Some((key[self.prefix.len()..].to_vec(), page)));
+                return Ok(Some((highest.key[self.prefix.len()..].to_vec(), page)));
             }
+            let key = highest.key.to_vec();
             self.leave(&key)?;
         }
     }

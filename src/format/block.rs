@@ -28,6 +28,9 @@ const RESTART_BYTES: usize = 4;
 
 const RESTART_INTERVAL: usize = 4;
 
+/// Most keys are not longer: room for one, taken at once.
+const KEY_BYTES_MOSTLY: usize = 64;
+
 const _: () = assert!(BLOCK_BYTES_MAX - TRAILER_BYTES <= u16::MAX as usize);
 const _: () = assert!(BLOCK_BYTES_MAX.is_multiple_of(BLOCK_ALIGNMENT));
 
@@ -305,7 +308,7 @@ impl<'a> BlockCursor<'a> {
     /// A cursor that is at no entry yet.
     #[must_use]
     pub fn new(block: Block<'a>) -> Self {
-        Self { block, entry: 0..0, value: 0..0, key: Vec::new() }
+        Self { block, entry: 0..0, value: 0..0, key: Vec::with_capacity(KEY_BYTES_MOSTLY) }
     }
 
     /// The key of the entry.
@@ -370,12 +373,26 @@ impl<'a> BlockCursor<'a> {
         Ok(true)
     }
 
-    /// Goes to the last entry whose key is at most `key`; false when there is none.
+    /// Goes to the last entry whose key is at most `key`; when there is none, false, and to the
+    /// first one.
     pub fn floor(&mut self, key: &[u8]) -> Result<bool, Malformed> {
-        if !self.ceiling(key)? || self.key == key {
-            return Ok(self.key.as_slice() <= key);
+        let below = self.block.restart_below(key, 0..self.block.restarts)?;
+        self.restart(below.unwrap_or(0))?;
+        while below.is_some() && self.next_is_within(key)? {
+            self.next()?;
         }
-        self.previous()
+        Ok(below.is_some())
+    }
+
+    /// Whether there is a next entry, and its key is at most `key`.
+    fn next_is_within(&self, key: &[u8]) -> Result<bool, Malformed> {
+        if self.entry.end >= self.block.end {
+            return Ok(false);
+        }
+        let entry = self.block.entry(self.entry.end)?;
+        let shared = self.key.get(..entry.shared).unwrap_or(&self.key);
+        let (head, rest) = key.split_at(shared.len().min(key.len()));
+        Ok(shared.cmp(head).then_with(|| entry.suffix.cmp(rest)).is_le())
     }
 
     /// Goes to the last entry whose key `holds`; it holds for the first one, and for all before one

@@ -86,6 +86,9 @@ pub struct Cursor<'a> {
     rest: &'a [u8],
 }
 
+const LONGER_THAN_NEEDED: Malformed = Malformed("number in a longer form than needed");
+const BEYOND_64_BITS: Malformed = Malformed("number beyond 64 bits");
+
 impl<'a> Cursor<'a> {
     /// Begins at the front of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
@@ -147,23 +150,55 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number that [`put_varint`] wrote; longer forms of the same number are refused.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, Malformed> {
+        if let [byte, rest @ ..] = self.rest
+            && *byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    /// A number of several bytes; of up to eight all at once, where there are eight.
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
+        let Some((word, _)) = self.rest.split_first_chunk() else { return self.varint_by_bytes() };
+        let word = u64::from_le_bytes(*word);
+        // The first byte without the bit that says that more follow.
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return self.varint_by_bytes();
+        }
+        let bytes = ends.trailing_zeros() / 8 + 1;
+        let own = word & (ends ^ (ends - 1));
+        if own >> (8 * (bytes - 1)) == 0 {
+            return Err(LONGER_THAN_NEEDED);
+        }
+        self.rest = &self.rest[bytes as usize..];
+        // Seven bits of each byte, moved together in pairs.
+        let sevens = (own & 0x007F_007F_007F_007F) | (own & 0x7F00_7F00_7F00_7F00) >> 1;
+        let fourteens = (sevens & 0x0000_3FFF_0000_3FFF) | (sevens & 0x3FFF_0000_3FFF_0000) >> 2;
+        Ok((fourteens & 0x0FFF_FFFF) | (fourteens & 0x0FFF_FFFF_0000_0000) >> 4)
+    }
+
+    fn varint_by_bytes(&mut self) -> Result<u64, Malformed> {
         let mut number = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
             let bits = u64::from(byte & 0x7F);
             if shift == 63 && bits > 1 {
-                return Err(Malformed("number beyond 64 bits"));
+                return Err(BEYOND_64_BITS);
             }
             number |= bits << shift;
             if byte & 0x80 == 0 {
                 if byte == 0 && shift > 0 {
-                    return Err(Malformed("number in a longer form than needed"));
+                    return Err(LONGER_THAN_NEEDED);
                 }
                 return Ok(number);
             }
         }
-        Err(Malformed("number beyond 64 bits"))
+        Err(BEYOND_64_BITS)
     }
 
     /// A number that must fit 32 bits.
@@ -192,15 +227,23 @@ mod tests {
 
     #[test]
     fn varints_have_one_form_each() {
-        for number in [0, 1, 0x7F, 0x80, 0x3FFF, 0x4000, u64::from(u32::MAX), u64::MAX] {
+        // The least and the greatest number of each length.
+        let edges = (0..10).flat_map(|sevens| [1u64 << (7 * sevens), (1 << (7 * sevens)) - 1]);
+        for number in edges.chain([0x0123_4567_89AB_CDEF, u64::from(u32::MAX), u64::MAX]) {
             let mut bytes = Vec::new();
             put_varint(&mut bytes, number);
-            let mut cursor = Cursor::new(&bytes);
-            assert_eq!(cursor.varint(), Ok(number));
-            assert!(cursor.finish().is_ok());
             assert!(Cursor::new(&bytes[..bytes.len() - 1]).varint().is_err());
+            // Whatever stands behind it.
+            for rest in [&[][..], &[0xFF; 9], &[0; 9]] {
+                let bytes = [&bytes, rest].concat();
+                let mut cursor = Cursor::new(&bytes);
+                assert_eq!(cursor.varint(), Ok(number));
+                assert_eq!(cursor.rest(), rest);
+            }
         }
-        assert!(Cursor::new(&[0x80, 0x00]).varint().is_err());
+        for longer in [&[0x80, 0x00][..], &[0xFF, 0x80, 0x00, 1, 1, 1, 1, 1, 1]] {
+            assert!(Cursor::new(longer).varint().is_err());
+        }
         assert!(Cursor::new(&[0xFF; 11]).varint().is_err());
         assert!(
             Cursor::new(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 2])

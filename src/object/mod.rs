@@ -27,6 +27,7 @@ pub mod retention;
 pub mod state;
 mod times;
 pub mod version;
+mod window;
 pub mod write_set;
 
 use crate::error::Result;

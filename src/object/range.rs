@@ -7,21 +7,20 @@
 //!
 //! Invariants:
 //!   * `from..to` is what has not been yielded yet, but for what `passed` says; it only shrinks.
-//!   * What a window has left are the entries of its pages inside `from..to`, as long as it has
-//!     seen every move of the other end.
 //!   * What one range has deleted costs one step, not one for each key, as long as no page says so.
-//!   * A window's stack holds every page entry of the keys inside the window's bounds.
 
 use super::View;
 use super::overlay::{Found, Sorted, is_span};
 use super::past_pages::{Past, PastWindow};
 use super::version::{Base, Stack};
+pub use super::window::End;
+use super::window::{Upper, Window, as_slice, next_of, pass_one, tighter};
 use crate::directory::FencedPage;
 use crate::disk::bytes::SharedBytes;
 use crate::error::Result;
-use crate::format::page::Page;
+use crate::format::page::{Page, PageItem};
 use crate::ids::{Codec, Life};
-use std::ops::{Bound, Deref, Range};
+use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 /// Beyond every full key: kinds are small.
@@ -36,6 +35,23 @@ pub struct Entry {
     pub codec: Codec,
     /// The value.
     pub value: SharedBytes,
+}
+
+impl Entry {
+    fn as_ref(&self) -> EntryRef<'_> {
+        EntryRef { key: &self.key, codec: self.codec, value: &self.value }
+    }
+}
+
+/// An entry that is not held: as [`Entry`], while nothing else is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryRef<'a> {
+    /// The full key: kind byte, then the user's key.
+    pub key: &'a [u8],
+    /// How tools may read the value.
+    pub codec: Codec,
+    /// The value.
+    pub value: &'a [u8],
 }
 
 /// Bounds of full keys.
@@ -59,6 +75,8 @@ pub struct RangeIter {
     moves: [u64; 2],
     /// The page behind the last one that the front has passed, found on the way.
     ahead: Option<FencedPage>,
+    /// The entry that `next_ref` has lent, where it lies in no page.
+    lent: Option<Entry>,
 }
 
 /// The key at which a position stands.
@@ -86,39 +104,6 @@ enum BaseState {
     Loaded(Base),
 }
 
-/// A key range and its pages.
-#[derive(Debug)]
-struct Window {
-    stack: Stack,
-    /// Older than the overlays of the view, newer than the pages.
-    overlay: Option<Arc<Sorted>>,
-    lower: Bound<Vec<u8>>,
-    upper: Upper,
-    /// Of each page the entries inside the position and the window.
-    left: Vec<Range<usize>>,
-    /// The move of the other end up to which `left` is right; none while it is not known.
-    seen: Option<u64>,
-}
-
-/// Where a window ends.
-#[derive(Debug)]
-enum Upper {
-    Known(Bound<Vec<u8>>),
-    /// Where the page behind this one begins. Nobody asks before its own entries have been passed,
-    /// unless something lies over them.
-    NextPage(Life),
-}
-
-impl Upper {
-    /// As far as it is known.
-    fn known(&self) -> Bound<&[u8]> {
-        match self {
-            Self::Known(bound) => as_slice(bound),
-            Self::NextPage(_) => Bound::Unbounded,
-        }
-    }
-}
-
 /// The nearest key, and which source has it.
 struct Nearest<'a> {
     key: &'a [u8],
@@ -131,18 +116,6 @@ struct Nearest<'a> {
 enum Source<'a> {
     Overlay(&'a SharedBytes, &'a Found),
     Page(&'a Page, usize),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Front,
-    Back,
-}
-
-impl End {
-    fn other(self) -> Self {
-        if self == Self::Front { Self::Back } else { Self::Front }
-    }
 }
 
 impl RangeIter {
@@ -160,18 +133,57 @@ impl RangeIter {
         let base = if has_base { BaseState::Unloaded } else { BaseState::Loaded(Base::Empty) };
         let (from, to) = (bounds.0.map(Place::Given), bounds.1.map(Place::Given));
         let (passed, moves) = ([None; 2], [0; 2]);
-        Self { view, overlays, base, from, to, front: None, back: None, passed, moves, ahead: None }
+        let (front, back, ahead, lent) = (None, None, None, None);
+        Self { view, overlays, base, from, to, front, back, passed, moves, ahead, lent }
     }
 
+    /// The next entry at `end`, lent: no holder of its memory is counted.
+    #[inline]
+    pub fn next_ref(&mut self, end: End) -> Result<Option<EntryRef<'_>>> {
+        // Only deltas say that keys are deleted.
+        let value_at = |page: &Page, index| (!page.is_delta()).then_some(index);
+        let Some(index) = self.pass_in_page(end, value_at) else { return self.lend(end) };
+        let window = if end == End::Front { &self.front } else { &self.back };
+        let page = window.as_ref().and_then(|window| window.stack.0.first());
+        Ok(page.and_then(|page| match page.item(index) {
+            (key, PageItem::Value { codec, value }) => Some(EntryRef { key, codec, value }),
+            _ => None,
+        }))
+    }
+
+    /// As `next_ref`, of an entry that may lie anywhere.
+    fn lend(&mut self, end: End) -> Result<Option<EntryRef<'_>>> {
+        self.lent = self.step_to(end)?;
+        Ok(self.lent.as_ref().map(Entry::as_ref))
+    }
+
+    /// The next entry at `end`; nothing more comes behind an error.
+    #[inline]
+    fn step_to(&mut self, end: End) -> Result<Option<Entry>> {
+        self.step(end).inspect_err(|_| drop(self.finish()))
+    }
+
+    #[inline]
     fn step(&mut self, end: End) -> Result<Option<Entry>> {
-        if let Some(entry) = self.step_in_page(end) {
-            return Ok(Some(entry));
+        let shared_entry = |page: &Page, index| {
+            let (key, value) = page.shared_entry(index);
+            value.map(|(codec, value)| Entry { key, codec, value })
+        };
+        match self.pass_in_page(end, shared_entry) {
+            Some(entry) => Ok(Some(entry)),
+            None => self.step_anywhere(end),
         }
+    }
+
+    fn step_anywhere(&mut self, end: End) -> Result<Option<Entry>> {
         self.catch_up(End::Front);
         self.catch_up(End::Back);
         while is_span(as_slice(&self.from), as_slice(&self.to)) {
             let mut window = self.window(end)?;
             let Some((key, found)) = self.candidate(&mut window, end) else {
+                if end == End::Front && window.has_more_than_the_range() {
+                    return Ok(self.finish());
+                }
                 let edge = match end {
                     End::Front => self.upper_of(window)?,
                     End::Back => window.lower,
@@ -200,10 +212,14 @@ impl RangeIter {
         Ok(None)
     }
 
-    /// The next entry where a single page has all there is to say of it. Its key is not taken down
-    /// as the position: most of the time the next step is one of these.
+    /// Passes the next entry where a single page has all there is to say of it, and `take` takes
+    /// it. Its key is not taken down as the position: mostly the next step is one of these.
     #[inline]
-    fn step_in_page(&mut self, end: End) -> Option<Entry> {
+    fn pass_in_page<T>(
+        &mut self,
+        end: End,
+        take: impl FnOnce(&Page, usize) -> Option<T>,
+    ) -> Option<T> {
         let moves = self.moves[end.other() as usize];
         let is_bare = self.overlays.is_empty();
         let window = self.window_slot(end).as_mut()?;
@@ -212,12 +228,11 @@ impl RangeIter {
             return None;
         }
         let index = next_of(left, end)?;
-        let (key, value) = page.shared_entry(index);
-        let (codec, value) = value?;
+        let taken = take(page, index)?;
         pass_one(left, end);
         self.passed[end as usize] = Some(index);
         self.moves[end as usize] += 1;
-        Some(Entry { key, codec, value })
+        Some(taken)
     }
 
     /// Takes down what `end` has passed as its position.
@@ -426,110 +441,16 @@ impl RangeIter {
     }
 }
 
-impl Window {
-    /// All keys.
-    fn whole(stack: Stack) -> Self {
-        let (lower, upper) = (Bound::Unbounded, Upper::Known(Bound::Unbounded));
-        Self { stack, overlay: None, lower, upper, left: Vec::new(), seen: None }
-    }
-
-    /// Each page, with what is left of it.
-    fn pages(&self) -> impl Iterator<Item = (&Page, &Range<usize>)> {
-        self.stack.0.iter().zip(&self.left)
-    }
-
-    /// Finds what is left of each page inside the position and the window.
-    fn locate(&mut self, from: Bound<&[u8]>, to: Bound<&[u8]>) {
-        let from = tighter(from, as_slice(&self.lower), End::Front);
-        let to = tighter(to, self.upper.known(), End::Back);
-        self.left.clear();
-        self.left.extend(self.stack.0.iter().map(|page| inside(page, from, to)));
-    }
-
-    /// The key is behind the position of `end` now.
-    fn pass(&mut self, key: &[u8], end: End) {
-        for (page, left) in self.stack.0.iter().zip(&mut self.left) {
-            if next_of(left, end).is_some_and(|index| page.item(index).0 == key) {
-                pass_one(left, end);
-            }
-        }
-    }
-}
-
-/// The next of a page's entries for `end`.
-fn next_of(left: &Range<usize>, end: End) -> Option<usize> {
-    (!left.is_empty()).then(|| if end == End::Front { left.start } else { left.end - 1 })
-}
-
-/// The next of a page's entries for `end` is left no more.
-fn pass_one(left: &mut Range<usize>, end: End) {
-    match end {
-        End::Front => left.start += 1,
-        End::Back => left.end -= 1,
-    }
-}
-
-/// The page's entries inside the bounds.
-fn inside(page: &Page, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Range<usize> {
-    let first = match from {
-        Bound::Unbounded => 0,
-        Bound::Included(key) => page.lower_bound(key),
-        Bound::Excluded(key) => behind(page, key),
-    };
-    let behind_last = match to {
-        Bound::Unbounded => page.count(),
-        Bound::Included(key) => behind(page, key),
-        Bound::Excluded(key) => page.lower_bound(key),
-    };
-    first..behind_last
-}
-
-/// The index of the first entry behind `key`.
-fn behind(page: &Page, key: &[u8]) -> usize {
-    let index = page.lower_bound(key);
-    index + usize::from(index < page.count() && page.item(index).0 == key)
-}
-
-fn as_slice<K: Deref<Target = [u8]>>(bound: &Bound<K>) -> Bound<&[u8]> {
-    bound.as_ref().map(|key| &**key)
-}
-
-/// The bound that admits less.
-fn tighter<'a>(one: Bound<&'a [u8]>, two: Bound<&'a [u8]>, end: End) -> Bound<&'a [u8]> {
-    let key = |bound: Bound<&'a [u8]>| match bound {
-        Bound::Included(key) | Bound::Excluded(key) => Some(key),
-        Bound::Unbounded => None,
-    };
-    match (key(one), key(two)) {
-        (None, _) => two,
-        (_, None) => one,
-        (Some(first), Some(second)) if first == second => {
-            if matches!(one, Bound::Excluded(_)) {
-                one
-            } else {
-                two
-            }
-        }
-        (Some(first), Some(second)) => {
-            if (first > second) == (end == End::Front) {
-                one
-            } else {
-                two
-            }
-        }
-    }
-}
-
 impl Iterator for RangeIter {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.step(End::Front).inspect_err(|_| drop(self.finish())).transpose()
+        self.step_to(End::Front).transpose()
     }
 }
 
 impl DoubleEndedIterator for RangeIter {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(End::Back).inspect_err(|_| drop(self.finish())).transpose()
+        self.step_to(End::Back).transpose()
     }
 }

@@ -18,6 +18,7 @@ pub mod dictionary;
 mod reader;
 mod scan;
 mod set;
+mod walked;
 mod writer;
 
 pub use dictionary::Dictionary;

@@ -9,6 +9,7 @@
 //!   * No place from outside is used before it was found inside the file's pages.
 
 use super::dictionary::{self, Dictionary};
+use super::walked::Walked;
 use super::{FOOTER_BYTES, Footer, PAGES_AT, corrupt, header_error};
 use crate::disk::bytes::SharedBytes;
 use crate::disk::{Map, ReadDisk, ReadFile, ask_twice, is_unreadable, read_exact_at};
@@ -109,10 +110,11 @@ impl OpenSegment {
     }
 
     /// Reads a page. Its checksum is compared with the one at its end and with the wanted one.
+    /// Its entries are walked unless `walked` says that they were.
     pub(super) fn page(
         &self,
         location: &PageLocation,
-        touched: &Touched,
+        (touched, walked): (&Touched, &Walked),
         intern: &dyn Fn(&[u8]) -> Arc<Dictionary>,
     ) -> Result<Page> {
         let (number, offset) = (self.facts.number, location.offset);
@@ -131,10 +133,20 @@ impl OpenSegment {
                 };
                 Ok(dictionary::expand(dictionary.as_deref(), frame, raw)?)
             };
-        Page::decode(&stored, expand).map_err(|fault| match fault {
+        let is_known = walked.has(location);
+        let page = if is_known {
+            Page::decode_again(&stored, expand)
+        } else {
+            Page::decode(&stored, expand)
+        };
+        let page = page.map_err(|fault| match fault {
             Fault::Malformed(fault) => corrupt("page.malformed", fault.0, number, offset),
             Fault::Error(error) => error,
-        })
+        })?;
+        if !is_known {
+            walked.insert(location);
+        }
+        Ok(page)
     }
 
     /// Reads bytes into `buffer`, past the map.

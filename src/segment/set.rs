@@ -9,6 +9,7 @@
 use super::dictionary::{self, Dictionary};
 use super::reader::{OpenSegment, Touched};
 use super::scan::Scan;
+use super::walked::Walked;
 use super::{PAGES_AT, corrupt};
 use crate::disk::ReadDisk;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,6 +37,7 @@ pub struct SegmentSet {
     opened: AtomicU64,
     /// Equal dictionaries of several files are one in memory.
     dictionaries: Mutex<Vec<Weak<Dictionary>>>,
+    walked: Walked,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,7 @@ impl SegmentSet {
             slots: RwLock::default(),
             opened: AtomicU64::new(0),
             dictionaries: Mutex::default(),
+            walked: Walked::new(),
         }
     }
 
@@ -109,7 +112,7 @@ impl SegmentSet {
         let slot = self.slot(location.file)?;
         let open = self.open(&slot)?;
         let touched = slot.touched.get_or_init(|| Touched::new(open.mapped_bytes()));
-        open.page(location, touched, &|bytes| self.intern(bytes))
+        open.page(location, (touched, &self.walked), &|bytes| self.intern(bytes))
     }
 
     /// Whether a page is byte for byte the one that was written at a place, by the checksum that

@@ -3,7 +3,9 @@
 use crate::stage::{Stage, fill, keys, listed};
 use dostore::actor::Storage;
 use dostore::error::ErrorKind;
-use dostore::store::list::ListOptions;
+use dostore::store::list::{Entries, ListOptions};
+use dostore::store::value::Value;
+use std::collections::BTreeMap;
 
 fn options() -> ListOptions {
     ListOptions::new()
@@ -242,6 +244,89 @@ fn s1_6_a_list_can_be_walked_from_both_ends() {
     }
     assert_eq!(both.len(), 3, "each key once, and no more than the limit");
     assert_eq!(both[..2], *b"ad");
+}
+
+/// Walks a list from both ends, as `turns` says over and over: whether from the back, and whether
+/// entries are lent. What came from the front, and then what came from the back, turned round.
+fn walk(mut entries: Entries, turns: &[(bool, bool)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    for (from_back, lent) in turns.iter().cycle() {
+        let held = |(key, value): (Value, Value)| (key.to_vec(), value.to_vec());
+        let next = match (from_back, lent) {
+            (true, _) => entries.next_back().map(|entry| held(entry.unwrap())),
+            (_, true) => {
+                let entry = entries.next_ref().unwrap();
+                entry.map(|entry| (entry.key.to_vec(), entry.value.to_vec()))
+            }
+            _ => entries.next().map(|entry| held(entry.unwrap())),
+        };
+        let Some(next) = next else { break };
+        if *from_back { back.push(next) } else { front.push(next) }
+    }
+    assert!(entries.next().is_none() && entries.next_back().is_none());
+    assert!(entries.next_ref().unwrap().is_none());
+    back.reverse();
+    [front, back].concat()
+}
+
+#[test]
+fn s1_6_a_list_walked_from_both_ends_in_turns_has_each_key_once() {
+    let turns = [
+        &[(false, false), (true, false)][..],
+        &[(false, true), (true, false)],
+        &[(false, true), (false, false), (true, false), (true, false), (true, false)],
+        &[(true, false), (true, false), (false, true)],
+        &[(false, true)],
+        &[(true, false)],
+    ];
+    // One page, and many.
+    for count in [8, 200u8] {
+        let (stage, room) = Stage::with_room();
+        let mut content = BTreeMap::new();
+        for number in 0..count {
+            let (key, value) = (format!("{number:03}").into_bytes(), vec![number; 100]);
+            room.put(&key, &value).unwrap();
+            content.insert(key, value);
+        }
+        stage.checkpoint();
+        for layered in [false, true] {
+            if layered {
+                room.put("0035", "new").unwrap();
+                content.insert(b"0035".to_vec(), b"new".to_vec());
+                room.delete("004").unwrap();
+                content.remove(&b"004"[..]);
+            }
+            let all = || options();
+            let part = || options().start("002").end("150");
+            for turns in turns {
+                let right: Vec<_> = content.clone().into_iter().collect();
+                assert_eq!(walk(room.list(all()).unwrap(), turns), right);
+                let right = content.range(b"002".to_vec()..b"150".to_vec());
+                let right: Vec<_> =
+                    right.map(|(key, value)| (key.clone(), value.clone())).collect();
+                assert_eq!(walk(room.list(part()).unwrap(), turns), right);
+                let mut right = right;
+                right.truncate(3);
+                let few = walk(room.list(part().limit(3)).unwrap(), &[(false, true)]);
+                assert_eq!(few, right);
+            }
+        }
+    }
+}
+
+#[test]
+fn s1_6_lent_entries_follow_the_options() {
+    let (_stage, room) = room("a b c d");
+    let mut entries = room.list(options().reverse().limit(2)).unwrap();
+    let mut lent = Vec::new();
+    while let Some(entry) = entries.next_ref().unwrap() {
+        lent.push((entry.key.to_vec(), entry.value.to_vec()));
+    }
+    assert_eq!(lent, [(b"d".to_vec(), b"D".to_vec()), (b"c".to_vec(), b"C".to_vec())]);
+    let mut keys = room.keys(options()).unwrap();
+    let first = keys.next_ref().unwrap().unwrap();
+    assert_eq!((first.key, first.value), (&b"a"[..], &b""[..]));
+    assert_eq!(format!("{first:?}"), "EntryRef(1 and 0 bytes)");
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! ranges.
 //!
 //! Invariants:
-//!   * A [`Page`] was walked once, entry by entry, before anybody sees it: later accesses find what
-//!     they look for inside the body and cannot fail.
+//!   * The bytes of a [`Page`] were walked once, entry by entry, before anybody sees it: accesses
+//!     find what they look for inside the body and cannot fail.
 //!   * Keys ascend, none is below the fence, and each begins with the byte of a known kind.
 //!   * Only deltas hold deleted keys and deleted ranges. Ranges ascend and do not touch.
 
@@ -108,29 +108,28 @@ impl Page {
         stored: &SharedBytes,
         expand: impl FnOnce(&PageHeader, &[u8], &mut [u8]) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let header = PageHeader::decode(stored)?;
-        if header.kind == PageKind::Dictionary {
-            return Err(Malformed("a dictionary where a page should be").into());
-        }
-        let (fence, body) = header.parts(stored)?;
-        let bytes = match header.form {
-            BodyForm::Raw => stored.slice(fence.start..body.end).ok_or(Malformed("cut short"))?,
-            BodyForm::Zstd => {
-                let length = fence.len() + header.raw_bytes as usize;
-                let mut memory: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
-                let fresh = Arc::get_mut(&mut memory).ok_or(Malformed("cut short"))?;
-                let (fence_part, body_part) = fresh.split_at_mut(fence.len());
-                fence_part.copy_from_slice(&stored[fence]);
-                expand(&header, &stored[body], body_part)?;
-                SharedBytes::from(memory)
-            }
-        };
+        let (header, bytes) = unpack(stored, expand)?;
         Ok(Self::checked(header, bytes)?)
     }
 
+    /// The same of a page that was decoded before, whose entries are not walked again. If they were
+    /// not walked, or are others now, some may not be found; nothing else happens.
+    pub fn decode_again<E: From<Malformed>>(
+        stored: &SharedBytes,
+        expand: impl FnOnce(&PageHeader, &[u8], &mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let (header, bytes) = unpack(stored, expand)?;
+        if header.has_ranges {
+            return Ok(Self::checked(header, bytes)?);
+        }
+        let (_, body) = split_fence(&header, &bytes)?;
+        entries_at(&header, body)?;
+        let ranges_at = body.len();
+        Ok(Self { header, bytes, ranges_at })
+    }
+
     fn checked(header: PageHeader, bytes: SharedBytes) -> Result<Self, Malformed> {
-        let (fence, body) =
-            bytes.split_at_checked(header.fence_bytes as usize).ok_or(Malformed("cut short"))?;
+        let (fence, body) = split_fence(&header, &bytes)?;
         let ranges_at = walk_entries(&header, fence, body)?;
         if header.has_ranges {
             walk_ranges(&body[ranges_at..])?;
@@ -158,6 +157,13 @@ impl Page {
     #[must_use]
     pub fn header(&self) -> &PageHeader {
         &self.header
+    }
+
+    /// Whether the page says what changed since the pages below it.
+    #[inline]
+    #[must_use]
+    pub fn is_delta(&self) -> bool {
+        self.header.kind == PageKind::Delta
     }
 
     /// The least full key that belongs to the page.
@@ -215,6 +221,30 @@ impl Page {
     #[must_use]
     pub fn lower_bound(&self, key: &[u8]) -> usize {
         self.search(key).map_or_else(|index| index, |(index, _)| index)
+    }
+
+    /// The first entry from `from` on whose key is not below `key`; the count when there is none.
+    /// The nearer it is, the less is looked at (J. L. Bentley, A. C. Yao, "An almost optimal
+    /// algorithm for unbounded searching", 1976).
+    #[must_use]
+    pub fn lower_bound_from(&self, from: usize, key: &[u8]) -> usize {
+        let (body, count) = (self.body(), self.count());
+        let is_below = |index| entry(body, index).key < key;
+        let (mut low, mut span) = (from, 1);
+        while low + span <= count && is_below(low + span - 1) {
+            low += span;
+            span *= 2;
+        }
+        let mut high = count.min(low + span - 1).max(low);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if is_below(middle) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 
     /// The entry with this key, or where it would be.
@@ -458,19 +488,57 @@ fn entry(body: &[u8], index: usize) -> Entry<'_> {
     offset(body, index).and_then(|at| Entry::read(body, at)).unwrap_or(NO_ENTRY)
 }
 
-/// Looks at every entry once; returns where the last one ends.
-fn walk_entries(header: &PageHeader, fence: &[u8], body: &[u8]) -> Result<usize, Malformed> {
+/// The header of a stored page, and its fence and body as built.
+fn unpack<E: From<Malformed>>(
+    stored: &SharedBytes,
+    expand: impl FnOnce(&PageHeader, &[u8], &mut [u8]) -> Result<(), E>,
+) -> Result<(PageHeader, SharedBytes), E> {
+    let header = PageHeader::decode(stored)?;
+    if header.kind == PageKind::Dictionary {
+        return Err(Malformed("a dictionary where a page should be").into());
+    }
+    let (fence, body) = header.parts(stored)?;
+    let bytes = match header.form {
+        BodyForm::Raw => stored.slice(fence.start..body.end).ok_or(Malformed("cut short"))?,
+        BodyForm::Zstd => {
+            let length = fence.len() + header.raw_bytes as usize;
+            let mut memory: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+            let fresh = Arc::get_mut(&mut memory).ok_or(Malformed("cut short"))?;
+            let (fence_part, body_part) = fresh.split_at_mut(fence.len());
+            fence_part.copy_from_slice(&stored[fence]);
+            expand(&header, &stored[body], body_part)?;
+            SharedBytes::from(memory)
+        }
+    };
+    Ok((header, bytes))
+}
+
+fn split_fence<'a>(
+    header: &PageHeader,
+    bytes: &'a [u8],
+) -> Result<(&'a [u8], &'a [u8]), Malformed> {
+    bytes.split_at_checked(header.fence_bytes as usize).ok_or(Malformed("cut short"))
+}
+
+/// Where in a body the entries begin, behind their offsets.
+fn entries_at(header: &PageHeader, body: &[u8]) -> Result<usize, Malformed> {
     let count = header.count as usize;
     let is_wide = body.len() >= WIDE_BODY_BYTES;
-    let mut at = count * if is_wide { 4 } else { 2 };
+    let at = count * if is_wide { 4 } else { 2 };
     if at > body.len() {
         return Err(Malformed("more entries than bytes"));
     }
     if is_wide && body.len() - count * 2 < WIDE_BODY_BYTES {
         return Err(Malformed("offsets wider than needed"));
     }
+    Ok(at)
+}
+
+/// Looks at every entry once; returns where the last one ends.
+fn walk_entries(header: &PageHeader, fence: &[u8], body: &[u8]) -> Result<usize, Malformed> {
+    let mut at = entries_at(header, body)?;
     let mut last: Option<&[u8]> = None;
-    for index in 0..count {
+    for index in 0..header.count as usize {
         if offset(body, index) != Some(at) {
             return Err(Malformed("entry elsewhere than its offset says"));
         }

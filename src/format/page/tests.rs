@@ -29,7 +29,12 @@ fn reread(built: &BuiltPage) -> Page {
     let sum = built.store(Packed::Raw, 9, &mut stored);
     assert_eq!(verified(&stored, 9), Some(sum));
     assert!(stored.len().is_multiple_of(PAGE_ALIGNMENT));
-    Page::decode(&SharedBytes::from(stored), no_frame).unwrap()
+    let stored = SharedBytes::from(stored);
+    let page = Page::decode(&stored, no_frame).unwrap();
+    let again = Page::decode_again(&stored, no_frame).unwrap();
+    assert!(again.items().eq(page.items()) && again.ranges().eq(page.ranges()));
+    assert_eq!((again.header(), again.fence()), (page.header(), page.fence()));
+    page
 }
 
 type Model = BTreeMap<Vec<u8>, Option<(u8, Vec<u8>)>>;
@@ -90,6 +95,9 @@ proptest! {
                 let key = vec![*kind, *byte];
                 let below = model.range(..key.clone()).count();
                 prop_assert_eq!(page.lower_bound(&key), below);
+                for from in 0..=model.len() {
+                    prop_assert_eq!(page.lower_bound_from(from, &key), below.max(from));
+                }
                 prop_assert_eq!(page.find(&key).is_some(), model.contains_key(&key));
                 let held = |(start, length): &(u8, u8)| {
                     key >= vec![*start] && key < vec![start + length + 1]
@@ -162,8 +170,13 @@ fn every_flipped_bit_of_a_stored_page_is_noticed_and_none_panics_the_decoder() {
         let mut damaged = stored.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
         assert!(verified(&damaged, seed).is_none(), "bit {bit}");
-        if let Ok(page) = Page::decode(&SharedBytes::from(damaged), no_frame) {
+        let damaged = SharedBytes::from(damaged);
+        if let Ok(page) = Page::decode(&damaged, no_frame) {
             assert_eq!(page.items().count(), 3);
+        }
+        if let Ok(page) = Page::decode_again(&damaged, no_frame) {
+            assert!(page.items().count() <= page.body().len() && page.ranges().count() <= 1);
+            assert!(page.lower_bound(&user(b"c")) <= page.count());
         }
     }
 }
