@@ -21,6 +21,8 @@ pub enum Work {
     Cold,
     /// Durable commits of two keys of random objects, so many waiting at the same time.
     Commits(usize),
+    /// The same with the page cache emptied before.
+    CommitsCold(usize),
     /// The same for a long time, with all the work in the background that it causes.
     Sustained,
     /// Opening a store whose process was killed while it committed.
@@ -57,6 +59,7 @@ impl Cell {
             Work::Warm => format!("warm-{objects}"),
             Work::Cold => format!("cold-{objects}"),
             Work::Commits(in_flight) => format!("commits-{objects}-{in_flight}"),
+            Work::CommitsCold(in_flight) => format!("commits-cold-{objects}-{in_flight}"),
             Work::Sustained => format!("sustained-{objects}"),
             Work::OpenKilled => format!("open-killed-{objects}"),
             Work::Churn => format!("churn-{objects}"),
@@ -84,6 +87,10 @@ impl Cell {
                     "Durable commits, {} in flight, {objects} objects",
                     grouped(in_flight as u64)
                 )
+            }
+            Work::CommitsCold(in_flight) => {
+                let in_flight = grouped(in_flight as u64);
+                format!("Durable commits, {in_flight} in flight, {objects} objects on the device")
             }
             Work::Sustained => format!("Sustained durable commits, {objects} objects"),
             Work::OpenKilled => format!("Opening a store of {objects} objects after a kill"),
@@ -113,6 +120,7 @@ impl Cell {
             self.work,
             Work::Create
                 | Work::Commits(_)
+                | Work::CommitsCold(_)
                 | Work::Sustained
                 | Work::Churn
                 | Work::Alarms
@@ -128,7 +136,7 @@ impl Cell {
     /// Commits that wait at the same time, where that is what the cell is about.
     pub fn in_flight(&self) -> Option<usize> {
         match self.work {
-            Work::Commits(in_flight) => Some(in_flight),
+            Work::Commits(in_flight) | Work::CommitsCold(in_flight) => Some(in_flight),
             _ => None,
         }
     }
@@ -140,7 +148,7 @@ impl Cell {
 
     /// Whether it leaves a store other than it was: the next cell begins with a new one.
     pub fn changes_store(&self) -> bool {
-        matches!(self.work, Work::Commits(_) | Work::OpenKilled) || self.is_busy()
+        self.in_flight().is_some() || self.work == Work::OpenKilled || self.is_busy()
     }
 
     /// Rounds, of those that were asked for: what differs little or takes long takes fewer.
@@ -171,6 +179,7 @@ impl Cell {
             ("warm-", None) => Work::Warm,
             ("cold-", None) => Work::Cold,
             ("commits-", Some(in_flight)) => Work::Commits(in_flight),
+            ("commits-cold-", Some(in_flight)) => Work::CommitsCold(in_flight),
             ("sustained-", None) => Work::Sustained,
             ("open-killed-", None) => Work::OpenKilled,
             ("churn-", None) => Work::Churn,
@@ -219,7 +228,10 @@ pub fn matrix(is_quick: bool) -> Vec<Cell> {
         cells(Layout::One, 125_000, &large),
         of(1_000_000, &some),
         // So many are not all in the page cache.
-        of(ALONE_OBJECTS, &[create, idle, open, Work::Cold, Work::Commits(10_000)]),
+        of(
+            ALONE_OBJECTS,
+            &[create, idle, open, Work::Cold, Work::Commits(10_000), Work::CommitsCold(10_000)],
+        ),
     ]
     .concat()
 }

@@ -54,6 +54,9 @@ pub enum Role {
     ByHand,
     /// Commits only: another way to use an engine that is measured fully beside it.
     Commits,
+    /// What it takes at rest, and commits with 10,000 in flight: another way to use an engine that
+    /// is measured fully beside it.
+    Beside,
     /// Commits only, because it is a physical limit that stores nothing one could read.
     Limit,
 }
@@ -65,7 +68,7 @@ impl Role {
 
     /// Whether a store of its own is made; others commit to that of their family.
     pub fn holds_objects(self) -> bool {
-        matches!(self, Self::Blocking | Self::Full)
+        matches!(self, Self::Blocking | Self::Full | Self::Beside)
     }
 }
 
@@ -85,6 +88,10 @@ impl Facts {
                 Role::ByHand => in_flight.is_some_and(|number| number > 1) || cell.is_busy(),
                 // An engine with one large object has that open in any case.
                 Role::Commits => in_flight.is_some() && cell.layout == Layout::Many,
+                Role::Beside => {
+                    matches!(cell.work, Work::Idle | Work::Commits(10_000))
+                        && cell.layout == Layout::Many
+                }
                 Role::Limit => in_flight.is_some(),
             }
     }
@@ -151,6 +158,8 @@ pub struct Load {
     pub objects: u64,
     /// Commits that may wait at the same time.
     pub in_flight: usize,
+    /// Threads that make commits, where an engine's calls do not wait until these are durable.
+    pub makers: usize,
     pub time: Duration,
     pub layout: Layout,
 }

@@ -195,7 +195,7 @@ mod tests {
     fn what_is_deleted_was_made_and_is_new() {
         let there = Mutex::new(BTreeSet::new());
         let time = Duration::from_millis(20);
-        let load = Load { objects: 100, in_flight: 8, time, layout: Layout::Many };
+        let load = Load { objects: 100, in_flight: 8, makers: 2, time, layout: Layout::Many };
         let recorder = Recorder::new();
         let make = |objects: &[u64], _: &mut Random| {
             let mut there = there.lock().map_err(|_| "poisoned")?;
@@ -216,7 +216,7 @@ mod tests {
     fn every_alarm_is_set_once_and_cleared_once() {
         let there = Mutex::new(BTreeSet::new());
         let time = Duration::from_mins(1);
-        let load = Load { objects: 103, in_flight: 8, time, layout: Layout::Many };
+        let load = Load { objects: 103, in_flight: 8, makers: 2, time, layout: Layout::Many };
         let with = |keys: &[Key], edit: fn(&mut BTreeSet<Key>, Key) -> bool| -> Result<()> {
             let mut there = there.lock().map_err(|_| "poisoned")?;
             let is_new = keys.iter().all(|key| edit(&mut there, *key));

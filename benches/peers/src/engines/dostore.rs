@@ -13,6 +13,7 @@ use crate::offer::{check_alarms, in_threads};
 use crate::recorder::Recorder;
 use crate::workload::{CACHE_BYTES, Change, KEYS, Layout, alarm_time, own_key, value};
 use dostore::ids::{Lsn, ObjectId, Timestamp};
+use dostore::retention::Retention;
 use dostore::store::Store;
 use dostore::store::alarms::Fired;
 use dostore::store::list::ListOptions;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Threads that make commits.
+/// Threads that make objects.
 const LOADERS: usize = 2;
 /// Commits in flight while objects are made, for each thread.
 const MAKING_IN_FLIGHT: usize = 20_000;
@@ -34,9 +35,46 @@ const MADE_MAX: usize = 500;
 /// Files that nothing names wait so long for readers in other processes: there are none here.
 const RETIRE_AFTER: Duration = Duration::from_secs(5);
 
+/// A way to use it.
+#[derive(Debug)]
 pub struct Dostore {
+    facts: Facts,
     /// Whether objects stay open from one commit to the next, as those of active actors do.
-    pub is_kept_open: bool,
+    is_kept_open: bool,
+    retention: Retention,
+}
+
+impl Dostore {
+    /// As it is.
+    pub const DEFAULT: Self =
+        Self { facts: FACTS, is_kept_open: false, retention: Retention::days(30) };
+
+    /// As actors use it.
+    pub const KEPT_OPEN: Self = Self {
+        facts: Facts {
+            id: "dostore-kept-open",
+            title: "dostore, objects kept open",
+            settings: "as dostore, but objects stay open, as those of active actors do",
+            role: Role::Commits,
+            ..FACTS
+        },
+        is_kept_open: true,
+        ..Self::DEFAULT
+    };
+
+    /// As its peers are, which know no past.
+    pub const WITHOUT_HISTORY: Self = Self {
+        facts: Facts {
+            id: "dostore-no-history",
+            title: "dostore, no history",
+            settings: "as dostore, but `Retention::Off`: it keeps no past, as its peers do not",
+            family: "dostore-no-history",
+            role: Role::Beside,
+            ..FACTS
+        },
+        retention: Retention::Off,
+        ..Self::DEFAULT
+    };
 }
 
 const FACTS: Facts = Facts {
@@ -56,20 +94,14 @@ const FACTS: Facts = Facts {
 
 impl Engine for Dostore {
     fn facts(&self) -> Facts {
-        if !self.is_kept_open {
-            return FACTS;
-        }
-        Facts {
-            id: "dostore-kept-open",
-            title: "dostore, objects kept open",
-            settings: "as dostore, but objects stay open, as those of active actors do",
-            role: Role::Commits,
-            ..FACTS
-        }
+        self.facts
     }
 
     fn open(&self, folder: &Path, layout: Layout) -> Result<Box<dyn Peer>> {
-        let options = Store::options().cache_bytes(CACHE_BYTES).retire_after(RETIRE_AFTER);
+        let options = Store::options()
+            .cache_bytes(CACHE_BYTES)
+            .retire_after(RETIRE_AFTER)
+            .retention(self.retention);
         let store = options.open(folder)?;
         let namespace = store.namespace("peers")?;
         if layout == Layout::One {
@@ -220,7 +252,7 @@ impl Peer for Opened {
     }
 
     fn commit(&self, load: &Load, recorder: &Arc<Recorder>) -> Result<()> {
-        let loaders = load.in_flight.min(LOADERS);
+        let loaders = load.in_flight.min(load.makers);
         in_threads(loaders, |loader| {
             let limit = load.in_flight / loaders;
             let mut window = Window::new(&self.store, recorder, loader, limit);
@@ -229,7 +261,7 @@ impl Peer for Opened {
     }
 
     fn churn(&self, load: &Load, recorder: &Arc<Recorder>) -> Result<()> {
-        let loaders = load.in_flight.min(LOADERS);
+        let loaders = load.in_flight.min(load.makers);
         in_threads(loaders, |loader| {
             let limit = load.in_flight / loaders;
             let mut window = Window::new(&self.store, recorder, loader, limit);
@@ -238,7 +270,7 @@ impl Peer for Opened {
     }
 
     fn alarms(&self, load: &Load, recorder: &Arc<Recorder>) -> Result<AlarmTimes> {
-        let loaders = load.in_flight.min(LOADERS);
+        let loaders = load.in_flight.min(load.makers);
         let limit = load.in_flight / loaders;
         let (began, alarms) = (Instant::now(), AtomicU64::new(0));
         in_threads(loaders, |loader| {
@@ -266,8 +298,9 @@ impl Peer for Opened {
     fn read(&self, object: u64) -> Result<usize> {
         let object = self.namespace.open(self.id(object))?;
         let mut bytes = 0;
-        for entry in object.list(ListOptions::new())? {
-            bytes += entry?.1.len();
+        let mut entries = object.list(ListOptions::new())?;
+        while let Some(entry) = entries.next_ref()? {
+            bytes += entry.value.len();
         }
         Ok(bytes)
     }

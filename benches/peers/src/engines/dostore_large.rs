@@ -79,8 +79,9 @@ impl Peer for One {
     fn read(&self, eight: u64) -> Result<usize> {
         let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = 0;
-        for entry in object.range(Layout::One.key(eight, 0)..Layout::One.behind(eight))? {
-            bytes += entry?.1.len();
+        let mut entries = object.range(Layout::One.key(eight, 0)..Layout::One.behind(eight))?;
+        while let Some(entry) = entries.next_ref()? {
+            bytes += entry.value.len();
         }
         Ok(bytes)
     }
@@ -88,8 +89,8 @@ impl Peer for One {
     fn scan(&self) -> Result<u64> {
         let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
         let mut keys = 0;
-        for entry in object.list(ListOptions::new())? {
-            entry?;
+        let mut entries = object.list(ListOptions::new())?;
+        while entries.next_ref()?.is_some() {
             keys += 1;
         }
         Ok(keys)

@@ -28,8 +28,9 @@ const GROUPED: Usage = Usage { group_max: BY_HAND, ..ONE_BY_ONE };
 /// All engines that were built, in the order in which they take turns.
 pub fn all() -> &'static [&'static dyn Engine] {
     &[
-        &dostore::Dostore { is_kept_open: false },
-        &dostore::Dostore { is_kept_open: true },
+        &dostore::Dostore::DEFAULT,
+        &dostore::Dostore::KEPT_OPEN,
+        &dostore::Dostore::WITHOUT_HISTORY,
         &bare_log::BareLog,
         &surrealkv::SurrealKv,
         #[cfg(feature = "rocksdb")]
@@ -75,7 +76,7 @@ mod tests {
     fn every_engine_hands_out_the_alarms_that_were_set() {
         let cell = Cell::named("alarms-50").expect("a cell");
         let time = std::time::Duration::from_mins(1);
-        let load = Load { objects: 50, in_flight: 8, time, layout: cell.layout };
+        let load = Load { objects: 50, in_flight: 8, makers: 2, time, layout: cell.layout };
         for engine in all().iter().filter(|engine| engine.facts().suits(&cell)) {
             let id = engine.facts().id;
             let folder = tempfile::tempdir().expect("a folder can be made");

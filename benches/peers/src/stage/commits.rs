@@ -5,8 +5,8 @@
 
 use super::{Stage, remove};
 use crate::Result;
-use crate::cells::{BUSY_IN_FLIGHT, Cell};
-use crate::control::Writes;
+use crate::cells::{BUSY_IN_FLIGHT, Cell, Work};
+use crate::control::{self, Writes};
 use crate::engine::{Engine, Load, Peer};
 use crate::probe::{Counts, allocated_bytes};
 use crate::recorder::{Recorder, Second};
@@ -19,6 +19,11 @@ use std::time::Duration;
 
 /// How often commits are told where a process waits to be killed.
 const TELL_EVERY: Duration = Duration::from_millis(250);
+
+/// Threads that make commits: one for each processor of the machines of today's figures.
+const MAKERS: usize = 2;
+/// The same where each waits for the device again and again.
+const MAKERS_COLD: usize = 32;
 
 /// What is committed.
 #[derive(Clone, Copy)]
@@ -81,7 +86,11 @@ impl Stage {
         cell: &Cell,
         in_flight: usize,
     ) -> Result<Figures> {
-        let load = Load { in_flight, ..self.busy(cell) };
+        let mut load = Load { in_flight, ..self.busy(cell) };
+        if matches!(cell.work, Work::CommitsCold(_)) {
+            control::empty_page_cache()?;
+            load.makers = MAKERS_COLD;
+        }
         Ok(self.offer(engine, cell, &load, CHANGES)?.0)
     }
 
@@ -136,7 +145,8 @@ impl Stage {
 
     fn busy(&self, cell: &Cell) -> Load {
         let Cell { objects, layout, .. } = *cell;
-        Load { objects, in_flight: BUSY_IN_FLIGHT, time: self.time, layout }
+        let (in_flight, makers, time) = (BUSY_IN_FLIGHT, MAKERS, self.time);
+        Load { objects, in_flight, makers, time, layout }
     }
 
     /// Figures of commits, and what happened in each second.

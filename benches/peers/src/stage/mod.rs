@@ -70,7 +70,9 @@ impl Stage {
             Work::Warm => self.warm(engine, cell),
             Work::Cold => self.cold(engine, cell),
             Work::Scan => self.scan(engine, cell),
-            Work::Commits(in_flight) => self.commits(engine, cell, in_flight),
+            Work::Commits(in_flight) | Work::CommitsCold(in_flight) => {
+                self.commits(engine, cell, in_flight)
+            }
             Work::Sustained => self.sustained(engine, cell),
             Work::Churn => self.churn(engine, cell),
             Work::Alarms => self.alarms(engine, cell),
