@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Files of the open epoch beyond which the newest are merged.
-const OPEN_MAX: usize = 8;
+pub(super) const OPEN_MAX: usize = 11;
 /// Files of closed epochs beyond which those of a day are merged.
 const CLOSED_MAX: usize = 60;
 /// Files that are merged at once at most.
@@ -575,16 +575,16 @@ mod tests {
         let taken = |sizes: &[u64]| newest(&sized(sizes), 3).map(|files| files.len());
         assert_eq!(taken(&[1; OPEN_MAX]), None);
         assert_eq!(taken(&[1; OPEN_MAX + 1]), Some(OPEN_MAX + 1));
-        assert_eq!(taken(&[50, 20, 9, 9, 1, 1, 1, 1, 1]), Some(5));
-        assert_eq!(taken(&[50, 20, 9, 9, 5, 1, 1, 1, 1]), Some(4));
-        assert_eq!(taken(&[1, 1, 1, 1, 1, 1, 1, 1, 50]), Some(9));
+        let mixed = |large: &[u64], ones: usize| taken(&[large, &vec![1; ones]].concat());
+        assert_eq!(mixed(&[50, 20, 19, 19], OPEN_MAX - 3), Some(OPEN_MAX - 3));
+        assert_eq!(mixed(&[50, 20, 19, 19, 12], OPEN_MAX - 4), Some(OPEN_MAX - 4));
+        assert_eq!(taken(&[&[1; OPEN_MAX][..], &[50]].concat()), Some(OPEN_MAX + 1));
     }
 
     #[test]
     fn an_open_epoch_of_any_length_has_few_files_and_writes_each_item_a_few_times() {
         let (mut files, mut written) = (Vec::<HistoryFile>::new(), 0);
-        let flushes = 200;
-        for flush in 0..flushes {
+        for flush in 0..200 {
             files.push(file(3, 100 + flush * 37 % 50));
             while let Some(inputs) = newest(&files, 3) {
                 files.truncate(files.len() - inputs.len());
@@ -595,6 +595,6 @@ mod tests {
             assert!(files.len() <= OPEN_MAX);
         }
         let all: u64 = files.iter().map(|file| file.facts.bytes).sum();
-        assert!(written < 4 * all, "{written} bytes to merge {all}");
+        assert!(written < 2 * all, "{written} bytes to merge {all}");
     }
 }

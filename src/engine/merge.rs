@@ -322,6 +322,7 @@ mod tests {
     use crate::disk::Disk;
     use crate::disk::sim::{Faults, SimDisk};
     use crate::engine::backup::Told;
+    use crate::engine::history_merge::OPEN_MAX;
     use crate::format::record::Operation;
     use crate::ids::{Codec, KeyKind, NamespaceNumber, ShortId};
     use crate::object::Inner;
@@ -330,13 +331,13 @@ mod tests {
     use crate::wal::pool::Fill;
 
     /// A store with so many runs of the directory, of one object.
-    fn with_runs(disk: &SimDisk, count: u8) -> Arc<Engine> {
+    fn with_runs(disk: &SimDisk, count: usize) -> Arc<Engine> {
         let options = Options::default().threads(false);
         let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
         let address = Address { namespace: NamespaceNumber(1), id: ShortId([1; 16]) };
         for value in 0..count {
             let mut changes = WriteSet::new();
-            let (key, value) = (&[KeyKind::User as u8, b'k'], &[value; 100]);
+            let (key, value) = (&[KeyKind::User as u8, b'k'], &value.to_le_bytes());
             let put = Operation::Put { key, codec: Codec::Raw, value };
             changes.push(&engine.options.limits, &put).unwrap();
             let commit = |object: &Arc<_>, inner: &mut Inner| engine.commit(object, inner, changes);
@@ -379,7 +380,7 @@ mod tests {
     #[test]
     fn a_merge_begins_where_there_is_room_for_it_and_for_commits() {
         let disk = SimDisk::new(5);
-        let engine = with_runs(&disk, 9);
+        let engine = with_runs(&disk, OPEN_MAX + 1);
         let Options { wal_file_bytes, dirty_bytes, .. } = engine.options;
         let needed = LOG_FILES_FREE * wal_file_bytes + dirty_bytes as u64;
         disk.set_free_bytes(needed);
@@ -394,7 +395,7 @@ mod tests {
     #[test]
     fn a_merge_that_fills_the_disk_begins_again_after_pauses_that_double() {
         let disk = SimDisk::new(6);
-        let engine = with_runs(&disk, 9);
+        let engine = with_runs(&disk, OPEN_MAX + 1);
         disk.set_faults(Faults { no_space: 1.0, ..Faults::none() });
         let begun = begun_in_a_minute(&disk, &engine);
         assert_eq!(begun, 2 * 6, "runs and history, after 1, 2, 4, 8, 16 and 32 seconds");
@@ -405,7 +406,7 @@ mod tests {
     fn what_is_given_up_leaves_no_file_and_can_be_begun_again() {
         let disk = SimDisk::new(1);
         // More files than an open epoch of history is to have.
-        let engine = with_runs(&disk, 9);
+        let engine = with_runs(&disk, OPEN_MAX + 1);
         let address = Address { namespace: NamespaceNumber(1), id: ShortId([1; 16]) };
         let there = disk.names();
         engine.give_up(true);

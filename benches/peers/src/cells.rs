@@ -19,7 +19,8 @@ pub enum Work {
     Warm,
     /// The same with the page cache emptied.
     Cold,
-    /// Durable commits of two keys of random objects, so many waiting at the same time.
+    /// Durable commits of two keys of random objects, so many waiting at the same time; every file
+    /// was read before.
     Commits(usize),
     /// The same with the page cache emptied before.
     CommitsCold(usize),

@@ -3,6 +3,7 @@
 //! Invariants:
 //!   * Controls are taken right before and right behind what is measured.
 
+use super::reads::fill_page_cache;
 use super::{Stage, remove};
 use crate::Result;
 use crate::cells::{BUSY_IN_FLIGHT, Cell, Work};
@@ -90,6 +91,8 @@ impl Stage {
         if matches!(cell.work, Work::CommitsCold(_)) {
             control::empty_page_cache()?;
             load.makers = MAKERS_COLD;
+        } else {
+            fill_page_cache(&self.folder(engine, cell))?;
         }
         Ok(self.offer(engine, cell, &load, CHANGES)?.0)
     }

@@ -150,7 +150,7 @@ impl Stage {
 }
 
 /// Reads every file; how many bytes there were.
-fn fill_page_cache(folder: &Path) -> Result<u64> {
+pub(super) fn fill_page_cache(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for path in files(folder)? {
         bytes += read_through(&path, u64::MAX)?;
