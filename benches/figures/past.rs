@@ -31,7 +31,7 @@ const COMMITS_EACH: usize = 100;
 const HOT: usize = 10;
 const IN_FLIGHT: usize = 20_000;
 /// Files of history that merging leaves in an open epoch.
-const FILES: usize = 11;
+const FILES: usize = 8;
 /// A round is one checkpoint's.
 const DIRTY_BYTES: usize = 2 << 30;
 /// One commit in so many is a moment to come back to.
