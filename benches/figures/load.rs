@@ -1,8 +1,7 @@
 //! Stores full of objects, and commits in flight.
 //!
 //! Invariants:
-//!   * Object `n` of a data set has the id of the name `n`, eight keys and values of 100 bytes:
-//!     random ones, or, in the set [`TEXTS`], words.
+//!   * Object `n` of a data set has the id of the name `n`, eight keys and values of 100 bytes.
 
 use crate::Result;
 use crate::measure::{Histogram, Random};
@@ -18,18 +17,6 @@ pub const KEYS: [&str; 8] =
     ["key-0", "key-1", "key-2", "key-3", "key-4", "key-5", "key-6", "key-7"];
 pub const VALUE_BYTES: usize = 100;
 pub const NAMESPACE: &str = "figures";
-/// The data set whose pages can be compressed.
-pub const TEXTS: &str = "texts";
-const WORDS: [&[u8; 10]; 8] = [
-    b"\"message\":",
-    b"\"author\":1",
-    b"\"room\":\"a\"",
-    b"\"seen\":now",
-    b"the quick ",
-    b"brown fox ",
-    b"jumps over",
-    b" lazy dogs",
-];
 /// Threads that make load.
 pub const LOADERS: usize = 2;
 /// Commits in flight while a data set is made, per thread.
@@ -56,12 +43,11 @@ impl DataSet {
         std::fs::create_dir_all(&set.folder)?;
         let began = Instant::now();
         let store = set.open(Store::options())?;
-        let fresh = if name == TEXTS { words } else { Random::fill };
         std::thread::scope(|scope| -> Result<()> {
             let halves: Vec<_> = (0..LOADERS)
                 .map(|half| {
                     let store = &store;
-                    scope.spawn(move || fill(store, half, objects, fresh))
+                    scope.spawn(move || fill(store, half, objects))
                 })
                 .collect();
             halves.into_iter().try_for_each(|half| half.join().map_err(|_| "a loader panicked")?)
@@ -89,19 +75,7 @@ pub fn id(namespace: &Namespace, number: usize) -> ObjectId {
     namespace.id_from_name(&number.to_string())
 }
 
-/// Words in a random order.
-fn words(random: &mut Random, value: &mut [u8]) {
-    for part in value.chunks_mut(WORDS[0].len()) {
-        part.copy_from_slice(&WORDS[random.below(WORDS.len())][..part.len()]);
-    }
-}
-
-fn fill(
-    store: &Store,
-    half: usize,
-    objects: usize,
-    fresh: fn(&mut Random, &mut [u8]),
-) -> Result<()> {
+fn fill(store: &Store, half: usize, objects: usize) -> Result<()> {
     let namespace = namespace(store)?;
     let mut random = Random::new(half as u64);
     let mut window = Window::new(MAKING_IN_FLIGHT);
@@ -111,7 +85,7 @@ fn fill(
         let began = Instant::now();
         let mut turn = object.turn();
         for key in KEYS {
-            fresh(&mut random, &mut value);
+            random.fill(&mut value);
             turn.put(key, value)?;
         }
         let position = turn.commit()?.detach();

@@ -28,12 +28,7 @@ fn touch(namespace: &Namespace, id: ObjectId, key: &str) -> Result<Duration> {
 }
 
 pub fn warm(settings: &Settings) -> Result<()> {
-    warm_of(settings, "objects", "", 2.5)?;
-    warm_of(settings, load::TEXTS, "compressed, ", 5.0)
-}
-
-fn warm_of(settings: &Settings, set: &str, kind: &str, most: f64) -> Result<()> {
-    let set = DataSet::make(&settings.root, set, settings.objects(100_000))?;
+    let set = DataSet::make(&settings.root, "objects", settings.objects(100_000))?;
     let store = set.open(Store::options())?;
     let namespace = load::namespace(&store)?;
     let ids = set.ids(&namespace);
@@ -54,12 +49,9 @@ fn warm_of(settings: &Settings, set: &str, kind: &str, most: f64) -> Result<()> 
             bare.record(raw.read_block()?);
         }
     }
-    let tell = |what: &str, share, goal| {
-        let (own, bare) = (own.micros(share), bare.micros(share));
-        line(&format!("open-warm: {kind}{what}"), own, "us", goal, Some(bare));
-    };
-    tell("open, get, drop p50", 0.5, Goal::AtMost(most));
-    tell("p99", 0.99, Goal::None);
+    let goal = Goal::AtMost(2.5);
+    line("open-warm: open, get, drop p50", own.micros(0.5), "us", goal, Some(bare.micros(0.5)));
+    line("open-warm: p99", own.micros(0.99), "us", Goal::None, Some(bare.micros(0.99)));
     Ok(store.close()?)
 }
 

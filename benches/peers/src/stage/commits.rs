@@ -91,7 +91,7 @@ impl Stage {
         if matches!(cell.work, Work::CommitsCold(_)) {
             control::empty_page_cache()?;
             load.makers = MAKERS_COLD;
-        } else {
+        } else if !engine.facts().role.is_limit() {
             fill_page_cache(&self.folder(engine, cell))?;
         }
         Ok(self.offer(engine, cell, &load, CHANGES)?.0)
