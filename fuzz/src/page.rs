@@ -47,9 +47,9 @@ fn check(stored: &[u8]) {
     let stored_bytes = SharedBytes::from(stored);
     let again = Page::decode_again(&stored_bytes, expand);
     if let Ok(page) = &again {
-        // Whatever an entry is taken for, it lies in the page.
-        let bytes: usize = page.items().map(|(key, _)| key.len().min(1)).sum();
-        assert!(bytes <= page.count() && page.lower_bound(b"\x01") <= page.count());
+        // Whatever its entries are taken for, nobody panics over them.
+        let found = page.items().filter(|(key, _)| page.find(key).is_some()).count();
+        std::hint::black_box((found, page.lower_bound(b"\x01")));
     }
     let Ok(page) = Page::decode(&stored_bytes, expand) else { return };
     let again = again.expect("what was walked is found again");

@@ -1,8 +1,7 @@
 //! Which pages were walked, entry by entry, since the store was opened.
 //!
 //! Each read of a page compares its checksum, which says that its bytes are those of the read
-//! before. To walk them again would tell nothing new, and takes longer than the rest of the read
-//! where a page has many entries.
+//! before. To walk them again would tell nothing new, and looks at each of many entries.
 //!
 //! Invariants:
 //!   * A page is taken down only behind a walk that found it right.

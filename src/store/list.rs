@@ -171,8 +171,8 @@ impl Entries {
     /// What `next` gives, lent until something else is asked for. Errors and ends as `next` does,
     /// with which it may be mixed.
     ///
-    /// A [`Value`] counts as a holder of the memory that it lies in, and a walk spends most of its
-    /// time with these counts. For walks over many entries that keep few of them.
+    /// A [`Value`] counts as a holder of the memory that it lies in; this counts none and copies
+    /// nothing. For walks over many entries that keep few of them.
     ///
     /// ```
     /// # fn main() -> dostore::error::Result<()> {

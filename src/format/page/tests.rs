@@ -171,12 +171,14 @@ fn every_flipped_bit_of_a_stored_page_is_noticed_and_none_panics_the_decoder() {
         damaged[bit / 8] ^= 1 << (bit % 8);
         assert!(verified(&damaged, seed).is_none(), "bit {bit}");
         let damaged = SharedBytes::from(damaged);
+        let again = Page::decode_again(&damaged, no_frame);
+        if let Ok(page) = &again {
+            // Nothing is said of what it holds; looking at all of it must not panic.
+            std::hint::black_box((page.items().count(), page.lower_bound(&user(b"c"))));
+        }
         if let Ok(page) = Page::decode(&damaged, no_frame) {
             assert_eq!(page.items().count(), 3);
-        }
-        if let Ok(page) = Page::decode_again(&damaged, no_frame) {
-            assert!(page.items().count() <= page.body().len() && page.ranges().count() <= 1);
-            assert!(page.lower_bound(&user(b"c")) <= page.count());
+            assert!(again.unwrap().items().eq(page.items()));
         }
     }
 }
