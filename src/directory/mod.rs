@@ -91,15 +91,20 @@ impl Directory {
         life: Life,
         fence: &[u8],
     ) -> Result<Option<FencedPage>> {
-        let mut start = page_key(address, life, fence);
-        start.push(0);
-        self.pages_from(address, life, &start).next().transpose()
+        self.pages_behind(address, life, fence).next().transpose()
     }
 
     /// All pages of a life in the order of their fences. Goes on behind a range that was lost,
     /// after an error that says so.
     pub fn pages(&self, address: Address, life: Life) -> Pages<'_> {
         self.pages_from(address, life, &page_key(address, life, b""))
+    }
+
+    /// Those of them with a greater fence than this one.
+    pub fn pages_behind(&self, address: Address, life: Life, fence: &[u8]) -> Pages<'_> {
+        let mut start = page_key(address, life, fence);
+        start.push(0);
+        self.pages_from(address, life, &start)
     }
 
     fn pages_from(&self, address: Address, life: Life, start: &[u8]) -> Pages<'_> {

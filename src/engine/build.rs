@@ -164,21 +164,8 @@ impl<'e> Builder<'e> {
     }
 
     /// Asks the directory, and asks again where the medium does not give the answer.
-    fn insist<T>(&self, ask: impl FnMut() -> Result<T>) -> Result<T> {
+    pub(super) fn insist<T>(&self, ask: impl FnMut() -> Result<T>) -> Result<T> {
         self.archive.pauses.insist(&*self.engine.clock, ask)
-    }
-
-    /// Does something to an object's pages, and does it again, from where it began, where the
-    /// medium does not give a part of the directory.
-    fn insist_from_here<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
-        let (before, kept) = (self.liveness.clone(), self.archive.mark());
-        let (pauses, engine) = (self.archive.pauses.clone(), self.engine);
-        pauses.insist(&*engine.clock, || {
-            work(self).inspect_err(|_| {
-                self.liveness = before.clone();
-                self.archive.back_to(kept);
-            })
-        })
     }
 
     /// Takes back hints that mean no alarm any more.
@@ -245,7 +232,8 @@ impl<'e> Builder<'e> {
     }
 
     /// Where the directory has lost pages of a large object, nothing can be built on the others:
-    /// the change is kept beside a base that is lost, and reads of anything else say so.
+    /// the change is kept beside a base that is lost, and reads of anything else say so. What may
+    /// only be out of reach is waited for first.
     pub(super) fn change_large_or_lost(
         &mut self,
         address: Address,
@@ -253,9 +241,11 @@ impl<'e> Builder<'e> {
         head: &Head,
         changes: &Changes<'_>,
     ) -> Result<Content> {
-        let changed = self.insist_from_here(|builder| builder.change_large(address, head, changes));
-        match changed {
+        let (before, kept) = (self.liveness.clone(), self.archive.mark());
+        match self.change_large(address, head, changes) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.liveness = before;
+                self.archive.back_to(kept);
                 self.archive.lost(Lsn::ZERO, life, every_key());
                 self.change_lost(address, life, changes)
             }
@@ -298,27 +288,10 @@ impl<'e> Builder<'e> {
         life: Life,
         logged: u64,
     ) -> Result<()> {
-        let released = self.insist_from_here(|builder| {
-            builder.release_each(address, life, logged, |error| !error.is_unreadable())
-        });
-        match released {
-            Err(error) if error.is_unreadable() => {
-                self.release_each(address, life, logged, |_| true)
-            }
-            released => released,
-        }
-    }
-
-    fn release_each(
-        &mut self,
-        address: Address,
-        life: Life,
-        logged: u64,
-        is_lost: impl Fn(&Error) -> bool,
-    ) -> Result<()> {
         let mut before: Option<(Vec<u8>, PageEntry)> = None;
         let version = self.version;
-        for page in version.pages_of(address, life).pages(address, life) {
+        let (directory, pauses) = (version.pages_of(address, life), self.archive.pauses.clone());
+        for page in pauses.pages(&*self.engine.clock, &directory, (address, life)) {
             match page {
                 Ok((fence, entry)) => {
                     self.release_entry(&entry);
@@ -327,7 +300,7 @@ impl<'e> Builder<'e> {
                         self.archive.entry(life, &(fence, next), (&entry, None), logged);
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::Corrupt && is_lost(&error) => {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
                     self.archive.lost(Lsn::ZERO, life, every_key());
                 }
                 Err(error) => return Err(error),

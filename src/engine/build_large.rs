@@ -111,10 +111,11 @@ impl Builder<'_> {
 
     fn span_at(&self, change: &Change, key: &[u8]) -> Result<Option<Span>> {
         let directory = self.version.pages_of(change.address, change.life);
-        let Some((fence, entry)) = directory.page_at(change.address, change.life, key)? else {
+        let (address, life) = (change.address, change.life);
+        let Some((fence, entry)) = self.insist(|| directory.page_at(address, life, key))? else {
             return Ok(None);
         };
-        let next = directory.page_after(change.address, change.life, &fence)?;
+        let next = self.insist(|| directory.page_after(address, life, &fence))?;
         Ok(Some(Span { fence, entry, next: next.map(|(fence, _)| fence) }))
     }
 
@@ -286,11 +287,12 @@ impl Builder<'_> {
         let directory = self.version.pages_of(address, life);
         let bounds = (Bound::Unbounded, Bound::Excluded(fence));
         let made = change.pages.range::<[u8], _>(bounds).rev().find(|(_, entry)| entry.is_some());
-        let mut published = directory.page_before(address, life, fence)?;
+        let before = |fence: &[u8]| self.insist(|| directory.page_before(address, life, fence));
+        let mut published = before(fence)?;
         while let Some((fence, _)) = &published
             && change.pages.contains_key(fence)
         {
-            published = directory.page_before(address, life, fence)?;
+            published = before(fence)?;
         }
         let made = made
             .filter(|(made, _)| published.as_ref().is_none_or(|(published, _)| published < *made));
@@ -379,9 +381,10 @@ impl Builder<'_> {
         if change.pages.iter().any(is_other) {
             return Ok(Left::Several);
         }
+        let (pages, clock) = ((change.address, change.life), &*self.engine.clock);
         let directory = self.version.pages_of(change.address, change.life);
         let mut left = Left::Nothing;
-        for page in directory.pages(change.address, change.life) {
+        for page in self.archive.pauses.pages(clock, &directory, pages) {
             let (fence, entry) = page?;
             match change.pages.get(&fence) {
                 Some(None) => {}

@@ -4,16 +4,20 @@
 //! Invariants:
 //!   * What did not fail is not known here, and what succeeded is forgotten.
 
+use crate::directory::{Directory, FencedPage};
 use crate::disk::Clock;
-use crate::error::Result;
+use crate::error::{Error, Place, Result};
+use crate::ids::{Address, Life};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How often one publish waits for what the medium does not give, and how long.
+/// How often a question is asked again that the medium does not answer, and how long is waited.
 const PAUSES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
+/// Places that one publish waits for in vain at most: the next are not waited for.
+const VAIN_MAX: usize = 4;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(1);
@@ -64,41 +68,85 @@ impl<K: Ord> Patience<K> {
     }
 }
 
-/// How often what the medium does not give is still asked for again. Clones have the same pauses.
-#[derive(Clone, Debug)]
-pub struct Pauses(Arc<AtomicU32>);
+/// What one publish has waited for. Clones know the same.
+#[derive(Clone, Debug, Default)]
+pub struct Pauses(Arc<Mutex<Waits>>);
 
-impl Default for Pauses {
-    fn default() -> Self {
-        Self(Arc::new(AtomicU32::new(PAUSES)))
-    }
+#[derive(Debug, Default)]
+struct Waits {
+    were_needed: bool,
+    /// Where the medium gave nothing after all pauses.
+    in_vain: Vec<Option<Place>>,
 }
 
 impl Pauses {
-    /// Asks, and asks again after pauses for as long as the medium does not give the answer and
-    /// there are pauses left.
+    /// Asks, and asks again after pauses where the medium does not give the answer: three times,
+    /// unless the place is one that was waited for in vain.
     pub(super) fn insist<T>(
         &self,
         clock: &dyn Clock,
         mut ask: impl FnMut() -> Result<T>,
     ) -> Result<T> {
-        loop {
+        for _ in 0..PAUSES {
             match ask() {
-                Err(error) if error.is_unreadable() && self.take() => clock.sleep(PAUSE),
+                Err(error) if error.is_unreadable() && self.may_wait(&error) => clock.sleep(PAUSE),
                 answer => return answer,
             }
         }
+        ask().inspect_err(|error| self.note_vain(error))
     }
 
-    /// Takes a pause, if there is one left.
-    fn take(&self) -> bool {
-        let fewer = |left: u32| left.checked_sub(1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
+    /// The pages of a life as [`Directory::pages`] gives them. Each that the medium does not give
+    /// is asked for again; those before it are not.
+    pub(super) fn pages<'a>(
+        &'a self,
+        clock: &'a dyn Clock,
+        directory: &'a Directory,
+        (address, life): (Address, Life),
+    ) -> impl Iterator<Item = Result<FencedPage>> + 'a {
+        let mut last: Option<Vec<u8>> = None;
+        let mut walk = directory.pages(address, life);
+        std::iter::from_fn(move || {
+            let mut is_again = false;
+            let next = self.insist(clock, || {
+                if std::mem::replace(&mut is_again, true) {
+                    walk = match &last {
+                        Some(fence) => directory.pages_behind(address, life, fence),
+                        None => directory.pages(address, life),
+                    };
+                }
+                walk.next().transpose()
+            });
+            if let Ok(Some((fence, _))) = &next {
+                last = Some(fence.clone());
+            }
+            next.transpose()
+        })
+    }
+
+    fn may_wait(&self, error: &Error) -> bool {
+        let mut waits = self.0.lock();
+        let may_wait = waits.in_vain.len() < VAIN_MAX && !waits.is_vain(error);
+        waits.were_needed |= may_wait;
+        may_wait
+    }
+
+    fn note_vain(&self, error: &Error) {
+        let mut waits = self.0.lock();
+        if error.is_unreadable() && !waits.is_vain(error) {
+            waits.in_vain.push(error.place().cloned());
+        }
     }
 
     /// Whether any pause was made.
     pub(super) fn were_needed(&self) -> bool {
-        self.0.load(Ordering::Relaxed) < PAUSES
+        self.0.lock().were_needed
+    }
+}
+
+impl Waits {
+    fn is_vain(&self, error: &Error) -> bool {
+        self.in_vain.iter().any(|place| place.as_ref() == error.place())
     }
 }
 
@@ -123,6 +171,35 @@ mod tests {
         pauses.insist(&*clock, || inner.insist(&*clock, ask)).unwrap_err();
         assert_eq!(clock.uptime().saturating_sub(before), PAUSE * PAUSES);
         assert!(pauses.were_needed() && !Pauses::default().were_needed());
+    }
+
+    #[test]
+    fn each_place_is_waited_for_once_and_few_are_in_vain() {
+        let clock = SimDisk::new(1).clock();
+        let (pauses, started) = (Pauses::default(), clock.uptime());
+        let waited = || clock.uptime().saturating_sub(started).as_secs();
+        let at = |offset: u64| {
+            let place = Place::new("run/1", offset);
+            let error = Error::corrupt("run.unreadable", "it is not given", place);
+            error.caused_by(io::Error::from(Errno::IO))
+        };
+        let comes_back = |offset: u64| {
+            let mut asked = 0;
+            pauses.insist(&*clock, || {
+                asked += 1;
+                if asked > 3 { Ok(asked) } else { Err(at(offset)) }
+            })
+        };
+        (0..20).for_each(|offset| assert_eq!(comes_back(offset).unwrap(), 4));
+        assert_eq!(waited(), 60);
+        for place in 1..=4 {
+            for _ in 0..2 {
+                pauses.insist::<()>(&*clock, || Err(at(100 + place))).unwrap_err();
+                assert_eq!(waited(), 60 + 3 * place);
+            }
+        }
+        comes_back(7).unwrap_err();
+        assert_eq!(waited(), 72);
     }
 
     #[test]

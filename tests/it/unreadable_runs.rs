@@ -4,7 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
 use super::healing::healing;
-use dostore::disk::sim::{Damage, SimDisk};
+use dostore::disk::ReadDisk;
+use dostore::disk::sim::{Damage, Faults, SimDisk};
 use dostore::error::{Error, ErrorKind};
 use dostore::format::run::{RunFacts, RunUse};
 use dostore::ids::Address;
@@ -13,6 +14,7 @@ use dostore::inspect::verify;
 use dostore::manifest;
 use dostore::names::FileName;
 use dostore::run::Run;
+use dostore::store::list::ListOptions;
 use dostore::store::namespace::Namespace;
 use dostore::store::transfer::SalvageOptions;
 use dostore::store::{Options, Store};
@@ -245,10 +247,9 @@ fn what_could_not_be_read_at_open_is_joined_with_the_log_when_it_can_be() {
     assert!(report.faults.iter().all(|fault| fault.object != Some(address)), "{report}");
 }
 
-/// What is given up while its entries are out of reach for a moment stays no live bytes for ever.
-#[test]
-fn a_deletion_waits_for_the_entries_of_the_pages_that_it_gives_up() {
-    let disk = SimDisk::new(6);
+/// A store with one object of many pages, closed.
+fn large_on(seed: u64) -> SimDisk {
+    let disk = SimDisk::new(seed);
     let (store, rooms) = open(&disk);
     let mut room = rooms.open_by_name("large").unwrap();
     for first in (0..6000).step_by(500) {
@@ -260,6 +261,48 @@ fn a_deletion_waits_for_the_entries_of_the_pages_that_it_gives_up() {
     }
     drop((room, rooms));
     store.close().unwrap();
+    disk
+}
+
+/// A part of all reads fails, and some do so both times that they are asked for.
+#[test]
+fn a_change_of_many_pages_goes_on_where_the_medium_interrupts_it() {
+    let cases = std::iter::once((7, 0.05)).chain((8..16).map(|seed| (seed, 0.3)));
+    for (seed, fails) in cases {
+        let is_deleted = seed > 7;
+        let disk = large_on(seed);
+        let (store, rooms) = open(&disk);
+        let mut room = rooms.open_by_name("large").unwrap();
+        let mut turn = room.turn();
+        turn.delete_range("key 00001".."key 05999").unwrap();
+        turn.commit().unwrap().wait().unwrap();
+        if is_deleted {
+            drop(room);
+            rooms.delete(rooms.id_from_name("large")).unwrap().wait().unwrap();
+            room = rooms.open_by_name("large").unwrap();
+        }
+        let before = disk.clock().uptime();
+        disk.set_faults(Faults { map: fails, ..Faults::none() });
+        // One that cannot read what it has just written is made again.
+        assert!((0..9).any(|_| store.steps().checkpoint().unwrap_or(false)));
+        disk.set_faults(Faults::none());
+        assert!(disk.clock().uptime() > before, "nothing was waited for");
+        let keys: Vec<_> =
+            room.list(ListOptions::new()).unwrap().map(|entry| entry.unwrap().0.to_vec()).collect();
+        let left: &[&str] = if is_deleted { &[] } else { &["key 00000", "key 05999"] };
+        let left: Vec<_> = left.iter().map(|key| key.as_bytes().to_vec()).collect();
+        assert_eq!(keys, left);
+        drop((room, rooms));
+        store.close().unwrap();
+        let report = verify(disk.clone());
+        assert!(report.faults.is_empty(), "{report}");
+    }
+}
+
+/// What is given up while its entries are out of reach for a moment stays no live bytes for ever.
+#[test]
+fn a_deletion_waits_for_the_entries_of_the_pages_that_it_gives_up() {
+    let disk = large_on(6);
     let store_id = manifest::read(&disk).unwrap().unwrap().store;
     let facts = directory_runs(&disk);
     let run = Run::open(&disk, store_id, facts.last().unwrap()).unwrap();
