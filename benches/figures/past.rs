@@ -3,8 +3,8 @@
 //!
 //! Invariants:
 //!   * What is read from the device is read with no file of the store in memory but what the open
-//!     and a first look at each age have read, in the order in which samples come, and is what the
-//!     kernel says of this process.
+//!     and a first look into each file have read, in the order in which samples come, and is what
+//!     the kernel says of this process.
 //!   * The open epoch has as many files as merging leaves, of one size: the worst for a read.
 //!   * Moments are drawn evenly over all commits made, so hot objects have their share of commits,
 //!     and over all of the history's age.
@@ -31,7 +31,7 @@ const COMMITS_EACH: usize = 100;
 const HOT: usize = 10;
 const IN_FLIGHT: usize = 20_000;
 /// Files of history that merging leaves in an open epoch.
-const FILES: usize = 8;
+const FILES: usize = 11;
 /// A round is one checkpoint's.
 const DIRTY_BYTES: usize = 2 << 30;
 /// One commit in so many is a moment to come back to.
@@ -40,6 +40,9 @@ const RESTORATIONS: usize = 2_000;
 /// Samples that are read, and restored, with nothing in memory.
 const COLD: usize = 1_000;
 const AGES: usize = 10;
+/// Moments that are looked at first, evenly over all commits: several in each file, so that no
+/// other look is the first into one, which reads its index.
+const LOOKS: usize = 4 * FILES;
 const COLD_BYTES_MAX: f64 = 256.0;
 const KEY: &str = "key-0";
 
@@ -105,9 +108,9 @@ fn from_the_device(set: &DataSet, folder: &Path, samples: &[Sample]) -> Result<(
         let namespace = load::namespace(&store)?;
         // What every open reads, and the first look into each file.
         let before = system::read_bytes()?;
-        for age in 0..AGES {
-            let is_of_age = |sample: &&Sample| (sample.age * AGES as f64) as usize == age;
-            let sample = rest.iter().rfind(is_of_age).ok_or("too few samples")?;
+        for look in 0..LOOKS {
+            let is_its = |sample: &&Sample| (sample.age * LOOKS as f64) as usize == look;
+            let Some(sample) = rest.iter().rfind(is_its) else { continue };
             namespace.at(sample.id, &sample.bookmark)?;
         }
         let first = (system::read_bytes()? - before) as f64 / 1024.0;

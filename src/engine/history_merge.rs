@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Files of the open epoch beyond which the newest are merged.
-pub(super) const OPEN_MAX: usize = 8;
+pub(super) const OPEN_MAX: usize = 11;
 /// Files of closed epochs beyond which those of a day are merged.
 const CLOSED_MAX: usize = 60;
 /// Files that are merged at once at most.
@@ -595,6 +595,6 @@ mod tests {
             assert!(files.len() <= OPEN_MAX);
         }
         let all: u64 = files.iter().map(|file| file.facts.bytes).sum();
-        assert!(written < 4 * all, "{written} bytes to merge {all}");
+        assert!(written < 2 * all, "{written} bytes to merge {all}");
     }
 }

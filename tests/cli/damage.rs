@@ -176,7 +176,7 @@ fn with_unnamed() -> (tempfile::TempDir, Store) {
     let options = super::stage::options().threads(false).retire_after(Duration::from_hours(1));
     let store = options.open(folder.path().join("data")).unwrap();
     let rooms = store.namespace("rooms").unwrap();
-    for round in 0..9_u8 {
+    for round in 0..12_u8 {
         for number in 0..60 {
             let mut room = rooms.open_by_name(&format!("room {number}")).unwrap();
             room.put("k", vec![round; 600]).unwrap().detach();

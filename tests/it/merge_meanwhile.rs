@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-const ROOMS: u8 = 10;
+const ROOMS: u8 = 13;
 
 /// A store with as many runs, and files of history, as merges want.
 fn store_on(disk: &Interposed) -> Store {
