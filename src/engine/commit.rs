@@ -203,9 +203,9 @@ impl Engine {
         is_busy && self.wal.pool().ready_count() < self.options.pool_files
     }
 
-    /// Everything into pages, then a mark that nothing follows. Later commits fail, and so do those
-    /// that come in meanwhile: the log would not end as long as other handles go on. If this fails,
-    /// commits are taken again.
+    /// Everything into pages, then a mark that nothing follows; files of the log that stood ready
+    /// go. Later commits fail, and so do those that come in meanwhile: the log would not end as
+    /// long as other handles go on. If this fails, commits are taken again.
     ///
     /// Nobody else publishes from the checkpoint to the end: another writer may be let in then.
     pub fn close(&self) -> Result<()> {
@@ -227,7 +227,9 @@ impl Engine {
         self.wal.wait(self.wal.last_lsn())?;
         self.checkpoint_everything(publisher)?;
         self.move_replay(publisher)?;
-        self.wal.finish(&Error::closed())
+        self.wal.finish(&Error::closed())?;
+        self.wal.pool().remove_ready();
+        Ok(())
     }
 }
 

@@ -407,8 +407,10 @@ impl<C> Wal<C> {
             return None;
         }
         let bytes = group_bytes(open.buffer.len());
-        // An allocated file served because none was written ahead; it has done its duty.
-        let is_makeshift = open.file.fill == Fill::Allocated && self.pool.next_is_written();
+        // An allocated file served because none was written ahead; before the end it has done so.
+        let is_makeshift = open.file.fill == Fill::Allocated
+            && mark != Some(GroupKind::Close)
+            && self.pool.next_is_written();
         let is_leaving = std::mem::take(&mut open.is_leaving);
         let fresh = is_makeshift || is_leaving || open.offset + bytes > open.file.bytes;
         if fresh {

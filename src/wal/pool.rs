@@ -215,8 +215,9 @@ impl Pool {
         self.make(Fill::Allocated)
     }
 
-    /// Removes the files that stand ready, for an open that has failed: one that always fails must
-    /// not pile them up.
+    /// Removes the files that stand ready: behind the end of the log, where they would only take
+    /// space until the next open removes them, and behind an open that has failed, for one that
+    /// always fails must not pile them up.
     pub fn remove_ready(&self) {
         let files = std::mem::take(&mut self.ready.lock().files);
         for file in files {

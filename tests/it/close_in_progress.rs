@@ -5,6 +5,7 @@
 use super::interposed::{Interposed, Point};
 use dostore::disk::sim::{Fault, SimDisk};
 use dostore::error::Error;
+use dostore::names::FileName;
 use dostore::store::Store;
 use dostore::store::object::Object;
 use std::sync::{Arc, Mutex};
@@ -69,4 +70,23 @@ fn a_store_whose_close_failed_takes_commits_and_can_be_closed_again() {
     assert_eq!(store.report().records_replayed, 0);
     let room = store.namespace("rooms").unwrap().open_by_name("room").unwrap();
     assert_eq!(room.get("key").unwrap().as_deref(), Some(&[2][..]));
+}
+
+#[test]
+fn a_closed_store_keeps_no_file_of_the_log_that_only_stood_ready() {
+    let disk = SimDisk::new(3);
+    let store = open(&Interposed::new(disk.clone()));
+    let logs = || disk.names().into_iter().filter(|name| matches!(name, FileName::Wal(_)));
+    let used: Vec<_> = logs().collect();
+    let rooms = store.namespace("rooms").unwrap();
+    rooms.open_by_name("room").unwrap().put("key", [1]).unwrap().wait().unwrap();
+    (0..3).for_each(|_| store.steps().prepare_file().unwrap());
+    assert_eq!(logs().count(), used.len() + 3);
+    drop(rooms);
+    store.close().unwrap();
+    assert_eq!(logs().collect::<Vec<_>>(), used);
+    let store = open(&Interposed::new(disk.power_cut()));
+    assert!(store.report().was_closed);
+    let room = store.namespace("rooms").unwrap().open_by_name("room").unwrap();
+    assert_eq!(room.get("key").unwrap().as_deref(), Some(&[1][..]));
 }
