@@ -84,6 +84,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     store.close()?;
     line("past: files of history", files(&folder)? as f64, "", Goal::None, None);
     from_the_device(&set, &folder, &samples)?;
+    remember(&folder)?;
     let store = set.open(Store::options())?;
     let namespace = load::namespace(&store)?;
     read(&namespace, &samples, "first", check)?;
@@ -150,6 +151,19 @@ fn evict(folder: &Path) -> Result<()> {
             let file = File::open(&path)?;
             file.sync_all()?;
             fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Has all of a closed store in memory.
+fn remember(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remember(&path)?;
+        } else if path.extension().is_none_or(|extension| extension != "sock") {
+            std::io::copy(&mut File::open(&path)?, &mut std::io::sink())?;
         }
     }
     Ok(())

@@ -48,13 +48,25 @@ impl MappedFile {
         };
         let Some(first) = parts.clone().find(is_new) else { return Ok(()) };
         let last = parts.clone().rev().find(is_new).unwrap_or(first);
-        let start = first * PART_BYTES;
-        bring_in(&self.map, start, ((last + 1) * PART_BYTES).min(self.map.len()) - start)?;
+        let (start, end) = (first * PART_BYTES, ((last + 1) * PART_BYTES).min(self.map.len()));
+        if first < last {
+            // What is brought in without having been asked for comes part by part.
+            self.ask_for(start..end);
+        }
+        bring_in(&self.map, start, end - start)?;
         for part in first..=last {
             let (word, bit) = word(part);
             word.fetch_or(bit, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Asks for a range in few large reads, without waiting for them.
+    fn ask_for(&self, range: Range<usize>) {
+        for start in range.clone().step_by(AHEAD_BYTES) {
+            let length = AHEAD_BYTES.min(range.end - start);
+            let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, length);
+        }
     }
 }
 
@@ -97,11 +109,7 @@ impl Map for MappedFile {
     fn will_need(&self, range: Range<u64>) {
         let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(self.map.len());
         let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(self.map.len());
-        // Without it the bytes come page by page.
-        for piece in (start..end).step_by(AHEAD_BYTES) {
-            let length = AHEAD_BYTES.min(end - piece);
-            let _ = self.map.advise_range(memmap2::Advice::WillNeed, piece, length);
-        }
+        self.ask_for(start..end);
     }
 }
 
