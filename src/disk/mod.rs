@@ -14,6 +14,7 @@
 
 pub mod bytes;
 pub mod crew;
+mod direct;
 pub mod fail_stop;
 pub mod fresh;
 mod mapped;
@@ -23,6 +24,7 @@ pub mod real;
 pub mod sim;
 #[cfg(feature = "admin")]
 pub mod socket;
+pub mod streamed;
 pub mod unmapped;
 
 use crate::names::{FileName, Folder};
@@ -165,6 +167,10 @@ pub trait ReadFile: Send + Sync + fmt::Debug {
     /// Maps the first `bytes` bytes. Only for files that are sealed, synced and never written
     /// again.
     fn map(&self, bytes: u64) -> io::Result<Arc<dyn Map>>;
+
+    /// Says that what is read and written by this handle from now on is not needed again soon, so
+    /// that the system need not keep it in memory. A hint.
+    fn bypass_cache(&self) {}
 
     /// Asks the system to forget what it remembers of a range, so that the next read asks the
     /// medium. Only for files that are sealed and synced. A hint: what is mapped and in use stays.

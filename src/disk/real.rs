@@ -9,6 +9,7 @@
 use super::mapped::MappedFile;
 use super::{
     Clock, Disk, File, Listed, Lock, Map, MediumError, ReadDisk, ReadFile, Space, SyncFailed,
+    direct,
 };
 use crate::names::{FileName, Folder};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +20,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -86,7 +88,7 @@ impl ReadDisk for RealReadDisk {
         let descriptor = self.open_with(name, OFlags::RDONLY)?;
         // A read fetches what it asks for: neighbours on the medium are other objects.
         advise(&descriptor, 0..0, Advice::Random);
-        Ok(Arc::new(RealFile { descriptor }))
+        Ok(Arc::new(RealFile::new(descriptor)))
     }
 
     fn list(&self, folder: Folder) -> io::Result<Vec<Listed>> {
@@ -254,7 +256,7 @@ impl Disk for RealDisk {
     fn create(&self, name: FileName) -> io::Result<Arc<dyn File>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let descriptor = self.disk.open_with(name, flags)?;
-        Ok(Arc::new(RealFile { descriptor }))
+        Ok(Arc::new(RealFile::new(descriptor)))
     }
 
     fn open_medium(&self, name: FileName) -> Result<Arc<dyn ReadFile>, MediumError> {
@@ -264,7 +266,7 @@ impl Disk for RealDisk {
         synced.map_err(|error| MediumError::Sync(SyncFailed(error.into())))?;
         advise(&descriptor, 0..0, Advice::DontNeed);
         advise(&descriptor, 0..0, Advice::Sequential);
-        Ok(Arc::new(RealFile { descriptor }))
+        Ok(Arc::new(RealFile::new(descriptor)))
     }
 
     fn rename(&self, from: FileName, to: FileName) -> io::Result<()> {
@@ -362,6 +364,50 @@ impl Drop for RealLock {
 #[derive(Debug)]
 struct RealFile {
     descriptor: OwnedFd,
+    /// Whether reads and writes go past the system's cache.
+    is_direct: AtomicBool,
+}
+
+impl RealFile {
+    fn new(descriptor: OwnedFd) -> Self {
+        Self { descriptor, is_direct: AtomicBool::new(false) }
+    }
+
+    fn is_direct(&self) -> bool {
+        self.is_direct.load(Ordering::Relaxed)
+    }
+
+    /// From now on past the cache, or through it again.
+    #[cfg(target_os = "linux")]
+    fn set_direct(&self, is_direct: bool) -> io::Result<()> {
+        let mut flags = fs::fcntl_getfl(&self.descriptor)?;
+        flags.set(OFlags::DIRECT, is_direct);
+        fs::fcntl_setfl(&self.descriptor, flags)?;
+        self.is_direct.store(is_direct, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Others have no such flag.
+    #[cfg(not(target_os = "linux"))]
+    fn set_direct(&self, _: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Tries a call past the cache, where this file goes there; none where that cannot be, and from
+    /// then on it goes through the cache.
+    fn directly(
+        &self,
+        call: impl FnOnce() -> Option<Result<usize, Errno>>,
+    ) -> io::Result<Option<usize>> {
+        if !self.is_direct() {
+            return Ok(None);
+        }
+        match call() {
+            // Bytes that are not aligned, or a device that asks for more than is known of any.
+            None | Some(Err(Errno::INVAL)) => self.set_direct(false).map(|()| None),
+            Some(done) => Ok(Some(done?)),
+        }
+    }
 }
 
 /// Advice changes no result, so its failure changes none either. An empty range: the whole file.
@@ -376,7 +422,11 @@ impl ReadFile for RealFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::pread(&self.descriptor, buffer, offset)?)
+        let read = |part: &mut [u8], at| rustix::io::pread(&self.descriptor, part, at);
+        match self.directly(|| Some(direct::read_at(buffer, offset, read)))? {
+            Some(read) => Ok(read),
+            None => Ok(read(buffer, offset)?),
+        }
     }
 
     fn map(&self, bytes: u64) -> io::Result<Arc<dyn Map>> {
@@ -399,6 +449,11 @@ impl ReadFile for RealFile {
         Ok(Arc::new(MappedFile::new(map)))
     }
 
+    fn bypass_cache(&self) {
+        // Where a file system has nothing but its cache, that is where the bytes go.
+        let _ = self.set_direct(true);
+    }
+
     fn forget(&self, range: Range<u64>) {
         advise(&self.descriptor, range, Advice::DontNeed);
     }
@@ -412,7 +467,11 @@ impl ReadFile for RealFile {
 
 impl File for RealFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::pwrite(&self.descriptor, bytes, offset)?)
+        let write = |part: &[u8]| rustix::io::pwrite(&self.descriptor, part, offset);
+        match self.directly(|| direct::write_at(bytes, offset, write))? {
+            Some(written) => Ok(written),
+            None => Ok(write(bytes)?),
+        }
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
@@ -436,7 +495,7 @@ impl File for RealFile {
     }
 
     fn start_writeback(&self, range: Range<u64>) -> io::Result<()> {
-        if !range.is_empty() {
+        if !range.is_empty() && !self.is_direct() {
             // Dirty pages are handed to the device without waiting; what is clean already is
             // dropped, which bytes written in the background can bear.
             advise(&self.descriptor, range, Advice::DontNeed);

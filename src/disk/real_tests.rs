@@ -50,6 +50,42 @@ fn what_is_written_is_read_mapped_listed_and_read_from_the_medium() {
 }
 
 #[test]
+fn past_the_cache_or_through_it_the_bytes_are_the_same() {
+    let (_folder, disk) = folder();
+    let all: Vec<u8> = (0..=250).cycle().take(3 << 20).collect();
+    let written = disk.disk.open_with(SEGMENT, OFlags::RDWR | OFlags::CREATE).unwrap();
+    let file = RealFile::new(written);
+    file.bypass_cache();
+    let goes_past = file.is_direct();
+    file.allocate(100_000).unwrap();
+    write_all_at(&file, &all[..(2 << 20) + 4096], 0).unwrap();
+    file.start_writeback(0..1 << 20).unwrap();
+    // What is aligned keeps its way, where the file system has that one.
+    assert_eq!(file.is_direct(), goes_past);
+    let end = (2 << 20) + 4096;
+    write_all_at(&file, &all[end..end + 9000], end as u64).unwrap();
+    assert!(!file.is_direct());
+    let end = end + 9000;
+    write_all_at(&file, &all[end..], end as u64).unwrap();
+    file.sync().unwrap();
+    let through = disk.open(SEGMENT).unwrap();
+    let past = disk.open(SEGMENT).unwrap();
+    past.bypass_cache();
+    for file in [through, past] {
+        for range in [0..all.len(), 1..2, 4095..4097, 5000..1_500_000, all.len() - 9..all.len()] {
+            let mut bytes = vec![1; range.len()];
+            read_exact_at(&*file, &mut bytes, range.start as u64).unwrap();
+            assert_eq!(bytes, all[range]);
+        }
+        assert_eq!(file.read_at(&mut [0; 9], all.len() as u64).unwrap(), 0);
+        assert_eq!(
+            *file.map(all.len() as u64).unwrap().slice(5000..9000).unwrap(),
+            all[5000..9000]
+        );
+    }
+}
+
+#[test]
 fn links_pipes_and_folders_are_not_opened_as_files() {
     let (folder, disk) = folder();
     let root = folder.path().join("store");

@@ -74,17 +74,9 @@ struct Calls {
 
 impl Map for Calls {
     fn slice(&self, range: Range<u64>) -> io::Result<Cow<'_, [u8]>> {
-        let length = range.end.checked_sub(range.start).filter(|_| range.end <= self.bytes);
-        let length = length.and_then(|length| usize::try_from(length).ok());
-        let length = length.ok_or(io::ErrorKind::InvalidInput)?;
-        let mut bytes = vec![0; length];
-        match read_exact_at(&*self.file, &mut bytes, range.start) {
-            // It was cut short since: where a map would end the process.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(rustix::io::Errno::IO.into())
-            }
-            read => read.map(|()| Cow::Owned(bytes)),
-        }
+        let mut bytes = vec![0; length_within(&range, self.bytes)?];
+        read_whole(&*self.file, &mut bytes, range.start)?;
+        Ok(Cow::Owned(bytes))
     }
 
     fn memory(&self) -> Option<&[u8]> {
@@ -94,6 +86,22 @@ impl Map for Calls {
     fn bytes(&self) -> u64 {
         self.bytes
     }
+}
+
+/// How long a range is; `InvalidInput` where it is none of the first `bytes` bytes.
+pub(super) fn length_within(range: &Range<u64>, bytes: u64) -> io::Result<usize> {
+    let length = range.end.checked_sub(range.start).filter(|_| range.end <= bytes);
+    let length = length.and_then(|length| usize::try_from(length).ok());
+    length.ok_or(io::ErrorKind::InvalidInput.into())
+}
+
+/// Reads exactly `buffer`; what was cut short since is as a sector that the medium does not give,
+/// for a map would end the process there.
+pub(super) fn read_whole(file: &dyn ReadFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    read_exact_at(file, buffer, offset).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => rustix::io::Errno::IO.into(),
+        _ => error,
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //!   * Inputs are neighbours in the order of spans, and the output covers exactly their spans.
-//!   * Memory is a bundle for each input, not the items.
+//!   * Memory is a piece, an index and a filter for each input, not the items.
 //!   * A damaged bundle is carried on as a hole; nothing before a purge is carried on.
 //!   * A chunk is carried on only right behind the one before it.
 //!   * Whatever stands in the inputs, items are written in ascending order.
@@ -214,7 +214,7 @@ struct Inputs {
 
 impl Inputs {
     fn open(version: &Version, files: Vec<HistoryFile>) -> Result<Self> {
-        let runs = files.iter().map(|file| version.history.open_file(file));
+        let runs = files.iter().map(|file| version.history.open_to_walk(file));
         let runs = runs.collect::<Result<_>>()?;
         let purged = version.manifest.purged.iter().map(|purge| (purge.address, purge.lsn));
         Ok(Self { files, runs, purged: purged.collect() })

@@ -81,6 +81,11 @@ impl HistoryRuns {
         }
     }
 
+    /// The run of a file, for whoever walks over all of it and replaces it then.
+    pub fn open_to_walk(&self, file: &HistoryFile) -> Result<Arc<Run>> {
+        Run::open_to_walk(&*self.disk, self.store, &file.facts)
+    }
+
     /// The run of a file; opens it the first time.
     pub fn open(&self, file: &HistoryRun) -> Result<Arc<Run>> {
         if let Some(run) = file.run.get() {

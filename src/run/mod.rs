@@ -23,6 +23,7 @@ pub(crate) use index::TOO_LARGE;
 pub use writer::RunWriter;
 
 use crate::disk::bytes::SharedBytes;
+use crate::disk::streamed::Streamed;
 use crate::disk::{Map, ReadDisk, ReadFile, ask_twice, is_unreadable};
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::block::{Block, block_is_whole};
@@ -70,14 +71,21 @@ pub struct Run {
 impl Run {
     /// Opens the run that the manifest describes. Its blocks are not read.
     pub fn open(disk: &dyn ReadDisk, store: StoreId, facts: &RunFacts) -> Result<Arc<Self>> {
-        let name = FileName::Run(facts.number);
-        let (file, bytes) = open_file(disk, name)?;
-        if bytes != facts.bytes {
-            let what = format!("a run has {bytes} bytes, not {}", facts.bytes);
-            return Err(Error::corrupt("run.length", what, Place::new(name, 0)));
-        }
-        let map = ask_twice(|| file.map(bytes)).map_err(|error| unread(name, 0, error))?;
+        let file = file_of(disk, facts)?;
+        let map = ask_twice(|| file.map(facts.bytes));
+        let map = map.map_err(|error| unread(FileName::Run(facts.number), 0, error))?;
         Self::from_map(map, store, facts)
+    }
+
+    /// Opens it for one walk over all of its blocks, behind which it will hardly be read again:
+    /// index and filter are in memory, and the blocks pass by the system's cache.
+    pub fn open_to_walk(
+        disk: &dyn ReadDisk,
+        store: StoreId,
+        facts: &RunFacts,
+    ) -> Result<Arc<Self>> {
+        let file = file_of(disk, facts)?;
+        Self::from_map(Arc::new(Streamed::new(file, facts.bytes)), store, facts)
     }
 
     /// Asks for what an open of the run will read, so that several are read at the same time. A
@@ -354,6 +362,17 @@ fn seed(header: &Header, offset: u64) -> u64 {
 
 fn slice(map: &dyn Map, start: u64, end: u64, name: FileName) -> Result<Cow<'_, [u8]>> {
     ask_twice(|| map.slice(start..end)).map_err(|error| unread(name, start, error))
+}
+
+/// The file of the run that has these facts, which has their length.
+fn file_of(disk: &dyn ReadDisk, facts: &RunFacts) -> Result<Arc<dyn ReadFile>> {
+    let name = FileName::Run(facts.number);
+    let (file, bytes) = open_file(disk, name)?;
+    if bytes != facts.bytes {
+        let what = format!("a run has {bytes} bytes, not {}", facts.bytes);
+        return Err(Error::corrupt("run.length", what, Place::new(name, 0)));
+    }
+    Ok(file)
 }
 
 /// The file of a run, and its length.

@@ -61,9 +61,14 @@ impl RunWriter {
         let mut salt = [0; 8];
         disk.random(&mut salt).map_err(failed)?;
         let header = context.header(FileKind::Run, number, u64::from_le_bytes(salt));
-        let mut file = PacedFile::new(disk.create(name).map_err(failed)?, pace);
-        file.append(&header_block(&header, usage)).map_err(failed)?;
+        let file = disk.create(name).map_err(failed)?;
         let is_history = usage == RunUse::History;
+        if is_history {
+            // Few look back, and where to nobody can know.
+            file.bypass_cache();
+        }
+        let mut file = PacedFile::new(file, pace);
+        file.append(&header_block(&header, usage)).map_err(failed)?;
         let block = if is_history {
             BlockBuilder::of_bytes(BUNDLES_BYTES)
         } else {

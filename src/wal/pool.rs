@@ -262,6 +262,8 @@ impl Pool {
         let failed = |cause| Error::io(format!("preparing {name}"), cause);
         let file = self.disk.create(name).map_err(failed)?;
         file.allocate(self.file_bytes).map_err(failed)?;
+        // Nobody reads the log while it grows but recovery, and that asks the medium.
+        file.bypass_cache();
         if fill == Fill::Written {
             let zeros = vec![0; PIECE_BYTES];
             let mut offset = 0;

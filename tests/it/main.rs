@@ -29,6 +29,7 @@ mod model;
 mod names_lost;
 mod opened_before;
 mod pages;
+mod past_the_cache;
 mod pool_in_progress;
 mod purge_overtakes;
 mod retired;

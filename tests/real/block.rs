@@ -78,7 +78,7 @@ impl Course {
         Volume::format(kind.name, kind.mebibytes, &image, kind.words);
         let device = Device::show(Disk::of_file(&image), &folder.join("disk"));
         fs::create_dir(&at).unwrap();
-        let volume = Volume { kind: kind.name, image: device.file.clone(), at };
+        let volume = Volume { kind: kind.name, options: "loop", image: device.file.clone(), at };
         let store = volume.at.join("store");
         volume.mount();
         checker::begin(&store);

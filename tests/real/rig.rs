@@ -93,6 +93,8 @@ fn mount(words: &[&str], at: &Path) {
 #[derive(Debug)]
 pub struct Volume {
     pub kind: &'static str,
+    /// How it is mounted.
+    pub options: &'static str,
     pub image: PathBuf,
     pub at: PathBuf,
 }
@@ -106,10 +108,21 @@ impl Volume {
     /// Makes one of so many MiB in a folder, and mounts it in a new one. Of the file only what is
     /// written takes space.
     pub fn make(kind: &'static str, mebibytes: u64, folder: &Path, at: &Path) -> Self {
+        Self::make_with("loop", kind, mebibytes, folder, at)
+    }
+
+    /// The same, mounted with these options.
+    pub fn make_with(
+        options: &'static str,
+        kind: &'static str,
+        mebibytes: u64,
+        folder: &Path,
+        at: &Path,
+    ) -> Self {
         let (image, at) = (folder.join("image"), at.to_owned());
         fs::create_dir(&at).unwrap();
         Self::format(kind, mebibytes, &image, &[]);
-        let volume = Self { kind, image, at };
+        let volume = Self { kind, options, image, at };
         volume.mount();
         volume
     }
@@ -125,7 +138,7 @@ impl Volume {
 
     pub fn mount(&self) {
         let image = self.image.to_str().unwrap();
-        mount(&["-t", self.kind, "-o", "loop", image], &self.at);
+        mount(&["-t", self.kind, "-o", self.options, image], &self.at);
     }
 
     pub fn unmount(&self) {

@@ -50,6 +50,9 @@ pub(super) struct Content {
     /// Write-back failed and nobody was told yet.
     pub(super) has_late_error: bool,
     unreadable: BTreeSet<u64>,
+    /// Whether anybody said that it need not stay in memory. It stays: reads and crashes find all
+    /// that they might find with the hint or without.
+    pub(super) bypasses_cache: bool,
 }
 
 /// The part of page `number` that lies in `range`, as positions inside the page.

@@ -161,6 +161,12 @@ impl ReadFile for SimFile {
             Ok(Arc::new(SimMap { file, bytes }) as Arc<dyn Map>)
         })
     }
+
+    fn bypass_cache(&self) {
+        if let Some(Ok(content)) = self.machine.state.lock().as_mut().map(|s| s.file(self.file)) {
+            content.bypasses_cache = true;
+        }
+    }
 }
 
 impl File for SimFile {

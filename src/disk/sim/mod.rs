@@ -292,6 +292,12 @@ impl SimDisk {
         self.look(|state| names(state))
     }
 
+    /// Whether anybody said that a file need not stay in memory.
+    #[must_use]
+    pub fn bypasses_cache(&self, name: FileName) -> bool {
+        self.look(|state| state.find(name).is_ok_and(|content| content.bypasses_cache))
+    }
+
     /// A file's bytes as reads see them.
     #[must_use]
     pub fn file_bytes(&self, name: FileName) -> Option<Vec<u8>> {
