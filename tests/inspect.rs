@@ -178,6 +178,36 @@ fn damage_in_the_log_is_found_and_named() {
 }
 
 #[test]
+fn half_a_header_of_a_file_that_held_nothing_is_no_fault_while_the_next_takes_its_place() {
+    let disk = SimDisk::new(3);
+    let logs = |disk: &SimDisk| {
+        let names = disk.names().into_iter();
+        names.filter(|name| matches!(name, FileName::Wal(_))).collect::<Vec<_>>()
+    };
+    put(&open(&disk).namespace("rooms").unwrap(), "room", 3, 1);
+    let used = logs(&disk);
+    let disk = disk.kill();
+    // A life that ends before its first commit: its file has a header and nothing else.
+    drop(open(&disk));
+    let disk = disk.kill();
+    let empty = logs(&disk).into_iter().find(|name| !used.contains(name)).unwrap();
+    disk.zero_sector(empty, 0).unwrap();
+    let torn = disk.file_bytes(empty).unwrap();
+    assert_clean(&disk);
+    drop(open(&disk));
+    let disk = disk.kill();
+    // The next life was cut off as well, before it removed what is dead.
+    disk.replace_file_bytes(empty, torn);
+    let report = assert_clean(&disk);
+    let told = format!("{empty} has one readable copy of its header");
+    assert!(report.notes.contains(&told), "{report}");
+    // Where something stands behind the header, it is one.
+    disk.zero_sector(used[0], 0).unwrap();
+    let report = check(&disk);
+    assert!(report.faults.iter().any(|fault| fault.place.file == used[0].to_string()), "{report}");
+}
+
+#[test]
 fn a_missing_file_a_short_one_and_a_foreign_one_are_told_apart() {
     let (disk, store) = busy_store(5, 3);
     drop(store);

@@ -262,15 +262,18 @@ impl<'a> Files<'a> {
         points.filter(|point| point.file == number).map(|point| point.offset).max()
     }
 
+    /// Tells of a header of which a copy is damaged. In a file that holds nothing else a crash may
+    /// have torn it: in the newest, and in one whose place a file of a later life has taken.
     fn check_copies(&self, number: FileNumber, replayed: Option<&Replayed>, report: &mut Report) {
         let name = FileName::Wal(number);
         let Ok(block) = self.disk.open(name).and_then(|file| read_block(&*file)) else { return };
         let copies = copies(&block, WAL_HEADER_BYTES, |half| WalHeader::decode(half).ok());
         let is_newest = self.headers.keys().next_back() == Some(&number);
-        let is_empty = replayed.is_some_and(|replayed| {
-            replayed.end.point.file == number && replayed.end.point.offset == HEADER_BLOCK_BYTES
+        let holds_nothing = replayed.is_some_and(|Replayed { end, dead, .. }| {
+            let is_end = end.point.file == number && end.point.offset == HEADER_BLOCK_BYTES;
+            is_newest && is_end || dead.contains(&number)
         });
-        if is_newest && is_empty && copies.iter().any(Option::is_none) {
+        if holds_nothing && copies.iter().any(Option::is_none) {
             report.note(format!("{name} has one readable copy of its header"));
         } else {
             tell_copies(name, &copies, report);
