@@ -7,8 +7,9 @@
 //! Invariants:
 //!   * What a device is asked for begins and ends at a multiple of [`ALIGNMENT`], in the file and
 //!     in memory.
-//!   * There is a buffer of a [`PIECE_BYTES`] for each call that was under way at once, and they
-//!     stay.
+//!   * There are as many buffers, of [`PIECE_BYTES`] each, as calls were under way at once.
+//!   * Nobody touches a buffer while a call has it: a process that forks meanwhile leaves its pages
+//!     where the device was told that they are.
 
 use super::piece::PIECE_BYTES;
 use parking_lot::Mutex;

@@ -189,6 +189,10 @@ pub trait File: ReadFile {
     /// inside it do not run out of space.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
 
+    /// Gives back the blocks of a range that is all zeros and is never written again; it reads as
+    /// zeros ever after. A hint: what a file system cannot give back it keeps.
+    fn release_zeros(&self, _range: Range<u64>) {}
+
     /// Asks for write-back of a range to begin. A hint; promises nothing.
     fn start_writeback(&self, range: Range<u64>) -> io::Result<()>;
 

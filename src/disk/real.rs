@@ -494,6 +494,13 @@ impl File for RealFile {
         Ok(())
     }
 
+    #[cfg(target_os = "linux")]
+    fn release_zeros(&self, range: Range<u64>) {
+        let flags = fs::FallocateFlags::PUNCH_HOLE | fs::FallocateFlags::KEEP_SIZE;
+        let bytes = range.end.saturating_sub(range.start);
+        let _ = retry_on_intr(|| fs::fallocate(&self.descriptor, flags, range.start, bytes));
+    }
+
     fn start_writeback(&self, range: Range<u64>) -> io::Result<()> {
         if !range.is_empty() && !self.is_direct() {
             // Dirty pages are handed to the device without waiting; what is clean already is

@@ -373,13 +373,16 @@ impl<C> Wal<C> {
     }
 
     /// Ends the log with a mark that nothing follows; `error` says so to all that comes later.
-    /// Commits must be refused already, and those before that be durable.
+    /// Commits must be refused already, and those before that be durable. The zeros behind the mark
+    /// take no space any more.
     pub fn finish(&self, error: &Error) -> Result<()> {
         self.lead(|writer| {
             // Parts of a commit that was refused before its end.
             self.write_next(writer, None)?;
             self.write_next(writer, Some(GroupKind::Close))?;
             let _ = self.poison.set(error.clone());
+            let open = self.open.lock();
+            open.file.file.release_zeros(open.offset..open.file.bytes);
             Ok(())
         })
     }

@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
 use super::interposed::{Interposed, Point};
+use dostore::disk::real::RealReadDisk;
 use dostore::disk::sim::{Fault, SimDisk};
 use dostore::error::Error;
+use dostore::inspect::verify::verify;
 use dostore::names::FileName;
 use dostore::store::Store;
 use dostore::store::object::Object;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
 
 fn open(disk: &Interposed) -> Store {
@@ -88,5 +91,26 @@ fn a_closed_store_keeps_no_file_of_the_log_that_only_stood_ready() {
     let store = open(&Interposed::new(disk.power_cut()));
     assert!(store.report().was_closed);
     let room = store.namespace("rooms").unwrap().open_by_name("room").unwrap();
+    assert_eq!(room.get("key").unwrap().as_deref(), Some(&[1][..]));
+}
+
+#[test]
+fn what_the_log_of_a_closed_store_does_not_use_takes_no_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let blocks = || {
+        let files = std::fs::read_dir(path.join("wal")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum::<u64>()
+    };
+    let open = || Store::options().threads(false).wal_file_bytes(4 << 20).open(&path).unwrap();
+    let store = open();
+    let rooms = store.namespace("rooms").unwrap();
+    rooms.open_by_name("room").unwrap().put("key", [1]).unwrap().wait().unwrap();
+    assert!(blocks() >= 4 << 20);
+    drop(rooms);
+    store.close().unwrap();
+    assert!(blocks() < 256 << 10, "{}", blocks());
+    assert_eq!(verify(RealReadDisk::open(&path).unwrap()).faults, []);
+    let room = open().namespace("rooms").unwrap().open_by_name("room").unwrap();
     assert_eq!(room.get("key").unwrap().as_deref(), Some(&[1][..]));
 }
